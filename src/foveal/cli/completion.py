@@ -1,0 +1,52 @@
+"""`foveal completion`: completion scripts for shells."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Sequence
+
+import shtab
+from rich.console import Console
+
+from foveal.cli.arguments import Parser
+from foveal.cli.main import COMMANDS
+from foveal.tasks.recipes import keys
+from foveal.tasks.task import registry
+
+#: Commands that take a recipe's keys beside their own options.
+_WITH_KEYS = ("quickstart", "train", "evaluate", "predict")
+
+
+def parser() -> Parser:
+    """The command's options."""
+    p = Parser(
+        prog="foveal completion", description='Prints a completion script, e.g. eval "$(foveal completion bash)".'
+    )
+    p.add_argument("shell", choices=shtab.SUPPORTED_SHELLS)
+    return p
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """All commands with their options and every task's recipe keys, as one parser."""
+    top = argparse.ArgumentParser(prog="foveal")
+    top.add_argument("--version", action="store_true")
+    commands = top.add_subparsers(dest="command")
+    every = sorted({k for task in registry() for k in keys(task)})
+    for name, (module, text) in COMMANDS.items():
+        own = importlib.import_module(f"foveal.cli.{module}").parser()
+        sub = commands.add_parser(name, help=text, parents=[own], add_help=False, conflict_handler="resolve")
+        for action in sub._actions:
+            if action.dest in ("recipe", "target", "resume", "pictures"):
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+        if name in _WITH_KEYS:
+            for key in every:
+                sub.add_argument(f"--{key}", help=argparse.SUPPRESS if key in ("name",) else "recipe key")
+    return top
+
+
+def run(arguments: Sequence[str], console: Console) -> int:
+    """Prints the script."""
+    given = parser().parse_args(list(arguments))
+    print(shtab.complete(whole_parser(), given.shell))
+    return 0

@@ -1,0 +1,110 @@
+"""`foveal data`: make a data set, or look at one."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from foveal.cli.arguments import Parser, recipe_or_run, section_from, split_words
+from foveal.errors import UserError
+from foveal.tasks.task import SPLITS, Generator, find_task, registry
+
+_OWN = ("--split", "--count", "--out")
+
+
+def parser() -> Parser:
+    """The two subcommands."""
+    p = Parser(prog="foveal data", description="Makes a data set (make), or looks at one (inspect).")
+    sub = p.add_subparsers(dest="action", required=True, metavar="make|inspect")
+    make = sub.add_parser(
+        "make", help="make pictures with exact labels: foveal data make TASK --folder DIR ...", add_help=False
+    )
+    make.add_argument("task", metavar="TASK")
+    sub.add_parser("inspect", help="counts, sizes and a labelled contact sheet of a recipe's data", add_help=False)
+    return p
+
+
+def inspect_parser() -> Parser:
+    """Options of `foveal data inspect`."""
+    p = Parser(prog="foveal data inspect", description="Shows what a recipe's or a run's data hold.")
+    p.add_argument(
+        "target", metavar="RECIPE|RUN", help="a recipe or a run; its data keys can be changed beside, --data.source DIR"
+    )
+    p.add_argument("--split", choices=SPLITS, default="train", help="default: train")
+    p.add_argument("--count", type=int, default=24, help="pictures on the sheet (default 24)")
+    p.add_argument("--out", type=Path, default=Path("inspect.png"), help="the sheet (default inspect.png)")
+    return p
+
+
+def run(arguments: Sequence[str], console: Console) -> int:
+    """Dispatches."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        parser().print_help()
+        return 0
+    if arguments[0] == "make":
+        return _make(arguments[1:], console)
+    if arguments[0] == "inspect":
+        return _inspect(arguments[1:], console)
+    raise UserError(f"There is no `foveal data {arguments[0]}`; there are make and inspect.")
+
+
+def _make(arguments: Sequence[str], console: Console) -> int:
+    makers = {n: t for n, t in registry().items() if issubclass(t, Generator)}
+    if not arguments or arguments[0].startswith("-"):
+        console.print("foveal data make TASK [--key value ...]; `foveal data make TASK --help` shows the keys. Tasks:")
+        for name, task in makers.items():
+            console.print(f"  {name:<20}{task.summary}")
+        return 0
+    task = find_task(arguments[0])
+    if not issubclass(task, Generator):
+        raise UserError(f"The task {task.name} makes no pictures of its own; those that do: {', '.join(makers)}.")
+    options = section_from(task.Make, arguments[1:], f"foveal data make {task.name}", task.summary)
+    folder = task.make(options)
+    console.print(f"Made: {folder}", soft_wrap=True)
+    return 0
+
+
+def _inspect(arguments: Sequence[str], console: Console) -> int:
+    own, rest = split_words(arguments, ("-h", "--help"), _OWN)
+    given = inspect_parser().parse_args(own)
+    recipe, _ = recipe_or_run(given.target, rest)
+    from foveal.evaluation.predict import spread
+    from foveal.evaluation.sheet import contact_sheet
+    from foveal.files import write_bytes
+
+    if given.count < 1:
+        raise UserError("--count: must be at least 1.")
+    task = find_task(recipe.task)(recipe.data)
+    loaded = task.load(given.split)
+    examples = loaded.examples
+    table = Table(title=f"{task.name}, {given.split}: {len(examples):,} rows of {loaded.source}", title_justify="left")
+    for column in ("truth", "rows", "share"):
+        table.add_column(column, justify="left" if column == "truth" else "right")
+    counts = Counter(str(e.truth) for e in examples)
+    shown = counts.most_common(30) if len(counts) > 30 else sorted(counts.items())
+    for truth, n in shown:
+        table.add_row(truth, f"{n:,}", f"{100 * n / len(examples):.1f} %")
+    console.print(table)
+    if len(counts) > len(shown):
+        console.print(f"… and {len(counts) - len(shown)} more truths")
+    if loaded.refused:
+        console.print(
+            f"{len(loaded.refused)} rows left out, e.g. {loaded.refused[0][0]}: {loaded.refused[0][1]}", soft_wrap=True
+        )
+    chosen = [examples[i] for i in spread(len(examples), given.count)]
+    if not chosen:
+        raise UserError(f"{loaded.source}: holds no rows.")
+    sizes = Counter(e.images[0].open().size for e in chosen)
+    console.print("picture sizes on the sheet: " + ", ".join(f"{w} x {h} ({n})" for (w, h), n in sizes.most_common(5)))
+    prompt = task.prompt(chosen[0])
+    console.print(f"prompt: {prompt.user}\nanswer: {prompt.answer}", markup=False, soft_wrap=True)
+    stream = io.BytesIO()
+    contact_sheet([(task.draw(e), str(e.truth)) for e in chosen], columns=min(6, len(chosen))).save(stream, "PNG")
+    write_bytes(given.out, stream.getvalue())
+    console.print(f"Sheet: {given.out}", soft_wrap=True)
+    return 0

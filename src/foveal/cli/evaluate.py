@@ -1,0 +1,51 @@
+"""`foveal evaluate`: measure a run, or a recipe's model as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from foveal.cli.arguments import Parser, recipe_or_run, split_words
+from foveal.errors import UserError
+from foveal.tasks.task import SPLITS
+
+_OWN = ("--split", "--checkpoint", "--samples", "--as")
+
+
+def parser() -> Parser:
+    """The command's own options; a recipe's keys come beside them, e.g. --data.source FOLDER."""
+    p = Parser(
+        prog="foveal evaluate", description="Measures a run's checkpoint, or a recipe's model before any training. "
+        "Recipe keys can be changed beside the options, e.g. --data.source FOLDER --evaluation.method generate.",
+    )  # fmt: skip
+    p.add_argument("target", metavar="RUN|RECIPE", help="a run's folder, or a recipe (measures its model as it is)")
+    p.add_argument("--split", choices=SPLITS, help="what is measured (default: the recipe's evaluation.split)")
+    p.add_argument("--checkpoint", default="best", help="best, last or epoch-N (default: best)")
+    p.add_argument("--samples", type=int, default=0, help="rows, evenly spread over the split (default 0: all)")
+    p.add_argument(
+        "--as", dest="name", metavar="NAME", help="name of the folder below RUN/evaluation (default: the split)"
+    )
+    return p
+
+
+def run(arguments: Sequence[str], console: Console) -> int:
+    """Measures."""
+    own, rest = split_words(arguments, ("-h", "--help"), _OWN)
+    given = parser().parse_args(own)
+    if given.samples < 0:
+        raise UserError("--samples: must be at least 0.")
+    recipe, found = recipe_or_run(given.target, rest)
+    from foveal.evaluation.evaluate import evaluate
+    from foveal.training.train import quiet
+
+    quiet()
+    result, folder = evaluate(
+        recipe, found, console, split=given.split or recipe.evaluation.split, checkpoint=given.checkpoint,
+        samples=given.samples, name=given.name,
+    )  # fmt: skip
+    console.print(result.sentence(), soft_wrap=True)
+    for name, value in result.metrics.items():
+        console.print(f"  {name:<24}{value:.4f}")
+    console.print(f"Report: {folder / 'report.html'}", soft_wrap=True)
+    return 0

@@ -1,0 +1,85 @@
+"""The `foveal` command: finds the subcommand, and turns errors that a user can cause into a sentence and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+
+from foveal import __version__
+from foveal.errors import UserError
+
+#: Command -> (module, one line of help). Modules are imported when they are called, so that `foveal --help` is instant.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "quickstart": (
+        "quickstart",
+        "make pictures, train the built-in model on them, measure and show: the whole job in minutes",
+    ),
+    "train": ("train", "train a model by a recipe, measure it and write a run folder with a report"),
+    "evaluate": ("evaluate", "measure a run, or a recipe's model as it is"),
+    "predict": ("predict", "ask a run about pictures of your own"),
+    "data": ("data", "make a data set, or look at one: data make, data inspect"),
+    "tasks": ("tasks", "list the tasks, or show what one task's recipe can say"),
+    "models": ("models", "list the models that are known to work, or show one model's components"),
+    "completion": ("completion", "print a completion script for bash, zsh or tcsh"),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The top of the command line: command names and their help."""
+    top = argparse.ArgumentParser(
+        prog="foveal", description="Foveal teaches vision-language models to see detail.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="commands:\n" + "\n".join(f"  {name:<12}{text}" for name, (_, text) in COMMANDS.items())
+        + "\n\n`foveal COMMAND --help` tells more.",
+    )  # fmt: skip
+    top.add_argument("--version", action="version", version=f"foveal {__version__}")
+    top.add_argument("command", choices=list(COMMANDS), metavar="COMMAND", help="see below")
+    top.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Returns:
+        The exit code: 0 when all went well, 2 for an error that the user can put right, 130 after Ctrl-C.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    top = parser()
+    if not words:
+        top.print_help()
+        return 0
+    if not words[0].startswith("-") and words[0] not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}."
+        return _fail(f"There is no command {words[0]!r}; {hint}")
+    given = top.parse_args(words[:1])
+    console = Console(highlight=False)
+    try:
+        command = importlib.import_module(f"foveal.cli.{COMMANDS[given.command][0]}")
+        code: int = command.run(words[1:], console)
+        return code
+    except UserError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted; a run continues with: foveal train --resume RUN", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _fail(message: str, code: int = 2) -> int:
+    Console(stderr=True, highlight=False).print(f"[red]foveal:[/red] {escape(message)}", soft_wrap=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""`foveal train`: a recipe, or a run to continue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from foveal.cli.arguments import Parser, find_recipe, recipe_folders, split_words
+from foveal.errors import UserError
+from foveal.recipe import dump_recipe
+from foveal.runs import open_run
+from foveal.tasks.recipes import read_recipe, read_yaml, recipe_parser, task_of
+
+_DESCRIPTION = "Trains a model by a recipe, measures it, and writes a run folder with checkpoints and report.html."
+
+
+def parser() -> Parser:
+    """The command's own options; a recipe's keys come beside them."""
+    p = Parser(prog="foveal train", description=_DESCRIPTION, add_help=False)
+    p.add_argument("recipe", nargs="?", help="a YAML file, or the name of a recipe that comes with Foveal")
+    p.add_argument("--resume", metavar="RUN", help="continue an interrupted run from its last checkpoint")
+    p.add_argument("--print_config", action="store_true", help="print the resolved recipe and stop")
+    p.add_argument("-h", "--help", action="store_true", help="show all keys of the recipe")
+    return p
+
+
+def run(arguments: Sequence[str], console: Console) -> int:
+    """Trains."""
+    own, rest = split_words(arguments, ("-h", "--help", "--print_config"), ("--resume",))
+    given = parser().parse_args(own)
+    if given.help:
+        _help(given.recipe, rest)
+        return 0
+    if given.resume is not None:
+        if given.recipe or rest:
+            raise UserError("--resume continues a run as its own recipe says; leave the recipe and other settings out.")
+        old = open_run(given.resume)
+        recipe = read_recipe(old.recipe)
+        from foveal.training.train import train
+
+        console.print(f"Report: {train(recipe, console, resume=old).run.report}", soft_wrap=True)
+        return 0
+    if given.recipe is None and not any(a.startswith("--task") for a in rest):
+        raise UserError(f"Give a recipe, e.g. `foveal train {_example()}`, or --task NAME with its settings.")
+    recipe = read_recipe(find_recipe(given.recipe) if given.recipe else None, rest)
+    if given.print_config:
+        print(dump_recipe(recipe), end="")
+        return 0
+    from foveal.training.train import train
+
+    console.print(f"Report: {train(recipe, console).run.report}", soft_wrap=True)
+    return 0
+
+
+def _example() -> str:
+    for folder in recipe_folders():
+        for path in sorted(folder.glob("*.yaml")):
+            return path.stem
+    return "recipe.yaml"
+
+
+def _help(recipe: str | None, rest: Sequence[str]) -> None:
+    parser().print_help()
+    values = read_yaml(find_recipe(recipe)) if recipe else {}
+    task = task_of(values, rest, "") if values or any(a.startswith("--task") for a in rest) else "blindtest/lines"
+    print(f"\nKeys of a recipe for {task} (`--section.key value`; another task's with --task NAME --help):\n")
+    text = recipe_parser(task).format_help()
+    print(text[text.index("\n\n") + 2 :] if "\n\n" in text else text, end="")

@@ -1,0 +1,87 @@
+"""Measures a finished run, or a recipe's model as it is, and writes results and a report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from foveal.errors import UserError
+from foveal.evaluation.measure import Result, measure, save, showcase
+from foveal.evaluation.predict import Predictor, make_encoder, precision
+from foveal.evaluation.report import Report
+from foveal.evaluation.report import write as write_report
+from foveal.files import write_text
+from foveal.images import set_pixel_limit
+from foveal.recipe import Recipe, dump_recipe
+from foveal.runs import Run, create_run, environment
+from foveal.tasks.task import Split, Task, find_task
+from foveal.vlm.loading import load
+
+
+def open_predictor(recipe: Recipe, run: Run | None, checkpoint: str = "best") -> tuple[Task, Predictor, str]:
+    """The task and the predictor of a run's checkpoint, or of the recipe's own model where there is no run.
+
+    Returns:
+        Task, predictor, and the checkpoint's name (the model's id without a run).
+
+    Raises:
+        UserError: The checkpoint or the model does not exist.
+    """
+    set_pixel_limit(recipe.model.max_pixels)
+    task = find_task(recipe.task)(recipe.data)
+    weights = run.checkpoint(checkpoint) if run is not None else None
+    vlm = load(recipe.model, weights=weights)
+    predictor = Predictor(task, vlm, make_encoder(vlm, recipe), recipe.evaluation, precision(recipe, vlm.device))
+    return task, predictor, weights.name if weights is not None else recipe.model.id
+
+
+def evaluate(
+    recipe: Recipe, run: Run | None, console: Console, *, split: Split, checkpoint: str, samples: int, name: str | None
+) -> tuple[Result, Path]:
+    """Measures on a split and writes ``evaluation/<name>/`` with results, predictions and a report of its own.
+
+    Args:
+        recipe: The run's recipe, with overrides.
+        run: The run; None measures the recipe's model and makes a run folder for it.
+        console: Where progress is shown.
+        split: What is measured.
+        checkpoint: ``best``, ``last`` or ``epoch-N``.
+        samples: Rows, evenly spread; 0 for all.
+        name: The folder's name below ``evaluation``; the split's by default.
+
+    Returns:
+        The result and the folder.
+
+    Raises:
+        UserError: Something a user can put right.
+    """
+    if name is not None and (not name.strip() or "/" in name or name.startswith(".")):
+        raise UserError(f"--as: {name!r} cannot be a folder's name; choose one without slashes.")
+    started = time.monotonic()
+    task, predictor, model = open_predictor(recipe, run, checkpoint)
+    loaded = task.load(split)
+    result = measure(task, predictor, loaded, console, label=f"{model} on {name or split}", samples=samples)
+    if run is None:
+        run = create_run(
+            recipe.output, recipe.name, default_name=f"{recipe.task}-{Path(recipe.model.id).name}-evaluation"
+        )
+        write_text(run.recipe, dump_recipe(recipe))
+        run.write_json("environment.json", environment() | {"seed": recipe.seed})
+    folder = run.evaluation(name or split)
+    save(result, folder, {"checkpoint": model, "split": split, "model": recipe.model.id, "task": recipe.task})
+    facts = {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), "checkpoint": model,
+        "time": f"{result.seconds:.1f} s of predicting, {time.monotonic() - started:.1f} s in all", "seed": str(recipe.seed),
+        "run": str(run.path),
+    }  # fmt: skip
+    page = Report(
+        title=f"{recipe.task} with {recipe.model.id}: {name or split}", task=recipe.task, model=recipe.model.id, facts=facts,
+        measured=[result.row()], history=[], shown=showcase(task, result.examples, result.predictions, recipe.evaluation.shown),
+        recipe=dump_recipe(recipe),
+    )  # fmt: skip
+    write_report(folder / "report.html", page)
+    return result, folder

@@ -1,0 +1,45 @@
+"""Predictions shown as pictures: a contact sheet with each answer and its probability."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from foveal.evaluation.predict import Predictor, spread
+from foveal.evaluation.sheet import contact_sheet
+from foveal.files import write_bytes
+from foveal.tasks.task import Example, Prediction, Task
+
+
+def caption(prediction: Prediction) -> str:
+    """The answer, its probability and, where it is known and another, the truth."""
+    answer = prediction.text if prediction.value is None else str(prediction.value)
+    text = answer if prediction.confidence is None else f"{answer}  {100 * prediction.confidence:.0f} %"
+    if prediction.truth is not None and prediction.value != prediction.truth:
+        text += f"  (truth {prediction.truth})"
+    return text
+
+
+def write_sheet(task: Task, examples: Sequence[Example], predictions: Sequence[Prediction], path: Path) -> Path:
+    """Writes a PNG of the examples as the task draws them, each with its ``caption``.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    cells: list[tuple[Image.Image, str]] = [
+        (task.draw(e, p), caption(p)) for e, p in zip(examples, predictions, strict=True)
+    ]
+    stream = io.BytesIO()
+    contact_sheet(cells, columns=min(6, max(1, len(cells)))).save(stream, "PNG")
+    write_bytes(path, stream.getvalue())
+    return path
+
+
+def predict_new(task: Task, predictor: Predictor, path: Path, count: int = 24) -> Path:
+    """Asks the model about pictures of the test split, evenly spread, and writes them as a sheet."""
+    loaded = task.load("test").examples
+    examples = [loaded[i] for i in spread(len(loaded), count)]
+    return write_sheet(task, examples, list(predictor.predict(examples)), path)

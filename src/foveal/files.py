@@ -1,0 +1,93 @@
+"""Writing files so that a reader sees the old or the new one, never half of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from foveal.errors import UserError
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns a full disk, a missing permission or a read-only disk into a sentence.
+
+    Raises:
+        UserError: In place of the ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        remedy = {
+            errno.ENOSPC: "the disk is full; free some space or choose another folder",
+            errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
+            errno.EACCES: "permission denied; choose a folder that you may write to",
+            errno.EROFS: "the disk is read-only; choose another folder",
+            errno.ENOTDIR: "a part of the path is a file; choose another folder",
+            errno.EEXIST: "a file of that name is in the way; choose another name",
+            errno.EISDIR: "a folder of that name is in the way; choose another name",
+            errno.ENOTEMPTY: "a folder of that name is in the way; choose another name",
+            errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+        }.get(error.errno or 0)
+        if remedy is None:
+            raise
+        raise UserError(f"{path}: cannot be written: {remedy}.") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces ``path`` by ``text`` (UTF-8) in one step.
+
+    Raises:
+        UserError: The disk is full or may not be written.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replaces ``path`` by ``data`` in one step.
+
+    Raises:
+        UserError: The disk is full or may not be written.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that becomes ``path`` when the block ends well, and vanishes otherwise.
+
+    Raises:
+        UserError: ``path`` exists and is not an empty folder, is a mount point, or the disk is full.
+    """
+    with disk_errors(path):
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(f"{path}: exists already; choose another folder or remove it.")
+        if path.is_mount():
+            raise UserError(f"{path}: is a mount point, which cannot be replaced; choose a folder inside it.")
+        target = path.resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            yield temporary
+            os.chmod(temporary, 0o755)
+            os.replace(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise

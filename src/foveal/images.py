@@ -1,0 +1,191 @@
+"""Pictures: safe decoding with a pixel limit, and lazy references so that a data set never holds pixels.
+
+Coordinate frame of the whole project: pixels of the decoded picture after its EXIF orientation was applied, x to the
+right, y downwards, the origin at the outer corner of the top left pixel.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from foveal.errors import ImageError
+
+#: A file or the bytes of one.
+Source = str | os.PathLike[str] | bytes
+#: Pictures with more pixels than this are refused unless the caller allows more (a decompression bomb is one).
+MAX_PIXELS = 64_000_000
+_limit = [MAX_PIXELS]
+#: File endings that a folder is searched for.
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+#: Formats that are opened, whatever a file is called. Pillow knows more, among them one that starts Ghostscript.
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF")
+#: What Pillow raises at damaged files.
+_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, struct.error, EOFError, IndexError, KeyError, OverflowError)
+
+
+def pixel_limit() -> int:
+    """Largest number of pixels of a picture that is opened without a limit of its own."""
+    return _limit[0]
+
+
+def set_pixel_limit(pixels: int) -> None:
+    """Sets ``pixel_limit`` for this process; a recipe's ``model.max_pixels`` ends here."""
+    _limit[0] = pixels
+
+
+def decode(source: Source, *, name: str | None = None, max_pixels: int | None = None) -> Image.Image:
+    """Opens a picture completely, upright and in RGB.
+
+    Transparent pixels are laid on white.
+
+    Args:
+        source: A file or the bytes of one.
+        name: How an error calls the picture; the path by default.
+        max_pixels: Largest width times height that is decoded, ``pixel_limit()`` by default; the header is checked
+            before any pixel is.
+
+    Raises:
+        ImageError: The file is missing, no picture, truncated, of zero size, larger than ``max_pixels`` or has
+            32-bit pixels.
+    """
+    name = _name(source, name)
+    with _opened(source, name, max_pixels or pixel_limit()) as image:
+        image.load()
+    return upright_rgb(image, name=name)
+
+
+def check_header(source: Source, *, name: str | None = None, max_pixels: int | None = None) -> None:
+    """Checks what can be told of a picture without decoding its pixels; takes what ``decode`` takes.
+
+    Raises:
+        ImageError: The file is missing, no picture, of zero size or larger than ``max_pixels``.
+    """
+    with _opened(source, _name(source, name), max_pixels or pixel_limit()):
+        pass
+
+
+def _name(source: Source, name: str | None) -> str:
+    return name or (f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source))
+
+
+@contextmanager
+def _opened(source: Source, name: str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+    """The picture behind its checked header; whatever goes wrong in the block is told as an ``ImageError``."""
+    too_large = f"are more than the limit of {max_pixels:,}; shrink the picture or raise model.max_pixels."
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit for all threads, which only ever grows
+    try:
+        stream = io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")  # noqa: SIM115
+    except FileNotFoundError:
+        raise ImageError(f"{name}: there is no such picture; check the path.") from None
+    except OSError as error:
+        raise ImageError(f"{name}: cannot be read ({error.strerror}); check the path and its permissions.") from None
+    except ValueError as error:
+        raise ImageError(f"{name!r}: cannot be a path ({error}); check the path.") from None
+    with stream:
+        empty = not stream.read(1)
+        try:
+            image = Image.open(stream, formats=FORMATS)
+            width, height = image.size
+            if width < 1 or height < 1:
+                raise ImageError(f"{name}: the picture has no pixels ({width} x {height}); replace or remove it.")
+            if width * height > max_pixels:
+                raise ImageError(f"{name}: {width} x {height} pixels {too_large}")
+            yield image
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            raise ImageError(f"{name}: its pixels {too_large}") from None
+        except UnidentifiedImageError:
+            what = "the file is empty" if empty else f"not a picture in a known format ({', '.join(FORMATS)})"
+            raise ImageError(f"{name}: {what}; replace or remove it.") from None
+        except _DAMAGE as error:
+            raise ImageError(f"{name}: the picture is damaged or truncated ({error}); replace or remove it.") from None
+
+
+def upright_rgb(image: Image.Image, *, name: str = "<picture>") -> Image.Image:
+    """The picture with its EXIF orientation applied, transparency on white, 16-bit gray scaled to 8, in mode RGB.
+
+    EXIF data that cannot be read leaves the picture as it lies.
+
+    Raises:
+        ImageError: The pixels are 32-bit numbers, which have no agreed black and white.
+    """
+    with suppress(*_DAMAGE):
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.uint32)
+        gray = (values + 128) // 257
+        gray[values == image.info.get("transparency", -1)] = 255
+        return Image.fromarray(gray.astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ImageError(f"{name}: pixels of 32 bits have no agreed black and white; save it with 8 or 16 bits.")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(paper, image).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that is decoded when it is asked for.
+
+    Attributes:
+        name: What errors and reports call it, usually its path.
+        source: A path, encoded bytes, a decoded image, or a function that draws it.
+    """
+
+    name: str
+    source: Source | Image.Image | Callable[[], Image.Image]
+
+    def open(self) -> Image.Image:
+        """The picture, upright and in RGB.
+
+        Raises:
+            ImageError: See ``decode``.
+        """
+        if isinstance(self.source, Image.Image):
+            return upright_rgb(self.source, name=self.name)
+        if callable(self.source):
+            return self.source()
+        return decode(self.source, name=self.name)
+
+    def check(self, *, pixels: bool) -> None:
+        """Finds out whether ``open`` would work; without ``pixels``, from a file's header alone.
+
+        Raises:
+            ImageError: See ``decode``.
+        """
+        if pixels:
+            self.open()
+        elif isinstance(self.source, str | bytes | os.PathLike):
+            check_header(self.source, name=self.name)
+
+
+def find_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """All picture files below ``folder``, sorted by path; hidden files and folders are left out.
+
+    Raises:
+        ImageError: There is no such folder, or no picture in it.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise ImageError(f"{root}: there is no such folder; check the path.")
+    found = sorted(
+        p
+        for p in root.rglob("*")
+        if p.suffix.lower() in SUFFIXES
+        and p.is_file()
+        and not any(s.startswith(".") for s in p.relative_to(root).parts)
+    )
+    if not found:
+        raise ImageError(f"{root}: the folder holds no pictures ({', '.join(SUFFIXES)}); check the path.")
+    return found

@@ -1,0 +1,38 @@
+"""The Prompt: what a model is shown, before any family's template turns it into text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Pictures, the user's text and, at training time, the answer.
+
+    Attributes:
+        images: Decoded RGB pictures, shown before the text in this order.
+        user: The question.
+        system: Instructions for families whose template has a system turn; others get it in front of ``user``.
+        answer: The text that the model shall write, without the template's end-of-turn token.
+    """
+
+    images: tuple[Image.Image, ...]
+    user: str
+    system: str | None = None
+    answer: str | None = None
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The conversation up to the answer, in the form that ``processor.apply_chat_template`` takes."""
+        turns: list[dict[str, Any]] = []
+        if self.system:
+            turns.append({"role": "system", "content": [{"type": "text", "text": self.system}]})
+        content: list[dict[str, Any]] = [{"type": "image"} for _ in self.images]
+        turns.append({"role": "user", "content": [*content, {"type": "text", "text": self.user}]})
+        return turns
+
+    def without_system(self) -> Prompt:
+        """The same prompt with the system text moved in front of the question."""
+        return replace(self, system=None, user=f"{self.system}\n{self.user}") if self.system else self

@@ -1,0 +1,161 @@
+"""The recipe: typed sections that fully describe a run. ``tasks/recipes.py`` reads and checks the YAML form.
+
+The ``data`` section belongs to the task (``Task.Data``); the others are here. Every field's docstring is its help text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import yaml
+
+Component = Literal["vision", "projector", "language", "head"]
+
+
+@dataclass
+class Lora:
+    """Low-rank adapters (`peft`)."""
+
+    r: int = 16
+    """Rank."""
+    alpha: int = 32
+    """Scale; the update is multiplied by alpha / r."""
+    dropout: float = 0.05
+    """Dropout in front of the adapters."""
+    components: list[Component] = field(default_factory=lambda: ["language"])
+    """Components whose linear layers get adapters."""
+    dora: bool = False
+    """Weight-decomposed adapters (DoRA)."""
+    also_train: list[Component] = field(default_factory=list)
+    """Components trained whole beside the adapters and saved with them, e.g. projector."""
+
+
+@dataclass
+class Model:
+    """Which model, how it is loaded and which parts of it learn."""
+
+    id: str = "builtin"
+    """`builtin`, a Hub id or a folder in Hub layout."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hub."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Off unless you have read that code."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of the weights. auto: float32 where all weights are trained, else bfloat16 on a GPU and float32 on CPU."""
+    device: str = "auto"
+    """auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1, mps."""
+    attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None
+    """Attention kernel; the model's own choice by default."""
+    quantization: Literal["none", "nf4", "int8"] = "none"
+    """Frozen weights in 4 or 8 bits (bitsandbytes; extra `quant`). Needs adapter: lora to be trained."""
+    adapter: Literal["none", "lora"] = "none"
+    """none trains the weights themselves, lora trains adapters beside frozen ones."""
+    lora: Lora = field(default_factory=Lora)
+    """Used with adapter: lora."""
+    freeze: list[Component] = field(default_factory=list)
+    """Components that do not learn (with adapter: none)."""
+    learning_rates: dict[str, float] = field(default_factory=dict)
+    """Learning rate of a component, where it differs from training.learning_rate, e.g. {projector: 5e-4}."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    image_size: int | None = None
+    """Longest side in pixels that pictures are shrunk to before the model's own preprocessing."""
+    max_pixels: int = 64_000_000
+    """Pictures with more pixels than this are refused."""
+
+
+@dataclass
+class Training:
+    """How the model learns."""
+
+    epochs: float = 3.0
+    """Passes over the training pictures."""
+    max_steps: int = -1
+    """Optimizer steps; overrides epochs where positive."""
+    batch_size: int = 8
+    """Rows in one forward pass on one device."""
+    accumulate: int = 1
+    """Forward passes in one optimizer step; batch 1 x accumulate 8 equals batch 8."""
+    learning_rate: float = 1e-4
+    """Peak learning rate (of AdamW's part, with optimizer: muon)."""
+    optimizer: Literal["adamw", "muon", "adafactor", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    """muon: Muon on hidden matrices and AdamW on the rest, best for training a small model whole."""
+    muon_learning_rate: float = 0.02
+    """Peak learning rate of Muon's matrices."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay on matrices."""
+    schedule: Literal["cosine", "linear", "constant", "plateau"] = "cosine"
+    """plateau: ReduceLROnPlateau on the validation metric at each epoch's end."""
+    warmup: float = 0.03
+    """Share of the steps with a rising learning rate."""
+    plateau_factor: float = 0.5
+    """With schedule: plateau, what the learning rate is multiplied by."""
+    plateau_patience: int = 3
+    """With schedule: plateau, epochs without improvement before it is."""
+    early_stopping: int = 0
+    """Stop after this many epochs without a better validation metric; 0 never stops early."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm; 0 switches it off."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Mixed precision of the forward pass. auto: bfloat16 where the processor has fast instructions for it."""
+    evaluate: bool = True
+    """Predict the validation rows at each epoch's end, for the task's own metric."""
+    keep_epochs: int = 1
+    """Epoch checkpoints kept beside best and last; 0 keeps all."""
+    save_steps: int = 0
+    """Also save a checkpoint every so many steps, to resume from inside an epoch; 0 saves at epoch ends only."""
+    log_steps: int = 20
+    """Steps between two lines of the training log."""
+    workers: int = 0
+    """Processes that prepare batches."""
+    report_to: list[Literal["wandb", "tensorboard", "trackio", "mlflow"]] = field(default_factory=list)
+    """Trackers, as in transformers; metrics.csv is always written."""
+
+
+@dataclass
+class Evaluation:
+    """How the model is measured."""
+
+    method: Literal["auto", "score", "generate"] = "auto"
+    """score: exact probability of each of the task's answers; generate: free text, parsed strictly.
+    auto scores where the task has a closed set of answers."""
+    batch_size: int = 64
+    """Rows at a time."""
+    max_new_tokens: int = 64
+    """Longest reply, with method: generate."""
+    samples: int = 0
+    """Validation rows measured at each epoch's end, evenly spread over the split; 0 measures all."""
+    before: bool = False
+    """Also measure the model as it is before training, on the split that is measured afterwards."""
+    split: Literal["validation", "test"] = "test"
+    """What is measured when training is done."""
+    shown: int = 48
+    """Predictions shown as pictures in the report."""
+
+
+@dataclass
+class Recipe:
+    """A run, described fully."""
+
+    task: str
+    """What is learned; `foveal tasks` lists them."""
+    data: Any
+    """The task's own section; `foveal tasks NAME` shows its fields."""
+    model: Model = field(default_factory=Model)
+    training: Training = field(default_factory=Training)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    objective: Literal["answer", "label"] = "answer"
+    """answer: cross entropy on the answer's tokens. label: cross entropy over the task's closed set of answers."""
+    name: str | None = None
+    """Name of the run's folder; task, model and time by default."""
+    output: str = "runs"
+    """Folder that holds the runs."""
+    seed: int = 0
+    """Seed of everything random."""
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, fields in their declared order; reading it gives an equal recipe."""
+    text: str = yaml.safe_dump(asdict(recipe), sort_keys=False, allow_unicode=True, width=110)
+    return text

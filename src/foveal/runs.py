@@ -1,0 +1,174 @@
+"""The run folder: all that a training made and all that is needed to repeat, resume, evaluate or predict with it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from foveal.errors import UserError
+from foveal.files import disk_errors, write_text
+
+#: Packages whose versions decide what a run gives.
+PACKAGES = ("foveal", "torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and the names of what lies in it."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """A row for each epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.path / "report.html"
+
+    def evaluation(self, split: str) -> Path:
+        """Folder of the results on a split."""
+        return self.path / "evaluation" / split
+
+    def checkpoint(self, name: str = "best") -> Path:
+        """The folder of a checkpoint: ``best``, ``last``, ``epoch-N`` or ``step-N``.
+
+        Raises:
+            UserError: The run has none of that name.
+        """
+        folder = self.checkpoints / name
+        if not folder.exists() and name == "best":
+            folder = self.checkpoints / "last"
+        if not folder.exists():
+            have = sorted(p.name for p in self.checkpoints.glob("*")) if self.checkpoints.is_dir() else []
+            raise UserError(f"{self.path}: has no checkpoint {name!r} ({', '.join(have) or 'it has none yet'}).")
+        return folder.resolve()
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes ``value`` as ``name`` in the run's folder, in one step."""
+        write_text(self.path / name, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+    def read_metrics(self) -> list[dict[str, float | str]]:
+        """Rows of ``metrics.csv``, numbers as floats; empty where there is none yet."""
+        if not self.metrics.is_file():
+            return []
+        with self.metrics.open(newline="", encoding="utf-8") as stream:
+            return [{k: _number(v) for k, v in row.items() if k is not None and v} for row in csv.DictReader(stream)]
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Adds a row to ``metrics.csv``; a new column is added to the header, a row of the same epoch replaced."""
+        rows: list[dict[str, Any]] = [dict(r) for r in self.read_metrics() if r.get("epoch") != float(row["epoch"])]
+        rows.append(dict(row))
+        self.rewrite_metrics(rows)
+
+    def drop_metrics_after(self, epoch: float) -> None:
+        """Removes rows that a resumed run will write again."""
+        self.rewrite_metrics([r for r in self.read_metrics() if float(r["epoch"]) <= epoch])
+
+    def rewrite_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Replaces ``metrics.csv`` in one step; no rows remove it."""
+        if not rows:
+            self.metrics.unlink(missing_ok=True)
+            return
+        columns = list(dict.fromkeys(k for r in rows for k in r))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([{k: (repr(v) if isinstance(v, float) else v) for k, v in r.items()} for r in rows])
+        write_text(self.metrics, text.getvalue())
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def create_run(output: str, name: str | None, *, default_name: str) -> Run:
+    """Makes the folder of a new run.
+
+    Raises:
+        UserError: The folder holds another run or other files, or cannot be written.
+    """
+    if name is not None and (not name.strip() or "/" in name or name in (".", "..")):
+        raise UserError(f"name: {name!r} cannot be a folder's name; choose one without slashes.")
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = Path(output) / (name or f"{re.sub(r'[^A-Za-z0-9._-]+', '-', default_name)}-{stamp}")
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        what = "holds another run" if (path / "recipe.yaml").exists() else "is not empty"
+        raise UserError(f"{path}: {what}; choose another --name, resume it with --resume, or remove it.")
+    with disk_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return Run(path)
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """An existing run.
+
+    Raises:
+        UserError: The folder does not hold a run.
+    """
+    run = Run(Path(path))
+    if not run.path.is_dir():
+        raise UserError(f"{path}: there is no such folder; give the folder of a run, e.g. runs/NAME.")
+    if not run.recipe.is_file():
+        raise UserError(f"{path}: holds no run (it has no recipe.yaml); give the folder of a run, e.g. runs/NAME.")
+    return run
+
+
+def is_run(path: str | os.PathLike[str]) -> bool:
+    """Whether the folder holds a run."""
+    return (Path(path) / "recipe.yaml").is_file()
+
+
+def environment() -> dict[str, Any]:
+    """Versions, hardware, git commit and command line, for ``environment.json``."""
+    import torch
+
+    versions: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    commit = None
+    if git := shutil.which("git"):
+        found = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        commit = found.stdout.strip() or None
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "packages": versions,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cpu": {"threads": torch.get_num_threads(), "capability": torch.backends.cpu.get_cpu_capability()},
+        "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "git_commit": commit,
+        "world_size": int(os.environ.get("WORLD_SIZE", "1")),
+    }

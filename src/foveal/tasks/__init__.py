@@ -1,0 +1,1 @@
+"""The task contract, its registry, and the tasks."""

@@ -1,0 +1,240 @@
+"""Anti-aliased polylines, drawn from distances: fast enough to make training pictures while a model learns.
+
+Only pixels near a line are touched. How far a line covers a pixel depends on the pixel's distance from it alone: it is
+the line's cross-section, smoothed by the resampling filter and read from a table. That costs a fraction of drawing at
+several times the size and shrinking, and a blur costs nothing, for it is only another table.
+
+Frame: pixels, x to the right, y downwards, the origin at the outer corner of the top left pixel.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Filter = Literal["box", "bicubic"]
+Cap = Literal["projecting", "round"]
+Colour = tuple[int, int, int]
+Point = tuple[float, float]
+
+#: Entries of a coverage table per pixel of distance.
+_STEPS = 64
+#: Half-widths of the filters in pixels.
+_RADIUS: dict[Filter, float] = {"box": 0.5, "bicubic": 2.0}
+#: Moves an end out of the way where it is not of the kind in question, in pixels.
+_FAR_AWAY = -1e6
+_kept = threading.local()
+
+
+@dataclass(frozen=True)
+class Pen:
+    """How lines look, apart from their colour. Joints are round.
+
+    Attributes:
+        width: Width in pixels.
+        cap: The two ends of a line: a square that projects by half the width (matplotlib's default), or a half disc.
+        kernel: Filter of the edges: ``box`` averages over a pixel; ``bicubic`` looks like a large picture that Pillow
+            has shrunk.
+        blur: Standard deviation of a Gaussian blur on top, in pixels.
+    """
+
+    width: float
+    cap: Cap = "projecting"
+    kernel: Filter = "box"
+    blur: float = 0.0
+
+
+def draw_polylines(
+    size: int, ground: Colour, lines: Sequence[tuple[Sequence[Point], Colour]], pen: Pen
+) -> Image.Image:
+    """A square picture of polylines on a plain ground, later ones over earlier ones.
+
+    Args:
+        size: Side of the picture in pixels.
+        ground: Colour of the background, 0 to 255.
+        lines: Vertices in pixels and colour of each line: two vertices or more, consecutive ones differ, none outside
+            the picture.
+        pen: Width, ends and edges of all the lines.
+
+    Raises:
+        ValueError: A vertex is outside the picture.
+    """
+    if any(not 0 <= v <= size for points, _ in lines for point in points for v in point):
+        raise ValueError(f"a vertex is outside the picture of {size} x {size} pixels")
+    index, level, ends, stride, margin = _near_pixels(size, [points for points, _ in lines], pen)
+    paper = _packed(ground)
+    canvas, amount = _scratch(stride * stride)
+    canvas.fill(paper)
+    start = 0
+    for number, ((_, colour), stops) in enumerate(zip(lines, ends, strict=True)):
+        # The segments of one line are united before they are painted, or their joint would show.
+        where = index[start : stops[-1]]
+        share = level[start : stops[-1]]
+        if len(stops) > 1:
+            amount.fill(0)
+            amount[index[start : stops[0]]] = level[start : stops[0]]
+            for begin, stop in pairwise(stops):
+                part = index[begin:stop]
+                amount[part] = np.maximum(amount.take(part), level[begin:stop])
+            share = amount.take(where)
+        paint = _palette(ground, colour).take(share)
+        start = stops[-1]
+        if number:
+            below = canvas.take(where)
+            crossed = np.flatnonzero(below != paper)
+            old = below[crossed].view(np.uint8).reshape(-1, 4).astype(np.float32)
+            new = old + share[crossed, None] * ((np.asarray((*colour, 255), np.float32) - old) / np.float32(255))
+            paint[crossed] = (new + np.float32(0.5)).astype(np.uint8).view(np.uint32).reshape(-1)
+        canvas[where] = paint
+    inside = canvas[margin * (stride + 1) :].data.cast("B")
+    return Image.frombytes("RGB", (size, size), inside, "raw", "RGBX", 4 * stride, 1)
+
+
+def _scratch(pixels: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+    """This thread's canvas, of any content, and its empty amounts of one line.
+
+    They are kept, because fresh memory of this size costs more than drawing in it.
+    """
+    if getattr(_kept, "pixels", 0) < pixels:
+        _kept.pixels, _kept.canvas, _kept.amount = pixels, np.empty(pixels, np.uint32), np.zeros(pixels, np.uint8)
+    return _kept.canvas[:pixels], _kept.amount[:pixels]
+
+
+def _near_pixels(
+    size: int, lines: Sequence[Sequence[Point]], pen: Pen
+) -> tuple[NDArray[np.intp], NDArray[np.uint8], list[list[int]], int, int]:
+    """The pixels near each segment of the lines and how far it covers them, all segments at once.
+
+    A segment is a band of pixels along its major axis: one row for each pixel of that axis, across it as many pixels
+    as the line and the filter reach.
+
+    Returns:
+        Flat indices into a canvas with margins, each at most once a segment; levels 0 to 255 for them; where each
+        segment's part ends in the two; the canvas's width in pixels; its margin in pixels.
+    """
+    flank, far, ending, fringe = _tables(round(pen.width * 32) / 32, pen.kernel, round(pen.blur * 32) / 32)
+    square = pen.cap == "projecting"
+    band = math.floor(far * math.sqrt(2) + 0.5)
+    beyond = math.sqrt(2) * (pen.width / 2 + fringe if square else far)
+    margin = math.ceil(beyond) + band + 3
+    stride = size + 2 * margin
+
+    rows, ends, facts, end = [], [], [], 0
+    for points in lines:
+        for i in range(len(points) - 1):
+            (x, y), (x2, y2) = points[i], points[i + 1]
+            dx, dy = x2 - x, y2 - y
+            length = math.hypot(dx, dy)
+            if abs(dy) > abs(dx):
+                major, minor, last, u, v, step, across_step = y, x, y2, dy / length, dx / length, stride, 1
+            else:
+                major, minor, last, u, v, step, across_step = x, y, x2, dx / length, dy / length, 1, stride
+            # Row number 0 is the first of all segments', so each segment's facts are shifted to its own first row.
+            first = math.floor(min(major, last) - beyond) - end
+            rows.append(math.ceil(max(major, last) + beyond) - first - end)
+            end += rows[-1]
+            ends.append(end)
+            square_start = square and i == 0
+            square_end = square and i == len(points) - 2
+            facts.append((
+                first * step + margin * (stride + 1), step, across_step,
+                first + 0.5 - major, v / u, minor, abs(u) * _STEPS,
+                1 / u, v, length,
+                0 if square_start else _FAR_AWAY, 0 if square_end else _FAR_AWAY,
+                _FAR_AWAY if square_start else 0, _FAR_AWAY if square_end else 0,
+            ))  # fmt: skip
+    number = np.arange(end)
+    of_row = np.arange(len(ends)).repeat(rows)
+    table = np.array(facts)
+    origin, step, across_step, first_along, slope, minor_origin, scale = table[:, :7].take(of_row, axis=0).T
+
+    along = number + first_along
+    centre = along * slope + minor_origin
+    base = np.floor(centre)
+    offsets = np.arange(-band, band + 1)
+    index = (table[:, 2:3] * offsets).astype(np.intp).take(of_row, axis=0)
+    index += (origin + number * step + base * across_step).astype(np.intp)[:, None]
+    from_centre = (base + 0.5 - centre).astype(np.float32)[:, None] + offsets.astype(np.float32)
+    distance = np.abs(from_centre * scale.astype(np.float32)[:, None])
+    level = flank.take(distance.astype(np.intp))
+
+    # The rows near a segment's two ends are done over, with the cap or the joint.
+    count = math.ceil(beyond + max(far, len(ending) / _STEPS)) + 2
+    near = number
+    if min(rows) > count:
+        near = (np.array([0, *ends[:-1], *(end - count for end in ends)])[:, None] + number[:count]).reshape(-1)
+    inverse, sine, length, *kinds = table[:, 7:].astype(np.float32).take(of_row.take(near), axis=0).T[..., None]
+    before = -along.take(near).astype(np.float32)[:, None] * inverse - from_centre.take(near, axis=0) * sine
+    after = -length - before
+    squared = np.maximum(before + kinds[0], after + kinds[1])
+    rounded = np.maximum(np.maximum(before + kinds[2], after + kinds[3]), 0) * np.float32(_STEPS)
+    from_line = np.sqrt(distance.take(near, axis=0) ** 2 + rounded**2)
+    body = flank.take(np.minimum(from_line, len(flank) - 1).astype(np.intp))
+    if square:
+        inside = (np.float32(pen.width / 2 + fringe) - squared) * np.float32(_STEPS)
+        body = body * ending.take(np.minimum(np.maximum(inside, 0), len(ending) - 1).astype(np.intp))
+    level[near] = body
+    stops = iter(ends)
+    stops_of = [[next(stops) * len(offsets) for _ in line[1:]] for line in lines]
+    return index.reshape(-1), level.reshape(-1), stops_of, stride, margin
+
+
+@lru_cache(maxsize=1024)
+def _tables(
+    width: float, kernel: Filter, blur: float
+) -> tuple[NDArray[np.uint8], float, NDArray[np.float32], float]:
+    """What ``_near_pixels`` looks up.
+
+    Returns:
+        Level against the distance from the centre line in steps of 1 / ``_STEPS`` pixel; the distance in pixels from
+        which on it is zero; share covered of a half-plane against the depth in it, in the same steps; how far outside
+        that table begins, in pixels.
+    """
+    # A step more than the filter, where the edge is over and done with.
+    reach = math.ceil((_RADIUS[kernel] + 3 * blur) * _STEPS + 1) / _STEPS
+    x = np.arange(-round(reach * _STEPS), round(reach * _STEPS) + 1) / _STEPS
+    weights = _bicubic(x) if kernel == "bicubic" else np.clip((0.5 - np.abs(x)) * _STEPS + 0.5, 0, 1)
+    if blur > 0:
+        gauss = np.exp(-0.5 * (x / blur) ** 2)
+        weights = np.convolve(weights, gauss, mode="same")
+    # Half of each weight lies on either side of its own place, so that the edge is symmetric.
+    edge = (np.cumsum(weights) - weights / 2) / weights.sum()
+    distance = (np.arange(math.ceil((width / 2 + reach) * _STEPS) + 1) + 0.5) / _STEPS
+    covered = np.interp(width / 2 + distance, x, edge) - np.interp(distance - width / 2, x, edge)
+    # A sharpening filter overshoots; eight bits cut that off.
+    levels = np.rint(np.clip(covered, 0, 1) * 255).astype(np.uint8)
+    far = (int(np.flatnonzero(levels)[-1]) + 1) / _STEPS
+    padding = np.zeros(round(far * _STEPS) + 4 * _STEPS, np.uint8)
+    ending = np.clip(edge, 0, 1).astype(np.float32)
+    first = int(np.flatnonzero(ending > 1 / 512)[0])
+    return np.concatenate((levels, padding)), far, ending[first:], -float(x[first])
+
+
+def _bicubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keys' cubic kernel with Pillow's parameter -0.5, at a distance in pixels (Keys 1981, equation 15)."""
+    x = np.abs(x)
+    inner = (1.5 * x - 2.5) * x * x + 1
+    outer = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x < 1, inner, np.where(x < 2, outer, 0.0))
+
+
+def _packed(colour: Colour) -> int:
+    """A colour as one number, in the memory order red, green, blue, 255."""
+    return int(np.array((*colour, 255), np.uint8).view(np.uint32)[0])
+
+
+@lru_cache(maxsize=1024)
+def _palette(ground: Colour, colour: Colour) -> NDArray[np.uint32]:
+    """``colour`` laid on ``ground`` at each level from 0 to 255, packed."""
+    share = np.arange(256)[:, None] / 255
+    mixed = np.array((*ground, 255)) * (1 - share) + np.array((*colour, 255)) * share
+    return np.rint(mixed).astype(np.uint8).view(np.uint32).reshape(-1)

@@ -1,0 +1,1 @@
+"""Which of K classes does a picture show?"""

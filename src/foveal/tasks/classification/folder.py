@@ -1,0 +1,128 @@
+"""Reads folders of pictures in which each class has a folder of its own.
+
+Two layouts: ``root/<split>/<class>/...`` and ``root/<class>/...``. A class's pictures may lie in folders inside its
+own. A picture outside every class folder has no label and is no row.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from foveal.errors import ImageError, UserError
+from foveal.images import SUFFIXES, Picture, find_images
+from foveal.tasks.classification.rows import Row, Table
+from foveal.tasks.task import Split
+
+#: What the folder of a split may be called, in any case.
+SPLIT_NAMES: dict[str, Split] = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+
+
+def read_folder(root: Path) -> Table:
+    """All rows below ``root`` and the names of the classes, sorted.
+
+    Raises:
+        UserError: The folder is missing or has no picture, there are fewer than two classes, one is empty, a split
+            has a class that ``train`` lacks, or it is unclear which folders are splits.
+    """
+    splits = split_folders(root)
+    names = class_names(root)
+    if not splits:
+        return Table(names, {"train": _rows(root, root)}, whole=True)
+    for split, folder in splits.items():
+        unknown = sorted({f.name for f in subfolders(folder)} - set(names))
+        if unknown:
+            raise UserError(
+                f"{folder}: {_listed(unknown, split)} not among the classes of {splits['train']}; "
+                "rename or remove them, or add them there."
+            )
+    return Table(names, {split: _rows(root, folder) for split, folder in splits.items()})
+
+
+def class_names(root: Path) -> tuple[str, ...]:
+    """The names of the class folders, sorted: those of ``train`` where there are splits.
+
+    Raises:
+        UserError: See ``read_folder``.
+    """
+    splits = split_folders(root)
+    folders = [splits["train"]] if "train" in splits else list(splits.values()) or [root]
+    names = sorted({f.name for folder in folders for f in subfolders(folder)})
+    if len(names) >= 2:
+        return tuple(names)
+    where = ", ".join(map(str, folders))
+    if names:
+        raise UserError(f"{where}: there is only one class, {names[0]!r}; at least two folders of pictures are needed.")
+    if has_pictures(folders[0]):
+        raise UserError(f"{where}: the pictures lie in no class folder; put those of each class into one of its own.")
+    raise UserError(f"{where}: holds no pictures ({', '.join(SUFFIXES)}); check the path.")
+
+
+def split_folders(root: Path) -> dict[Split, Path]:
+    """The folder of each split; none where ``root`` holds the class folders itself.
+
+    A folder called as a split is one only if it holds folders: a class may be called "train".
+
+    Raises:
+        UserError: There is no such folder, two folders are one split, or splits lie beside other pictures.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: there is no such folder; check data.source.")
+    found: dict[Split, Path] = {}
+    others = []
+    for folder in subfolders(root):
+        split = SPLIT_NAMES.get(folder.name.lower())
+        if split is None or not subfolders(folder):
+            others.append(folder)
+        elif split in found:
+            both = f"{found[split].name!r} and {folder.name!r}"
+            raise UserError(f"{root}: {both} are both the {split} split; remove one.")
+        else:
+            found[split] = folder
+    if found:
+        for folder in others:
+            if has_pictures(folder):
+                raise UserError(
+                    f"{folder}: lies beside the split folder {next(iter(found.values())).name!r}, but is no split with "
+                    "class folders in it; sort its pictures into class folders or move it elsewhere."
+                )
+    return found
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in ``folder``, sorted; hidden ones and what macOS adds to archives are left out."""
+    return sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX")) and p.is_dir())
+
+
+def has_pictures(folder: Path) -> bool:
+    """Whether any picture lies below ``folder``."""
+    try:
+        return bool(find_images(folder))
+    except ImageError:
+        return False
+
+
+def _rows(root: Path, folder: Path) -> list[Row]:
+    rows = []
+    for place in subfolders(folder):
+        try:
+            files = find_images(place)
+        except ImageError:
+            raise UserError(
+                f"{place}: the folder of the class {place.name!r} holds no pictures ({', '.join(SUFFIXES)}); "
+                "add some or remove the folder."
+            ) from None
+        rows += [Row(file.relative_to(root).as_posix(), Picture(str(file), file), place.name) for file in files]
+    return rows
+
+
+def _listed(names: list[str], split: Split) -> str:
+    quoted = ", ".join(repr(name) for name in names)
+    of = f"of the {split} split"
+    return f"the class {quoted} {of} is" if len(names) == 1 else f"the classes {quoted} {of} are"

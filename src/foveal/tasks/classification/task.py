@@ -1,0 +1,239 @@
+"""Classification: which of K classes does a picture show?"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from foveal.errors import ImageError, UserError
+from foveal.prompts import Prompt
+from foveal.tasks.classification import metrics
+from foveal.tasks.classification.folder import class_names, read_folder
+from foveal.tasks.classification.rows import Row, Table, hold_out, spread
+from foveal.tasks.task import Example, Loaded, Prediction, Split, Task
+
+#: Up to so many pictures of a split are decoded before the training; of more, the headers alone are checked.
+FULL_CHECK = 20_000
+#: Laid aside at both ends of a reply and of a class name before the two are compared.
+WRAPPING = " \t\r\n\"'`“”‘’«».*"
+
+
+@dataclass
+class ClassificationData:
+    """Pictures sorted into folders, one for each class."""
+
+    source: str
+    """Folder of the pictures: source/<split>/<class>/..., or source/<class>/... (then rows are held out)."""
+    class_names: list[str] = field(default_factory=list)
+    """Order of the answers: the names of the class folders, all of them. Sorted by default."""
+    descriptions: dict[str, str] = field(default_factory=dict)
+    """What a class looks like, e.g. {cra: a bowl-shaped depression}; follows the question, a line for each."""
+    question: str = "Which of these is shown in the picture: {classes}?"
+    """What the model is asked; {classes} becomes the class names."""
+    system: str | None = None
+    """Instructions in front of the question."""
+    limit: int = 0
+    """Rows of each split, spread evenly over the classes; 0 takes all."""
+    validation_share: float = 0.1
+    """Share of each class held out of train where the source has no validation split."""
+    test_share: float = 0.2
+    """Share of each class held out for the test where the source has no splits at all."""
+    seed: int = 0
+    """Decides which rows are held out, and which are taken with a limit."""
+    on_bad_image: Literal["refuse", "skip"] = "refuse"
+    """At a picture that cannot be opened: refuse stops before the training, skip leaves it out and reports it."""
+
+
+class Classification(Task):
+    """One picture, one of K classes.
+
+    The names of the classes are read from the source when the task is made, unless the data section has them: with
+    ``class_names`` a task answers questions where the pictures it was trained on are gone.
+    """
+
+    name: ClassVar[str] = "classification"
+    summary: ClassVar[str] = "Which of K classes does a picture show? Folders of pictures, one for each class."
+    Data: ClassVar[type] = ClassificationData
+    data: ClassificationData
+
+    def __init__(self, data: ClassificationData) -> None:
+        """Checks the data section.
+
+        Raises:
+            UserError: A value is out of range, a name is given twice, unknown or ambiguous, or the source is missing.
+        """
+        _check_ranges(data)
+        names = data.class_names or list(class_names(_root(data)))
+        unknown = sorted(set(data.descriptions) - set(names))
+        if unknown:
+            raise UserError(
+                f"data.descriptions: {', '.join(map(repr, unknown))} is no class; the classes are {', '.join(names)}."
+            )
+        super().__init__(replace(data, class_names=names))
+        for name in names:
+            if not _bare(name) or self.parse(name) != name:
+                raise UserError(
+                    f"data: a reply of {name!r} cannot be told from another; rename the class so that its name differs "
+                    "from the others in more than quotes and full stops."
+                )
+
+    def load(self, split: Split) -> Loaded:
+        """The rows of a split; every picture was checked.
+
+        Raises:
+            UserError: The source is missing or malformed, has no rows for the split, or its classes are not those
+                of ``class_names``.
+            ImageError: A picture cannot be used, and ``on_bad_image`` does not say skip.
+        """
+        root = _root(self.data)
+        table = read_folder(root)
+        self._check_names(table, root)
+        rows, source = self._rows(table, split, root)
+        chosen = spread(rows, self.data.limit, self.data.seed)
+        good, refused = self._check_pictures(chosen)
+        lost = sorted({row.label for row in chosen} - {row.label for row in good})
+        if lost:
+            raise UserError(
+                f"{root}: no picture of {', '.join(map(repr, lost))} in the {split} split can be used, the first "
+                f"because of {refused[0][1]}"
+            )
+        return Loaded([Example(row.id, (row.picture,), row.label) for row in good], source, refused)
+
+    def _check_names(self, table: Table, root: Path) -> None:
+        given, found = set(self.data.class_names), set(table.names)
+        if given != found:
+            raise UserError(
+                f"data.class_names: {', '.join(self.data.class_names)} are not the class folders of {root}, which are "
+                f"{', '.join(table.names)} (only in class_names: {', '.join(sorted(given - found)) or 'none'}; only "
+                f"folders: {', '.join(sorted(found - given)) or 'none'}); give exactly the folders' names."
+            )
+
+    def _rows(self, table: Table, split: Split, root: Path) -> tuple[Sequence[Row], str]:
+        """The rows of a split, read or held out, and where they came from."""
+        data = self.data
+        shares: dict[Split, float] = {}
+        if table.whole:
+            shares["test"] = data.test_share
+        if "validation" not in table.splits:
+            shares["validation"] = data.validation_share
+        parts = hold_out(table.splits.get("train", ()), shares, data.seed)
+        rows = parts[split] if split in parts else table.splits.get(split, ())
+        if not rows:
+            key = f"{split}_share"
+            remedy = f"raise data.{key}" if split in shares and table.splits.get("train") else f"add {root / split}"
+            raise UserError(f"{root}: there are no pictures for the {split} split; {remedy}.")
+        if split in shares:
+            return rows, f"{root} ({shares[split]:g} of each class held out, seed {data.seed})"
+        rest = " and ".join(f"{share:g} for {name}" for name, share in shares.items() if share > 0)
+        held_out = f" (without {rest} of each class, seed {data.seed})" if split == "train" and rest else ""
+        return rows, f"{root}{held_out}"
+
+    def _check_pictures(self, rows: Sequence[Row]) -> tuple[list[Row], tuple[tuple[str, str], ...]]:
+        """The rows whose pictures can be used, and (id, reason) of the others."""
+        pixels = len(rows) <= FULL_CHECK
+
+        def complaint(row: Row) -> str | None:
+            try:
+                row.picture.check(pixels=pixels)
+            except ImageError as error:
+                return str(error)
+            return None
+
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            reasons = list(pool.map(complaint, rows))
+        good = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
+        refused = tuple((row.id, reason) for row, reason in zip(rows, reasons, strict=True) if reason is not None)
+        if refused and self.data.on_bad_image == "refuse":
+            more = f" {len(refused) - 1} more pictures cannot be used either." if len(refused) > 1 else ""
+            raise ImageError(f"{refused[0][1]}{more} `data.on_bad_image: skip` leaves such pictures out.")
+        return good, refused
+
+    def prompt(self, example: Example, rng: random.Random | None = None) -> Prompt:
+        """The picture and the question with the names and descriptions of the classes; there is no augmentation."""
+        question = self.data.question.replace("{classes}", ", ".join(self.data.class_names))
+        known = [name for name in self.data.class_names if name in self.data.descriptions]
+        lines = [question, *(f"{name}: {self.data.descriptions[name]}" for name in known)]
+        return Prompt((example.images[0].open(),), "\n".join(lines), self.data.system, example.truth)
+
+    def answers(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return tuple(self.data.class_names)
+
+    def parse(self, reply: str) -> str | None:
+        """The class that the reply names: the whole reply is its name, or what follows the last ``Answer:`` is.
+
+        Quotes, asterisks and full stops around the name and upper or lower case do not matter. A name inside a
+        sentence does not count.
+        """
+        found = self._class(reply)
+        answers = re.findall(r"\banswer\s*:(.*)$", reply, flags=re.IGNORECASE | re.MULTILINE)
+        return self._class(answers[-1]) if found is None and answers else found
+
+    def _class(self, text: str) -> str | None:
+        names = self.data.class_names
+        for form in (_bare, lambda t: _bare(t).casefold()):
+            same = [name for name in names if form(name) == form(text)]
+            if len(same) == 1:
+                return same[0]
+        return None
+
+    def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
+        """Accuracy, balanced accuracy, macro F1, each class's recall and the share of unparsable replies.
+
+        Only classes that have rows among the examples count in the means and have a recall.
+        """
+        if not examples:
+            raise UserError("There are no rows to measure.")
+        values = {p.id: p.value for p in predictions}
+        names = self.data.class_names
+        matrix = metrics.confusion_matrix([e.truth for e in examples], [values[e.id] for e in examples], names)
+        recalls = zip(names, metrics.recalls(matrix), strict=True)
+        return {
+            "accuracy": metrics.accuracy(matrix),
+            "balanced_accuracy": metrics.balanced_accuracy(matrix),
+            "macro_f1": metrics.macro_f1(matrix),
+            "unparsable": metrics.unparsable(matrix),
+            **{f"recall/{name}": float(recall) for name, recall in recalls if not np.isnan(recall)},
+        }
+
+    def chance(self, examples: Sequence[Example]) -> float:
+        """Accuracy of the better of two blind guessers: always the most frequent class, or any class at random."""
+        uniform = 1 / len(self.data.class_names)
+        counts = Counter(e.truth for e in examples)
+        return max(uniform, max(counts.values()) / len(examples)) if counts else uniform
+
+
+def _bare(text: str) -> str:
+    return unicodedata.normalize("NFC", text.strip(WRAPPING))
+
+
+def _root(data: ClassificationData) -> Path:
+    return Path(data.source).expanduser()
+
+
+def _check_ranges(data: Any) -> None:
+    if not data.source.strip():
+        raise UserError("data.source: is empty; give the folder of the pictures.")
+    if data.limit < 0:
+        raise UserError(f"data.limit: {data.limit} is negative; give 0 for all rows, or a number of rows.")
+    for key in ("validation_share", "test_share"):
+        if not 0 <= getattr(data, key) < 1:
+            raise UserError(f"data.{key}: {getattr(data, key)} is no share; give a number from 0 to below 1.")
+    if data.validation_share + data.test_share >= 1:
+        raise UserError("data: validation_share and test_share leave nothing to learn from; lower one.")
+    names = data.class_names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"data.class_names: {', '.join(map(repr, twice))} occurs twice; give each name once.")
+    if len(names) == 1:
+        raise UserError(f"data.class_names: {names[0]!r} is the only class; at least two are needed.")

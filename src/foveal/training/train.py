@@ -1,0 +1,312 @@
+"""The main job: from a recipe to a run folder with checkpoints, measurements and a report."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from rich.console import Console
+from rich.table import Table
+from transformers import TrainingArguments
+
+from foveal.errors import UserError
+from foveal.evaluation.measure import Result, measure, save, showcase
+from foveal.evaluation.plots import curves_png
+from foveal.evaluation.predict import Predictor, make_encoder, precision
+from foveal.evaluation.report import Report
+from foveal.evaluation.report import write as write_report
+from foveal.files import write_text
+from foveal.images import set_pixel_limit
+from foveal.recipe import Recipe, dump_recipe
+from foveal.runs import Run, create_run, environment
+from foveal.tasks.task import Loaded, Split, Task, find_task
+from foveal.training.objectives import make_objective
+from foveal.training.progress import TrainingBar
+from foveal.training.rows import TrainingRows
+from foveal.training.trainer import PROGRESS_FILE, FovealTrainer, worker_sentence
+from foveal.vlm import adapters
+from foveal.vlm.loading import Vlm, load, out_of_memory, pick_device
+
+_SCHEDULES = {
+    "cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup", "plateau": "reduce_lr_on_plateau",
+}  # fmt: skip
+_OPTIMIZERS = {
+    "adamw": "adamw_torch", "muon": "adamw_torch", "adafactor": "adafactor", "adamw_8bit": "adamw_8bit",
+    "paged_adamw_8bit": "paged_adamw_8bit",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training left behind.
+
+    Attributes:
+        run: Its folder.
+        results: Measurements, before and after.
+        task: The task, with the recipe's data section.
+        predictor: Asks the best checkpoint.
+        seconds: Time of the training itself.
+    """
+
+    run: Run
+    results: Sequence[Result]
+    task: Task
+    predictor: Predictor
+    seconds: float
+
+
+def quiet() -> None:
+    """Keeps the libraries' own chatter off the terminal; errors still show."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"torch|peft|transformers|accelerate")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def check(recipe: Recipe) -> None:
+    """Refuses settings that contradict each other, before anything is loaded.
+
+    Raises:
+        UserError: Names the setting and the remedy.
+    """
+    t = recipe.training
+    for key, value, low in (
+        ("training.batch_size", t.batch_size, 1), ("training.accumulate", t.accumulate, 1), ("training.workers", t.workers, 0),
+        ("training.keep_epochs", t.keep_epochs, 0), ("training.save_steps", t.save_steps, 0),
+        ("training.early_stopping", t.early_stopping, 0), ("evaluation.batch_size", recipe.evaluation.batch_size, 1),
+        ("evaluation.max_new_tokens", recipe.evaluation.max_new_tokens, 1), ("training.log_steps", t.log_steps, 1),
+        ("evaluation.shown", recipe.evaluation.shown, 0), ("evaluation.samples", recipe.evaluation.samples, 0),
+        ("model.max_pixels", recipe.model.max_pixels, 1),
+    ):  # fmt: skip
+        if value < low:
+            raise UserError(f"{key}: must be at least {low}, not {value}.")
+    if t.epochs <= 0 and t.max_steps <= 0:
+        raise UserError(f"training.epochs: must be more than 0, not {t.epochs:g} (or set training.max_steps).")
+    if t.learning_rate <= 0 or t.muon_learning_rate <= 0:
+        raise UserError("training.learning_rate: must be more than 0.")
+    if not 0 <= t.warmup < 1:
+        raise UserError(f"training.warmup: is a share of the steps, from 0 to below 1, not {t.warmup:g}.")
+    if not t.evaluate and (t.schedule == "plateau" or t.early_stopping):
+        raise UserError(
+            "training.evaluate: schedule plateau and early_stopping watch the validation metric; set it to true."
+        )
+
+
+def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Trained:
+    """Trains, measures and reports.
+
+    Args:
+        recipe: The resolved recipe.
+        console: Where progress is shown.
+        resume: A run that was interrupted; it continues from its last checkpoint.
+
+    Raises:
+        UserError: Something a user can put right; nothing is left half-written.
+    """
+    quiet()
+    check(recipe)
+    started = time.monotonic()
+    set_pixel_limit(recipe.model.max_pixels)
+    transformers.set_seed(recipe.seed)
+    task = find_task(recipe.task)(recipe.data)
+    # What the task found out about its data (class names, say) belongs to the run.
+    recipe = replace(recipe, data=task.data)
+    training = _load_rows(task, "train")
+    validation = _load_rows(task, "validation") if recipe.training.evaluate else Loaded([], "none")
+    measured = _load_rows(task, recipe.evaluation.split)
+    try:
+        vlm = load(recipe.model, training=True)
+        encoder = make_encoder(vlm, recipe)
+        objective = make_objective(recipe, task, encoder, vlm.family)
+        rows = TrainingRows(task, training.examples, recipe.seed)
+        mask = objective.shown([rows[0]])
+        predictor = Predictor(task, vlm, encoder, recipe.evaluation, precision(recipe, vlm.device))
+        run = resume or create_run(
+            recipe.output, recipe.name, default_name=f"{recipe.task}-{Path(recipe.model.id).name}"
+        )
+        _describe(console, recipe, vlm, training, validation, mask)
+        checkpoint = _prepare(
+            run, recipe, resume, {"train": training, "validation": validation, recipe.evaluation.split: measured}, mask
+        )
+        results = []
+        if recipe.evaluation.before and checkpoint is None:
+            before = measure(task, predictor, measured, console, label="before training")
+            save(
+                before,
+                run.evaluation(f"{recipe.evaluation.split}-before"),
+                {"checkpoint": None, "split": recipe.evaluation.split},
+            )
+            console.print(f"  {before.sentence()}", soft_wrap=True)
+            results.append(before)
+        seconds = _fit(recipe, run, task, vlm, objective, rows, validation, predictor, console, checkpoint)
+        _finish_processes()
+        if not _is_main():
+            return Trained(run, results, task, predictor, seconds)
+        best = run.checkpoint("best")
+        after_vlm = load(recipe.model, weights=best)
+        predictor = Predictor(task, after_vlm, make_encoder(after_vlm, recipe), recipe.evaluation, predictor.dtype)
+        after = measure(task, predictor, measured, console, label=f"after training ({best.name})")
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(error) from error
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+            raise out_of_memory(error) from error
+        raise
+    except UserError as error:
+        raise worker_sentence(error) from error
+    save(after, run.evaluation(recipe.evaluation.split), {"checkpoint": best.name, "split": recipe.evaluation.split})
+    console.print(f"  {after.sentence()}", soft_wrap=True)
+    results.append(after)
+    report(run, recipe, task, vlm, results, seconds=seconds, total=time.monotonic() - started, mask=mask)
+    return Trained(run, results, task, predictor, seconds)
+
+
+def _is_main() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _finish_processes() -> None:
+    """Without the barrier, processes that end early can take the others down after the work is done."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def _load_rows(task: Task, split: Split) -> Loaded:
+    loaded = task.load(split)
+    if len(loaded.examples) == 0:
+        raise UserError(f"{loaded.source}: the {split} split holds no rows.")
+    return loaded
+
+
+def _prepare(run: Run, recipe: Recipe, resume: Run | None, splits: dict[str, Loaded], mask: str) -> Path | None:
+    """Writes what describes the run, or finds the checkpoint to continue from."""
+    if resume is not None:
+        checkpoint = run.checkpoint("last") if (run.checkpoints / "last").exists() else None
+        epoch = 0.0
+        if checkpoint is not None:
+            epoch = transformers.TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).epoch or 0.0
+        run.drop_metrics_after(epoch)
+        return checkpoint
+    if not _is_main():
+        return None
+    write_text(run.recipe, dump_recipe(recipe))
+    run.write_json("environment.json", environment() | {"seed": recipe.seed})
+    table = {
+        name: {"source": x.source, "rows": len(x.examples), "refused": [list(r) for r in x.refused]}
+        for name, x in splits.items()
+    }
+    run.write_json("data.json", {"task": recipe.task, "splits": table})
+    write_text(run.path / "label_mask.txt", mask + "\n")
+    return None
+
+
+def _describe(console: Console, recipe: Recipe, vlm: Vlm, training: Loaded, validation: Loaded, mask: str) -> None:
+    table = Table(title=f"{recipe.model.id} ({vlm.family}) on {vlm.device}", title_justify="left")
+    for column in ("component", "parameters", "trainable", "share"):
+        table.add_column(column, justify="left" if column == "component" else "right")
+    for row in adapters.describe(vlm.model):
+        table.add_row(*row)
+    console.print(table)
+    console.print(
+        f"{len(training.examples):,} training rows of {training.source}; {len(validation.examples):,} validation rows",
+        soft_wrap=True,
+    )
+    console.print("The first row as the loss sees it; only [[ ]] is learned:")
+    console.print(mask, markup=False, highlight=False, style="dim", soft_wrap=True)
+
+
+def _arguments(recipe: Recipe, run: Run, task: Task, dtype: torch.dtype) -> TrainingArguments:
+    t = recipe.training
+    device = pick_device(recipe.model.device)
+    plateau = {
+        "mode": "max" if task.higher_is_better else "min",
+        "factor": t.plateau_factor,
+        "patience": t.plateau_patience,
+    }
+    return TrainingArguments(
+        output_dir=str(run.path), seed=recipe.seed, data_seed=recipe.seed, num_train_epochs=t.epochs, max_steps=t.max_steps,
+        per_device_train_batch_size=t.batch_size, gradient_accumulation_steps=t.accumulate, learning_rate=t.learning_rate,
+        weight_decay=t.weight_decay, lr_scheduler_type=_SCHEDULES[t.schedule], warmup_steps=t.warmup,
+        lr_scheduler_kwargs=plateau if t.schedule == "plateau" else {}, max_grad_norm=t.max_grad_norm,
+        optim=_OPTIMIZERS[t.optimizer], bf16=dtype == torch.bfloat16, fp16=dtype == torch.float16, use_cpu=device.type == "cpu",
+        eval_strategy="epoch" if t.evaluate else "no", save_strategy="no", logging_steps=t.log_steps, report_to=t.report_to or "none",
+        run_name=run.path.name, metric_for_best_model=f"eval_{task.headline}", greater_is_better=task.higher_is_better,
+        dataloader_num_workers=t.workers, dataloader_pin_memory=device.type == "cuda", remove_unused_columns=False,
+        disable_tqdm=True, logging_nan_inf_filter=False,
+    )  # fmt: skip
+
+
+def _fit(
+    recipe: Recipe, run: Run, task: Task, vlm: Vlm, objective: Any, rows: TrainingRows, validation: Loaded,
+    predictor: Predictor, console: Console, checkpoint: Path | None,
+) -> float:  # fmt: skip
+    """Trains to the end. Returns the seconds it took."""
+    arguments = _arguments(recipe, run, task, predictor.dtype)
+    per_step = recipe.training.batch_size * recipe.training.accumulate * arguments.world_size
+    progress = TrainingBar(console, task.headline, per_step)
+    trainer = FovealTrainer(
+        model=vlm.model, recipe=recipe, run=run, task=task, objective=objective, rows=rows, validation=validation.examples,
+        predictor=predictor, processor_source=vlm.source, arguments=arguments, callbacks=[progress],
+    )  # fmt: skip
+    trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
+    if checkpoint is not None:
+        trainer.resume_progress(checkpoint / PROGRESS_FILE)
+        console.print(f"continuing from {checkpoint.name}")
+    # Any draw made while measuring or describing must not change the training.
+    transformers.set_seed(recipe.seed)
+    started = time.monotonic()
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        progress.stop()
+    return time.monotonic() - started
+
+
+def report(
+    run: Run,
+    recipe: Recipe,
+    task: Task,
+    vlm: Vlm,
+    results: Sequence[Result],
+    *,
+    seconds: float,
+    total: float,
+    mask: str,
+) -> None:
+    """Writes ``curves.png`` and ``report.html`` from what the run measured."""
+    last = results[-1]
+    history = run.read_metrics()
+    if history:
+        curves_png(history, run.path / "curves.png", headline=f"val_{last.headline}", chance=last.chance)
+    hardware = (
+        "GPU " + torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
+    facts = {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "training time": f"{seconds:.0f} s (everything: {total:.0f} s)",
+        "machine": hardware,
+        "seed": str(recipe.seed),
+        "trained": "; ".join(f"{c}: {n} of {p}" for c, p, n, _ in adapters.describe(vlm.model)[:-1] if n != "0")
+        or "nothing",
+        "run": str(run.path),
+    }
+    page = Report(
+        title=f"{recipe.task} with {recipe.model.id}", task=recipe.task, model=recipe.model.id, facts=facts,
+        measured=[r.row() for r in results], history=history,
+        shown=showcase(task, last.examples, last.predictions, recipe.evaluation.shown), label_mask=mask, recipe=dump_recipe(recipe),
+    )  # fmt: skip
+    write_report(run.report, page)

@@ -1,0 +1,318 @@
+"""The one trainer, on `transformers.Trainer`: our losses, real predictions for metrics, and atomic checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from foveal.errors import UserError
+from foveal.evaluation.predict import Predictor, mixed, spread
+from foveal.files import disk_errors, write_text
+from foveal.recipe import Recipe
+from foveal.runs import Run
+from foveal.tasks.task import Example, Task
+from foveal.training.objectives import Objective
+from foveal.training.optimizers import MuonWithAdamW, split_for_muon
+from foveal.training.rows import Row, TrainingRows
+from foveal.vlm.adapters import parameter_groups
+from foveal.vlm.video_free import save_processor
+
+#: Beside the weights in every checkpoint: what the running epoch has summed up so far.
+PROGRESS_FILE = "foveal_progress.json"
+_EPOCH_END, _STEP = "epoch", "step"
+
+
+class FovealTrainer(Trainer):
+    """Trains one model on one objective and measures it by the task's own metric.
+
+    Args:
+        recipe: The resolved recipe.
+        run: Where everything is written.
+        task: Measures predictions.
+        objective: Makes batches and computes the loss.
+        rows: The training rows.
+        validation: Rows predicted at each epoch's end; empty for none.
+        predictor: Asks the model while it trains.
+        processor_source: Folder or Hub id of the processor, saved with each checkpoint.
+        arguments: Settings of the engine.
+    """
+
+    def __init__(
+        self, *, model: nn.Module, recipe: Recipe, run: Run, task: Task, objective: Objective, rows: TrainingRows,
+        validation: Sequence[Example], predictor: Predictor, processor_source: str, arguments: TrainingArguments,
+        callbacks: list[TrainerCallback],
+    ) -> None:  # fmt: skip
+        super().__init__(
+            model=model, args=arguments, train_dataset=rows, eval_dataset=rows, data_collator=objective.collate,
+            callbacks=[EpochFlow(self, recipe, rows), *callbacks],
+        )  # fmt: skip
+        self.recipe, self.run, self.task, self.objective = recipe, run, task, objective
+        self.validation, self.predictor, self.processor_source = validation, predictor, processor_source
+        # Our losses are sums over the whole optimizer step's answer tokens (or rows): nothing is left to scale.
+        self.model_accepts_loss_kwargs = True
+        self.loss_is_scaled_for_ga = True
+        self.epoch_loss, self.epoch_steps, self.epoch_rows, self.epoch_started = 0.0, 0, 0, time.monotonic()
+        self.is_best = False
+        self.save_kind = _EPOCH_END
+        self.on_rows: Callable[[int], None] = lambda n: None
+
+    def resume_progress(self, file: Path) -> None:
+        """Takes up the running epoch's sums where the checkpoint left them."""
+        saved = json.loads(file.read_text())
+        self.epoch_loss, self.epoch_steps, self.epoch_rows = saved["loss"], saved["steps"], saved["rows"]
+
+    # ---------------------------------------------------------------- loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
+        if not batch_samples:
+            return None
+        count = torch.stack([self.objective.count(b) for b in batch_samples]).sum().to(device)
+        if self.args.world_size > 1:
+            count = self.accelerator.gather(count).sum()
+        return count
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The objective's loss; DDP averages gradients over processes, hence the factor."""
+        loss = self.objective.loss(model, inputs, num_items_in_batch)
+        return loss * self.accelerator.num_processes if num_items_in_batch is not None else loss
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """One forward and backward pass; keeps the epoch's mean loss."""
+        count = len(inputs["input_ids"])
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        value = loss.item() / self.accelerator.num_processes
+        if math.isnan(value):
+            raise UserError(
+                f"The loss is not a number at step {self.state.global_step}; lower training.learning_rate, or use "
+                "training.precision float32."
+            )
+        self.epoch_loss += value
+        self.epoch_rows += count
+        self.on_rows(count * self.args.world_size)
+        return loss
+
+    # ---------------------------------------------------------------- optimizer
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Parameter groups by component; Muon where the recipe says so."""
+        if self.optimizer is None:
+            training = self.recipe.training
+            groups = parameter_groups(
+                model or self.model, self.recipe.model, training.learning_rate, training.weight_decay
+            )
+            if training.optimizer == "muon":
+                ratio = training.muon_learning_rate / training.learning_rate
+                self.optimizer = MuonWithAdamW(*split_for_muon(groups, ratio))
+            else:
+                kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+                bare = [{k: v for k, v in g.items() if k != "names"} for g in groups]
+                self.optimizer = kind(bare, **options)
+        assert self.optimizer is not None
+        return self.optimizer
+
+    # ---------------------------------------------------------------- metrics
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Validation loss and the task's metrics by real prediction; writes a row of ``metrics.csv``."""
+        training = self.recipe.training
+        seconds = time.monotonic() - self.epoch_started
+        row: dict[str, Any] = {
+            "epoch": round(self.state.epoch or 0.0, 6), "step": self.state.global_step,
+            "train_loss": self.epoch_loss / max(1, self.epoch_steps),
+        }  # fmt: skip
+        metrics: dict[str, float] = {}
+        if self.validation and training.evaluate:
+            chosen = [self.validation[i] for i in spread(len(self.validation), self.recipe.evaluation.samples)]
+            metrics["loss"] = self._validation_loss(chosen)
+            metrics |= self.task.measure(chosen, list(self.predictor.predict(chosen)))
+        row |= {f"val_{k}": v for k, v in metrics.items()}
+        for group in self.optimizer.param_groups if self.optimizer is not None else ():
+            part = "" if training.optimizer != "muon" or group.get("part") else "_muon"
+            suffix = f"_{group['component']}" if self.recipe.model.learning_rates else ""
+            row[f"learning_rate{suffix}{part}"] = group["lr"]
+        row |= {
+            "seconds": round(seconds, 3), "images_per_second": round(self.epoch_rows * self.args.world_size / max(seconds, 1e-9), 2),
+            "memory_gb": round(peak_memory(), 3), "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+        }  # fmt: skip
+        if self.is_world_process_zero():
+            self.run.append_metrics(row)
+        self.epoch_loss, self.epoch_steps, self.epoch_rows, self.epoch_started = 0.0, 0, 0, time.monotonic()
+        logs = {f"eval_{k}": v for k, v in metrics.items()}
+        self.log(dict(logs))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics=logs)
+        return logs
+
+    @torch.no_grad()
+    def _validation_loss(self, examples: Sequence[Example]) -> float:
+        model, size = self.predictor.vlm.model, self.recipe.evaluation.batch_size
+        training, total, count = model.training, 0.0, 0
+        model.eval()
+        for start in range(0, len(examples), size):
+            rows = [Row(e, self.task.prompt(e)) for e in examples[start : start + size]]
+            batch = self._prepare_inputs(self.objective.collate(rows))
+            with mixed(self.predictor.dtype, self.args.device):
+                total += self.objective.loss(model, batch, 1.0).item()
+            count += int(self.objective.count(batch))
+        model.train(training)
+        return total / max(1, count)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        if self.args.metric_for_best_model not in metrics:
+            self.is_best = False
+            return False
+        self.is_best = super()._determine_best_metric(metrics, trial)
+        return self.is_best
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._writing) if getattr(self, "_writing", None) else str(self.run.path)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Writes the checkpoint under a temporary name, renames it, and points ``last`` and ``best`` to it."""
+        root = self.run.checkpoints
+        epoch = round(self.state.epoch or 0)
+        name = f"epoch-{epoch}" if self.save_kind == _EPOCH_END else f"step-{self.state.global_step}"
+        with disk_errors(root):
+            root.mkdir(parents=True, exist_ok=True)
+        # Every process writes its random state into the same folder.
+        self._writing = Path(root / f".writing-{name}")
+        if self.is_world_process_zero():
+            shutil.rmtree(self._writing, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        try:
+            with disk_errors(root):
+                super()._save_checkpoint(model, trial)
+                folder = self._writing / f"checkpoint-{self.state.global_step}"
+                if self.is_world_process_zero():
+                    save_processor(self.predictor.vlm.processor, folder)
+                    progress = {"loss": self.epoch_loss, "steps": self.epoch_steps, "rows": self.epoch_rows}
+                    write_text(folder / PROGRESS_FILE, json.dumps(progress))
+        except UserError:
+            shutil.rmtree(self._writing, ignore_errors=True)
+            raise
+        except Exception as error:
+            shutil.rmtree(self._writing, ignore_errors=True)
+            if (
+                "No space left" in str(error)
+                or shutil.disk_usage(root).free < 1_000_000
+                or "file write failed" in str(error)
+            ):
+                raise UserError(
+                    f"{root}: the checkpoint could not be written, the disk is full; free some space, then continue "
+                    f"with: foveal train --resume {self.run.path}"
+                ) from error
+            raise
+        finally:
+            self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            self._publish(folder, root / name)
+        self._writing = None  # type: ignore[assignment]
+        self.accelerator.wait_for_everyone()
+
+    def _publish(self, folder: Path, target: Path) -> None:
+        root = target.parent
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(folder, target)
+        shutil.rmtree(self._writing, ignore_errors=True)
+        point(root / "last", target.name)
+        measured = bool(self.validation) and self.recipe.training.evaluate
+        if self.save_kind == _EPOCH_END and (self.is_best or not measured or not (root / "best").exists()):
+            point(root / "best", target.name)
+        pinned = {(root / link).resolve() for link in ("best", "last")}
+        epochs = sorted(root.glob("epoch-*"), key=lambda p: int(p.name.split("-")[1]))
+        keep = self.recipe.training.keep_epochs
+        old = epochs[:-keep] if keep else []
+        old += [p for p in root.glob("step-*") if p != target]
+        for path in old:
+            if path.resolve() not in pinned:
+                shutil.rmtree(path)
+
+
+def point(link: Path, name: str) -> None:
+    """Makes ``link`` a symbolic link to its sibling ``name``, in one step; where links cannot be made, a copy."""
+    temporary = Path(tempfile.mkdtemp(dir=link.parent, prefix=f".{link.name}."))
+    try:
+        fresh = temporary / link.name
+        try:
+            fresh.symlink_to(name)
+        except OSError:
+            shutil.copytree(link.parent / name, fresh)
+            if link.exists():
+                shutil.rmtree(link)
+        os.replace(fresh, link)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+class EpochFlow(TrainerCallback):
+    """Epoch numbers for augmentation; when to measure, save and stop."""
+
+    def __init__(self, trainer: FovealTrainer, recipe: Recipe, rows: TrainingRows) -> None:
+        self.trainer, self.recipe, self.rows = trainer, recipe, rows
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """The data set draws this epoch's augmentation; on the resumed epoch too."""
+        self.rows.epoch = int(state.epoch or 0)
+        self.trainer.epoch_started = time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Checkpoints inside an epoch."""
+        self.trainer.epoch_steps += 1
+        every = self.recipe.training.save_steps
+        if every and state.global_step % every == 0 and state.global_step < state.max_steps:
+            self.trainer.save_kind = _STEP
+            self.trainer.is_best = False
+            control.should_save = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """The next one is an epoch's, unless a step says otherwise."""
+        self.trainer.save_kind = _EPOCH_END
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Measure and save."""
+        control.should_evaluate = control.should_save = True
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Stops where the validation metric has not improved for long enough, as ``metrics.csv`` tells."""
+        patience = self.recipe.training.early_stopping
+        key = f"val_{self.trainer.task.headline}"
+        values = [float(r[key]) for r in self.trainer.run.read_metrics() if key in r]
+        if patience and values:
+            sign = 1 if self.trainer.task.higher_is_better else -1
+            best = max(range(len(values)), key=lambda i: (sign * values[i], -i))
+            control.should_training_stop |= len(values) - 1 - best >= patience
+
+
+def peak_memory() -> float:
+    """Most memory taken so far, in GB: the GPU's where there is one, else this process's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def worker_sentence(error: UserError) -> UserError:
+    """The sentence of an error that a data worker raised; PyTorch wraps it in a traceback's text."""
+    text = str(error)
+    if "Original Traceback" not in text:
+        return error
+    lines = [ln for ln in text.strip().splitlines() if re.match(r"foveal\.errors\.\w+: ", ln)]
+    return UserError(lines[-1].split(": ", 1)[1] if lines else text.strip().splitlines()[-1])

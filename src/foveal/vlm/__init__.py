@@ -1,0 +1,1 @@
+"""One VLM of any family: loading, components, adapters, encoding, losses and scoring."""

@@ -1,0 +1,124 @@
+"""What learns: adapters, frozen components, and parameter groups with a learning rate for each component."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import peft
+from torch import nn
+from transformers import PreTrainedModel
+
+from foveal.errors import UserError
+from foveal.recipe import Model
+from foveal.vlm.components import COMPONENTS, adapter_targets, by_component, component_modules, component_of, sizes
+
+
+def make_trainable(model: PreTrainedModel, recipe: Model) -> nn.Module:
+    """Adds adapters or freezes components as the recipe says.
+
+    Returns:
+        The model, wrapped by `peft` where it has adapters.
+
+    Raises:
+        UserError: A named component is not in the model, nothing is left to train, or quantised weights would have to
+            be trained themselves.
+    """
+    have = by_component(model)
+    for where, names in (
+        ("freeze", recipe.freeze), ("learning_rates", list(recipe.learning_rates)),
+        ("lora.components", recipe.lora.components), ("lora.also_train", recipe.lora.also_train),
+    ):  # fmt: skip
+        for name in names:
+            if name not in COMPONENTS or (name not in have and not where.startswith("lora")):
+                raise UserError(f"model.{where}: {name!r} is not a component of this model; it has {', '.join(have)}.")
+    if recipe.adapter == "lora":
+        return _with_lora(model, recipe)
+    if recipe.quantization != "none":
+        raise UserError(
+            f"model.quantization: {recipe.quantization} weights cannot be trained themselves; "
+            "set model.adapter to lora, or model.quantization to none."
+        )
+    for component, parameters in have.items():
+        for _, parameter in parameters:
+            parameter.requires_grad_(component not in recipe.freeze)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise UserError("model.freeze: every component is frozen, so nothing would be learned; leave one out.")
+    return model
+
+
+def _with_lora(model: PreTrainedModel, recipe: Model) -> nn.Module:
+    lora = recipe.lora
+    both = set(lora.components) & set(lora.also_train)
+    if both:
+        raise UserError(f"model.lora: {', '.join(sorted(both))} cannot have adapters and be trained whole; choose one.")
+    if recipe.freeze:
+        raise UserError(
+            "model.freeze: with adapter: lora all weights are frozen already; choose model.lora.components."
+        )
+    if lora.r < 1:
+        raise UserError(f"model.lora.r: the rank must be at least 1, not {lora.r}.")
+    whole = [name for component in lora.also_train for name in component_modules(model, component)]
+    config = peft.LoraConfig(
+        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, use_dora=lora.dora, bias="none",
+        target_modules=adapter_targets(model, lora.components), modules_to_save=whole or None,
+    )  # fmt: skip
+    if recipe.quantization != "none":
+        model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=recipe.gradient_checkpointing)
+    wrapped: nn.Module = peft.get_peft_model(model, config)
+    return wrapped
+
+
+def load_adapter(model: PreTrainedModel, folder: Path, *, trainable: bool) -> nn.Module:
+    """A saved adapter on its base model."""
+    wrapped: nn.Module = peft.PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    return wrapped
+
+
+def merge(model: nn.Module) -> PreTrainedModel:
+    """The base model with its adapters folded into the weights."""
+    merged: PreTrainedModel = model.merge_and_unload() if isinstance(model, peft.PeftModel) else model  # type: ignore[assignment,operator]
+    return merged
+
+
+def parameter_groups(
+    model: nn.Module, recipe: Model, learning_rate: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Trainable parameters in groups of one component and one weight decay (none on biases, norms and embeddings).
+
+    Each group carries ``component`` and ``lr``.
+    """
+    groups: dict[tuple[str, bool], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        component = component_of(name)
+        decays = parameter.ndim >= 2 and "embed" not in name
+        lr = recipe.learning_rates.get(component, learning_rate)
+        group = groups.setdefault(
+            (component, decays),
+            {
+                "params": [],
+                "names": [],
+                "component": component,
+                "lr": lr,
+                "weight_decay": weight_decay if decays else 0.0,
+            },
+        )
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return [groups[k] for k in sorted(groups)]
+
+
+def describe(model: nn.Module) -> Sequence[tuple[str, str, str, str]]:
+    """Rows (component, parameters, trainable, share) for the table that every run prints."""
+    rows = [
+        (s.component, f"{s.parameters:,}", f"{s.trainable:,}", _share(s.trainable, s.parameters)) for s in sizes(model)
+    ]
+    total, learn = sum(s.parameters for s in sizes(model)), sum(s.trainable for s in sizes(model))
+    return [*rows, ("all", f"{total:,}", f"{learn:,}", _share(learn, total))]
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.2f} %" if part else "frozen"

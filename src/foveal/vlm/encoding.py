@@ -1,0 +1,271 @@
+"""Turns prompts into a family's tensors, with the processor's own chat template.
+
+An answer is appended to its prompt as token ids, so that training, scoring and generation all continue from exactly
+the same prefix. The ids are those that the tokenizer gives to the answer *behind* the prompt (a leading space or a
+SentencePiece dummy prefix changes them), and they are checked by decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+import torch
+from jinja2 import TemplateError
+from PIL import Image
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
+
+from foveal.errors import UserError
+from foveal.prompts import Prompt
+from foveal.vlm.answer_loss import IGNORE
+
+Batch = dict[str, torch.Tensor]
+
+#: Tensors of shape [B, L, ...] beside input_ids, and what an answer's token gets in them. None repeats the row's last
+#: entry (Mllama: which picture tiles a token may look at).
+_PER_TOKEN: Final[dict[str, int | None]] = {
+    "attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0, "cross_attention_mask": None,
+}  # fmt: skip
+#: PaliGemma marks the suffix, which is attended causally, by 1; its prefix is attended in both directions.
+_SUFFIX_TYPE: Final = {"paligemma": 1}
+
+
+class Encoder:
+    """A processor with its template, token caches and length limit.
+
+    Args:
+        processor: The family's processor.
+        family: The model type of the configuration.
+        context: Longest row in tokens; None for no limit.
+        image_size: Longest side that pictures are shrunk to before the processor's own resizing; None leaves them.
+    """
+
+    def __init__(
+        self, processor: ProcessorMixin, *, family: str, context: int | None = None, image_size: int | None = None
+    ) -> None:
+        self.processor, self.family, self.context, self.image_size = processor, family, context, image_size
+        self.tokenizer: PreTrainedTokenizerBase = processor.tokenizer
+        self._texts: dict[tuple[int, str, str | None, str | None], str] = {}
+        self._answers: dict[tuple[str, str], tuple[int, ...]] = {}
+
+    # ---------------------------------------------------------------- text
+
+    def text(self, prompt: Prompt) -> str:
+        """The prompt as the model reads it, up to where the answer begins."""
+        return self._render(prompt, None)
+
+    def _render(self, prompt: Prompt, answer: str | None) -> str:
+        key = (len(prompt.images), prompt.user, prompt.system, answer)
+        if key not in self._texts:
+            if len(self._texts) > 50_000:
+                self._texts.clear()
+            self._texts[key] = self._render_new(prompt, answer)
+        return self._texts[key]
+
+    def _render_new(self, prompt: Prompt, answer: str | None) -> str:
+        if not self.processor.chat_template:
+            flat = prompt.without_system()
+            start = str(self.processor.image_token) * len(prompt.images) + flat.user
+            return start + ("" if answer is None else self._bare_separator() + answer)
+        messages = prompt.messages()
+        if prompt.system and not self._takes_system(messages, prompt.system):
+            messages = prompt.without_system().messages()
+        if answer is not None:
+            messages = [*messages, {"role": "assistant", "content": [{"type": "text", "text": answer}]}]
+        text: str = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
+        return text
+
+    def _takes_system(self, messages: list[dict[str, Any]], system: str) -> bool:
+        try:
+            return system in self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except (TemplateError, ValueError, TypeError):
+            return False
+
+    def _bare_separator(self) -> str:
+        """Families without a template (PaliGemma): the processor itself puts a line break behind the prefix."""
+        return "\n"
+
+    # ---------------------------------------------------------------- answers
+
+    def answer_ids(self, prompt: Prompt, answer: str) -> tuple[int, ...]:
+        """Token ids of an answer behind this prompt, with the token that ends the turn.
+
+        Raises:
+            UserError: The tokenizer cannot write the answer so that it reads back the same.
+        """
+        start, suffix = self.text(prompt), answer
+        if self.processor.chat_template:
+            whole = self._render(prompt, answer)
+            # A template that rewrites the turn (thinking tags, say) leaves the answer itself and the end token.
+            suffix = whole[len(start) :] if whole.startswith(start) and answer in whole[len(start) :] else answer
+        else:
+            start += self._bare_separator()
+        tail = start[-48:]
+        key = (tail, suffix)
+        if key not in self._answers:
+            self._answers[key] = self._new_answer_ids(tail, suffix, answer)
+        return self._answers[key]
+
+    def _new_answer_ids(self, tail: str, suffix: str, answer: str) -> tuple[int, ...]:
+        def tokens(text: str) -> list[int]:
+            ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            return ids
+
+        def behind(text: str) -> list[int]:
+            before, both = tokens(tail), tokens(tail + text)
+            return both[len(before) :] if both[: len(before)] == before else tokens(text)
+
+        before, ids = tokens(tail), behind(suffix)
+        ends = [i for i, t in enumerate(ids) if t in self.end_ids]
+        # A template without an end token (LLaVA) puts a space behind the answer, which must not be learned.
+        ids = ids[: ends[0] + 1] if ends else [*behind(suffix.rstrip()), self.end_id]
+        read = self.tokenizer.decode(
+            [*before, *ids[:-1]], skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        if not ids[:-1] or not read.strip().endswith(answer.strip()):
+            raise UserError(
+                f"The answer {answer!r} reads back as {read[-len(answer) - 8 :]!r} through this model's tokenizer; "
+                "word the answer in characters that it can write."
+            )
+        return tuple(ids)
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends the model's turn."""
+        eos = self.tokenizer.eos_token_id
+        if eos is None:
+            raise UserError("The model's tokenizer has no end-of-sequence token, so no answer can be taught to end.")
+        return int(eos)
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end a turn: the tokenizer's end, and the end-of-turn tokens of the known templates."""
+        names = ("<end_of_utterance>", "<|im_end|>", "<end_of_turn>", "<|eot_id|>", "</s>", "<eos>", "<|endoftext|>")
+        known = self.tokenizer.convert_tokens_to_ids(list(names))
+        unknown = self.tokenizer.unk_token_id
+        return frozenset({self.end_id, *(i for i in known if i is not None and i != unknown)})
+
+    # ---------------------------------------------------------------- batches
+
+    def encode(self, prompts: Sequence[Prompt], *, side: Literal["left", "right"]) -> Batch:
+        """Prompts without answers as tensors, padded on one side.
+
+        Returns:
+            ``input_ids`` and ``attention_mask`` [B, L], the family's pixel tensors and whatever else it needs.
+
+        Raises:
+            UserError: A row is longer than the model's context.
+        """
+        texts = [self.text(p) for p in prompts]
+        images = [[self._shrink(im) for im in p.images] for p in prompts]
+        bos = self.tokenizer.bos_token
+        written = bool(bos) and all(t.startswith(str(bos)) for t in texts)
+        extra = {"add_special_tokens": False} if written else {}
+        encoded = self.processor(
+            text=texts,
+            images=images if any(images) else None,
+            padding=True,
+            padding_side=side,
+            return_tensors="pt",
+            **extra,
+        )
+        # PaliGemma's processor adds labels of its own, which hold for a suffix that is not there.
+        return {k: v for k, v in encoded.items() if k != "labels"}
+
+    def _shrink(self, image: Image.Image) -> Image.Image:
+        if self.image_size is None or max(image.size) <= self.image_size:
+            return image
+        scale = self.image_size / max(image.size)
+        size = tuple(max(1, round(s * scale)) for s in image.size)
+        return image.resize(size, Image.Resampling.LANCZOS)  # type: ignore[arg-type]
+
+    def training_batch(self, prompts: Sequence[Prompt], names: Sequence[str]) -> Batch:
+        """Prompts with their answers, right-padded, with ``labels`` on the answer's tokens only.
+
+        Args:
+            prompts: Each with its answer.
+            names: What an error calls each row.
+
+        Raises:
+            UserError: A row has no answer, or does not fit into the model's context. Nothing is ever cut.
+        """
+        answers = []
+        for prompt, name in zip(prompts, names, strict=True):
+            if prompt.answer is None:
+                raise UserError(f"{name}: the row has no answer to learn from; label it or leave it out.")
+            answers.append(self.answer_ids(prompt, prompt.answer))
+        batch = append_answers(
+            self.encode(prompts, side="right"), answers, self.family, self.tokenizer.pad_token_id or 0
+        )
+        self._check_length(batch, names)
+        return batch
+
+    def _check_length(self, batch: Batch, names: Sequence[str]) -> None:
+        lengths = batch["attention_mask"].sum(1).tolist()
+        for length, name in zip(lengths, names, strict=True):
+            if self.context is not None and length > self.context:
+                raise UserError(
+                    f"{name}: the row is {length} tokens long, the model's context is {self.context}; "
+                    "shorten the text or lower model.image_size (nothing is cut silently)."
+                )
+
+    def check_prompts(self, batch: Batch, names: Sequence[str]) -> None:
+        """Refuses rows that are longer than the model's context.
+
+        Raises:
+            UserError: Names the row, its length and the limit.
+        """
+        self._check_length(batch, names)
+
+    def decode_labels(self, batch: Batch, row: int = 0) -> str:
+        """A row as the loss sees it: prompt tokens as they are, runs of picture tokens counted, answer tokens in [[ ]]."""
+        ids, labels = batch["input_ids"][row], batch["labels"][row]
+        keep = batch["attention_mask"][row].bool()
+        ids, labels = ids[keep], labels[keep]
+        parts: list[str] = []
+        pieces = [
+            (self.tokenizer.decode([i]), lab != IGNORE) for i, lab in zip(ids.tolist(), labels.tolist(), strict=True)
+        ]
+        run = 0
+        for k, (piece, learned) in enumerate(pieces):
+            run = run + 1 if k and piece == pieces[k - 1][0] and not learned else 1
+            if run > 2:
+                parts[-1] = f" x{run}"
+                continue
+            parts.append(f"[[{piece}]]" if learned else piece)
+        return "".join(parts)
+
+
+def append_answers(batch: Batch, answers: Sequence[Sequence[int]], family: str, pad: int) -> Batch:
+    """Right-padded prompts with each row's answer put directly behind its last token.
+
+    Args:
+        batch: Right-padded tensors of ``Encoder.encode``.
+        answers: Token ids for each row.
+        family: The model type; decides the token type of an answer.
+        pad: The padding token's id.
+
+    Returns:
+        The batch with longer rows and ``labels``.
+    """
+    mask = batch["attention_mask"]
+    lengths = mask.sum(1).tolist()
+    longest = max(n + len(a) for n, a in zip(lengths, answers, strict=True))
+    out = dict(batch)
+    ids = torch.full((len(answers), longest), pad, dtype=batch["input_ids"].dtype)
+    labels = torch.full_like(ids, IGNORE)
+    for i, (n, answer) in enumerate(zip(lengths, answers, strict=True)):
+        ids[i, :n] = batch["input_ids"][i, :n]
+        ids[i, n : n + len(answer)] = labels[i, n : n + len(answer)] = torch.tensor(answer, dtype=ids.dtype)
+    out["input_ids"], out["labels"] = ids, labels
+    for key, value in _PER_TOKEN.items():
+        if key not in batch:
+            continue
+        old = batch[key]
+        new = torch.zeros((len(answers), longest, *old.shape[2:]), dtype=old.dtype)
+        fill = _SUFFIX_TYPE.get(family, value) if key == "token_type_ids" else value
+        for i, (n, answer) in enumerate(zip(lengths, answers, strict=True)):
+            new[i, :n] = old[i, :n]
+            new[i, n : n + len(answer)] = old[i, n - 1] if fill is None else fill
+        out[key] = new
+    return out

@@ -1,0 +1,289 @@
+"""Loads any image-text-to-text model that transformers loads, from a Hub id, a folder, or the package itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from torch import nn
+from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel, ProcessorMixin
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+from foveal.errors import UserError
+from foveal.recipe import Model
+from foveal.vlm import adapters
+from foveal.vlm.video_free import load_processor
+
+BUILTIN: Final = "builtin"
+#: Components that stay in full precision in a quantised model; matched from the start of a module's full name.
+_NOT_QUANTISED: Final = [
+    r".*vision_tower",
+    r".*visual",
+    r".*vision_model",
+    r".*multi_modal_projector",
+    r".*connector",
+    "lm_head",
+]
+
+
+@dataclass(frozen=True)
+class Vlm:
+    """A model with its processor.
+
+    Attributes:
+        id: As the recipe names it.
+        source: The folder or Hub id that it was loaded from.
+        model: The model, on its device; wrapped by `peft` where it has adapters.
+        processor: The family's own processor.
+    """
+
+    id: str
+    source: str
+    model: nn.Module
+    processor: ProcessorMixin
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The model without adapters' wrapping."""
+        inner: Any = self.model
+        return inner.get_base_model() if isinstance(inner, adapters.peft.PeftModel) else inner  # type: ignore[no-any-return]
+
+    @property
+    def family(self) -> str:
+        """The configuration's model type, e.g. ``idefics3``."""
+        return str(self.base.config.model_type)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the inputs go."""
+        return next(self.model.parameters()).device
+
+    @property
+    def context(self) -> int | None:
+        """Longest row in tokens, or None where the configuration does not tell."""
+        text = self.base.config.get_text_config()
+        return getattr(text, "max_position_embeddings", None)
+
+
+def builtin_folder() -> Path:
+    """The folder of the built-in model, in Hub layout."""
+    return Path(str(files("foveal") / "assets" / "builtin"))
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        UserError: This machine has no such device.
+    """
+    if name == "auto":
+        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device(best)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"model.device: {name!r} is no device; use auto, cpu, cuda, cuda:N or mps.") from None
+    missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
+        raise UserError(f"model.device: this machine has no {name!r}; use auto or cpu.")
+    return device
+
+
+@cache
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware (without, it is slower than float32)."""
+    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+        return True
+    info = Path("/proc/cpuinfo")
+    return info.is_file() and re.search(r"\bbf16\b", info.read_text(errors="replace")) is not None
+
+
+def _dtype(recipe: Model, device: torch.device) -> torch.dtype:
+    if recipe.dtype != "auto":
+        chosen: torch.dtype = getattr(torch, recipe.dtype)
+        return chosen
+    if recipe.adapter == "none" and recipe.quantization == "none":
+        return torch.float32
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def _quantisation(recipe: Model, device: torch.device) -> Any:
+    if recipe.quantization == "none":
+        return None
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            f"model.quantization: {recipe.quantization} needs bitsandbytes; install it with: pip install 'foveal[quant]'"
+        )
+    from transformers import BitsAndBytesConfig
+
+    if recipe.quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=_NOT_QUANTISED)
+    compute = torch.bfloat16 if device.type == "cuda" else torch.float32
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute,
+        llm_int8_skip_modules=_NOT_QUANTISED,
+    )  # fmt: skip
+
+
+def _keep_weights_as_loaded(model: nn.Module) -> None:
+    """On CPUs with avx512_bf16, bitsandbytes repacks 4-bit weights in place at the first forward pass in eval mode,
+    after which training and merging are silently wrong. This switches the repacking off."""
+    import bitsandbytes
+
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _attention(recipe: Model, config: PretrainedConfig, device: torch.device) -> str | None:
+    """The kernel asked for; else eager on a CPU where the picture is a short sequence (measured 3 to 9 times faster
+    than sdpa up to 200 tokens), else the model's own choice."""
+    if recipe.attention is not None or device.type != "cpu":
+        return recipe.attention
+    vision = getattr(config, "vision_config", None)
+    image, patch = getattr(vision, "image_size", None), getattr(vision, "patch_size", None)
+    if isinstance(image, int) and isinstance(patch, int) and (image // patch) ** 2 <= 256:
+        return "eager"
+    return None
+
+
+def resolve(recipe: Model) -> str:
+    """What the Auto classes are given: a folder or a Hub id.
+
+    Raises:
+        UserError: A folder that does not exist or holds no model.
+    """
+    if recipe.id == BUILTIN:
+        return str(builtin_folder())
+    path = Path(recipe.id).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            what = "a run; use its checkpoints/best folder" if (path / "recipe.yaml").is_file() else "no config.json"
+            raise UserError(f"model.id: {recipe.id} is not a model in Hub layout (it has {what}).")
+        return str(path)
+    if recipe.id.startswith((".", "/", "~")) or recipe.id.count("/") > 1 or path.exists():
+        raise UserError(f"model.id: there is no model folder {recipe.id!r}; check the path.")
+    return recipe.id
+
+
+def load_config(recipe: Model) -> PretrainedConfig:
+    """The model's configuration.
+
+    Raises:
+        UserError: There is no such model, the Hub cannot be reached, or the model cannot look at pictures.
+    """
+    source = resolve(recipe)
+    try:
+        config = AutoConfig.from_pretrained(
+            source, revision=recipe.revision, trust_remote_code=recipe.trust_remote_code
+        )
+    except (OSError, ValueError, HFValidationError, KeyError) as error:
+        raise _explained(recipe, error) from error
+    known = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    if not known and not recipe.trust_remote_code:
+        raise UserError(
+            f"model.id: {recipe.id} is of type {config.model_type!r}, which takes no pictures and text together; "
+            "choose a vision-language model, e.g. builtin or HuggingFaceTB/SmolVLM-256M-Instruct."
+        )
+    if getattr(config, "vision_config", True) is None:
+        raise UserError(f"model.id: {recipe.id} has no vision tower; choose a vision-language model.")
+    return config
+
+
+def _explained(recipe: Model, error: Exception) -> UserError:
+    text = str(error)
+    if "trust_remote_code" in text:
+        return UserError(
+            f"model.id: {recipe.id} brings its own Python code; read it, then set model.trust_remote_code to true."
+        )
+    if "does not recognize this architecture" in text or "Unrecognized model" in text:
+        return UserError(
+            f"model.id: {recipe.id} is of a family that this transformers does not know; update transformers."
+        )
+    if Path(resolve(recipe)).is_dir():
+        return UserError(f"model.id: {recipe.id} cannot be loaded: {text.splitlines()[0].rstrip('.')}.")
+    if "gated" in text or "401" in text or "403" in text:
+        return UserError(
+            f"model.id: {recipe.id} needs permission; accept its terms on the Hub and run `hf auth login`."
+        )
+    return UserError(
+        f"model.id: {recipe.id!r} is no local folder, and the Hub does not have it or cannot be reached; "
+        "check the spelling and the connection, or use builtin."
+    )
+
+
+def load(recipe: Model, *, weights: Path | None = None, training: bool = False) -> Vlm:
+    """The model that a recipe names, ready to train or to answer.
+
+    Args:
+        recipe: The model section.
+        weights: A checkpoint folder of a run: an adapter, or whole weights that replace the recipe's own.
+        training: Whether parameters shall learn; then adapters are added and components frozen as the recipe says.
+
+    Raises:
+        UserError: The model does not exist, is no VLM, does not fit, or the recipe asks for what it cannot do.
+    """
+    source = resolve(recipe)
+    adapter = weights is not None and (weights / "adapter_config.json").is_file()
+    start = source if weights is None or adapter else str(weights)
+    config = load_config(recipe)
+    device = pick_device(recipe.device)
+    quantisation = _quantisation(recipe, device)
+    logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
+    try:
+        loaded, info = AutoModelForImageTextToText.from_pretrained(
+            start, revision=recipe.revision if start == source else None, trust_remote_code=recipe.trust_remote_code,
+            dtype=_dtype(recipe, device), attn_implementation=_attention(recipe, config, device), use_safetensors=True,
+            quantization_config=quantisation, device_map={"": device} if quantisation is not None else None,
+            output_loading_info=True,
+        )  # fmt: skip
+        processor = load_processor(source, revision=recipe.revision, trust_remote_code=recipe.trust_remote_code)
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(error) from error
+    except ImportError as error:
+        raise UserError(
+            f"model.id: {recipe.id} needs a package that is missing: {str(error).strip().splitlines()[0]}"
+        ) from error
+    except (OSError, ValueError, RuntimeError, HFValidationError) as error:
+        raise _explained(recipe, error) from error
+    missing = [k for k in info.get("missing_keys", ()) if not k.endswith("lm_head.weight")]
+    if missing or info.get("mismatched_keys"):
+        raise UserError(
+            f"model.id: {start} lacks weights that its configuration needs ({len(missing)} missing, e.g. "
+            f"{', '.join(sorted(map(str, missing))[:2]) or 'sizes differ'}); the folder is incomplete or of another model."
+        )
+    if quantisation is not None:
+        _keep_weights_as_loaded(loaded)
+    else:
+        loaded = loaded.to(device)
+    model: nn.Module = loaded
+    if adapter and weights is not None:
+        model = adapters.load_adapter(loaded, weights, trainable=training)
+    elif training:
+        model = adapters.make_trainable(loaded, recipe)
+    if training and recipe.gradient_checkpointing:
+        loaded.gradient_checkpointing_enable({"use_reentrant": False})
+        loaded.enable_input_require_grads()
+    if not training:
+        model = model.eval().requires_grad_(False)
+    return Vlm(recipe.id, source, model, processor)
+
+
+def out_of_memory(error: BaseException) -> UserError:
+    """What to do when memory does not suffice."""
+    first = str(error).splitlines()[0] if str(error) else "no memory left"
+    return UserError(
+        f"Out of memory ({first.rstrip('.')}). Halve training.batch_size and double training.accumulate, lower "
+        "evaluation.batch_size, set model.gradient_checkpointing to true, use model.adapter: lora with "
+        "model.quantization: nf4, or lower model.image_size."
+    )

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from families import FAMILIES, open_tiny, picture, prompts
+
+from foveal.errors import UserError
+from foveal.prompts import Prompt
+from foveal.vlm.answer_loss import IGNORE
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_labels_decode_to_the_answers_and_their_end_token(tiny, family):
+    vlm, encoder = open_tiny(tiny(family))
+    rows = prompts(3)
+    batch = encoder.training_batch(rows, ["a", "b", "c"])
+    for i, row in enumerate(rows):
+        learned = batch["labels"][i][batch["labels"][i] != IGNORE].tolist()
+        assert learned[-1] in encoder.end_ids
+        text = encoder.tokenizer.decode(learned[:-1])
+        assert text.strip() == row.answer and text == text.rstrip(), "no space is learned behind the answer"
+        # The learned tokens are the row's own last ones: everything behind them is padding.
+        end = int(batch["attention_mask"][i].sum())
+        assert batch["input_ids"][i, end - len(learned) : end].tolist() == learned
+        assert not batch["attention_mask"][i, end:].any()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_row_begins_with_exactly_the_tokens_that_generation_starts_from(tiny, family):
+    _, encoder = open_tiny(tiny(family))
+    row = prompts(2)[1]
+    training = encoder.training_batch([row], ["a"])
+    asking = encoder.encode([row], side="left")
+    n = asking["input_ids"].shape[1]
+    assert torch.equal(training["input_ids"][:, :n], asking["input_ids"])
+    assert (training["labels"][:, :n] == IGNORE).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_image_tokens_are_never_cut_and_as_many_in_training_as_in_asking(tiny, family):
+    vlm, encoder = open_tiny(tiny(family))
+    config = vlm.base.config
+    token = getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None)
+    row = prompts(1)[0]
+    long = Prompt(row.images, row.user + " word" * 40, answer=row.answer)
+    a = int((encoder.training_batch([row], ["a"])["input_ids"] == token).sum())
+    b = int((encoder.training_batch([long], ["a"])["input_ids"] == token).sum())
+    assert a == b > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bos_is_written_once(tiny, family):
+    _, encoder = open_tiny(tiny(family))
+    bos = encoder.tokenizer.bos_token_id
+    ids = encoder.encode(prompts(1), side="left")["input_ids"][0].tolist()
+    if bos is not None and family not in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl"):
+        assert ids.count(bos) == 1
+
+
+def test_system_text_reaches_the_model_in_every_family(tiny):
+    for family in FAMILIES:
+        _, encoder = open_tiny(tiny(family))
+        prompt = Prompt((picture(0),), "how many?", system="count the red lines")
+        assert "count the red lines" in encoder.text(prompt), family
+
+
+def test_padding_is_left_for_asking_and_right_for_training(tiny):
+    _, encoder = open_tiny(tiny("idefics3"))
+    rows = prompts(3)
+    asking = encoder.encode(rows, side="left")["attention_mask"]
+    training = encoder.training_batch(rows, list("abc"))["attention_mask"]
+    assert asking[0, 0] == 0 and asking[:, -1].all()
+    assert training[0, -1] == 0 and training[:, 0].all()
+
+
+def test_row_longer_than_the_context_is_refused_with_its_name_length_and_limit(tiny):
+    _, encoder = open_tiny(tiny("idefics3"))
+    encoder.context = 30
+    with pytest.raises(UserError, match=r"^row 7: the row is \d+ tokens long, the model's context is 30; shorten"):
+        encoder.training_batch(prompts(1), ["row 7"])
+
+
+def test_row_without_an_answer_is_refused(tiny):
+    _, encoder = open_tiny(tiny("idefics3"))
+    with pytest.raises(UserError, match="row 3: the row has no answer"):
+        encoder.training_batch([Prompt((picture(0),), "how many?")], ["row 3"])
+
+
+def test_decoded_mask_marks_the_answer_and_counts_picture_tokens(tiny):
+    _, encoder = open_tiny(tiny("idefics3"))
+    row = Prompt((picture(0),), "how many?", answer="two")
+    text = encoder.decode_labels(encoder.training_batch([row], ["a"]))
+    learned = "".join(part.split("]]")[0] for part in text.split("[[")[1:])
+    assert learned.strip().startswith("two")
+    assert "<image> x" in text and "how" in text.split("[[")[0]
+
+
+def test_image_size_shrinks_the_longest_side_and_leaves_small_pictures(tiny):
+    _, encoder = open_tiny(tiny("idefics3"))
+    encoder.image_size = 100
+    assert encoder._shrink(picture(0, (400, 200))).size == (100, 50)
+    assert encoder._shrink(picture(0, (90, 60))).size == (90, 60)
