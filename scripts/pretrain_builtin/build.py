@@ -52,8 +52,9 @@ Describe the picture. What do you see? There is a and the of to in on with it is
 
 
 def build_tokenizer(families: dict, seed: int = 0) -> PreTrainedTokenizerFast:
-    """A byte-level BPE of ``VOCABULARY`` entries, single digits, learned on the scenes' questions and ``PHRASES``."""
+    """A byte-level BPE of ``VOCABULARY`` entries, single digits, learned on the scenes' questions (all families alike) and ``PHRASES``."""
     rng = random.Random(seed)
+    families = {name: (family, 1.0) for name, (family, _) in families.items()}
 
     def corpus() -> Iterable[str]:
         for _ in range(12_000):

@@ -60,11 +60,11 @@ def _make(arguments: Sequence[str], console: Console) -> int:
         for name, task in makers.items():
             console.print(f"  {name:<20}{task.summary}")
         return 0
-    task = find_task(arguments[0])
-    if not issubclass(task, Generator):
-        raise UserError(f"The task {task.name} makes no pictures of its own; those that do: {', '.join(makers)}.")
-    options = section_from(task.Make, arguments[1:], f"foveal data make {task.name}", task.summary)
-    folder = task.make(options)
+    chosen = find_task(arguments[0])
+    if not issubclass(chosen, Generator):
+        raise UserError(f"The task {chosen.name} makes no pictures of its own; those that do: {', '.join(makers)}.")
+    options = section_from(chosen.Make, arguments[1:], f"foveal data make {chosen.name}", chosen.summary)
+    folder = chosen.make(options)
     console.print(f"Made: {folder}", soft_wrap=True)
     return 0
 

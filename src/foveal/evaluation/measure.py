@@ -137,13 +137,14 @@ def showcase(task: Task, examples: Sequence[Example], predictions: Sequence[Pred
     light = [
         Shown(
             image=None, question="", truth=None if e.truth is None else str(e.truth),
-            answer=p.text, probability=p.confidence, correct=None if e.truth is None else p.value == e.truth,
+            answer=p.text, probability=p.confidence, correct=None if e.truth is None or p.value is None else p.value == e.truth,
             probabilities=p.probabilities, note=str(i),
         )
         for i, (e, p) in enumerate(zip(examples, predictions, strict=True))
     ]  # fmt: skip
-    wrong = [s for s in order_shown(light) if s.correct is False][: limit * 2 // 3]
-    others = [s for s in order_shown(light) if s.correct is not False][: limit - len(wrong)]
+    ordered = order_shown(light)
+    wrong = [s for s in ordered if s.correct is not True and s.truth is not None][: limit * 2 // 3]
+    others = [s for s in ordered if s.correct is True or s.truth is None][: limit - len(wrong)]
     out = []
     for s in [*wrong, *others]:
         i = int(s.note)

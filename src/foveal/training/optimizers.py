@@ -65,7 +65,8 @@ def split_for_muon(groups: list[dict[str, Any]], ratio: float) -> tuple[list[dic
         groups: As ``adapters.parameter_groups`` returns them.
         ratio: Muon's learning rate over AdamW's.
     """
-    muon, adamw = [], []
+    muon: list[dict[str, Any]] = []
+    adamw: list[dict[str, Any]] = []
     for group in groups:
         pairs = list(zip(group["names"], group["params"], strict=True))
         hidden = [(n, p) for n, p in pairs if p.ndim == 2 and "embed" not in n and "lm_head" not in n]

@@ -45,7 +45,7 @@ def counting(console: Console, title: str, total: int) -> Iterator[Any]:
         console.print(f"{title}: {total:,} images, {total / max(seconds, 1e-9):,.0f} images/s, {seconds:.1f} s")
 
 
-class TrainingBar(TrainerCallback):
+class TrainingBar(TrainerCallback):  # type: ignore[misc]
     """The bar of a training, with the running loss; without a terminal, a line for each epoch."""
 
     def __init__(self, console: Console, headline: str, images_per_step: int) -> None:
@@ -101,7 +101,7 @@ class TrainingBar(TrainerCallback):
         for key, label in (("eval_loss", "validation loss"), (f"eval_{self.headline}", self.headline)):
             if metrics and key in metrics:
                 parts.append(f"{label} {metrics[key]:.4f}")
-        self.progress.console.print("  " + "  ·  ".join(parts))
+        self.progress.console.print("  " + "  ·  ".join(parts), soft_wrap=True)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Takes the bar away."""

@@ -35,7 +35,7 @@ PROGRESS_FILE = "foveal_progress.json"
 _EPOCH_END, _STEP = "epoch", "step"
 
 
-class FovealTrainer(Trainer):
+class FovealTrainer(Trainer):  # type: ignore[misc]
     """Trains one model on one objective and measures it by the task's own metric.
 
     Args:
@@ -49,6 +49,9 @@ class FovealTrainer(Trainer):
         processor_source: Folder or Hub id of the processor, saved with each checkpoint.
         arguments: Settings of the engine.
     """
+
+    optimizer: Any
+    control: Any
 
     def __init__(
         self, *, model: nn.Module, recipe: Recipe, run: Run, task: Task, objective: Objective, rows: TrainingRows,
@@ -122,8 +125,8 @@ class FovealTrainer(Trainer):
                 kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
                 bare = [{k: v for k, v in g.items() if k != "names"} for g in groups]
                 self.optimizer = kind(bare, **options)
-        assert self.optimizer is not None
-        return self.optimizer
+        made: torch.optim.Optimizer = self.optimizer
+        return made
 
     # ---------------------------------------------------------------- metrics
 
@@ -261,7 +264,7 @@ def point(link: Path, name: str) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-class EpochFlow(TrainerCallback):
+class EpochFlow(TrainerCallback):  # type: ignore[misc]
     """Epoch numbers for augmentation; when to measure, save and stop."""
 
     def __init__(self, trainer: FovealTrainer, recipe: Recipe, rows: TrainingRows) -> None:

@@ -45,7 +45,8 @@ def make_trainable(model: PreTrainedModel, recipe: Model) -> nn.Module:
             parameter.requires_grad_(component not in recipe.freeze)
     if not any(p.requires_grad for p in model.parameters()):
         raise UserError("model.freeze: every component is frozen, so nothing would be learned; leave one out.")
-    return model
+    whole: nn.Module = model
+    return whole
 
 
 def _with_lora(model: PreTrainedModel, recipe: Model) -> nn.Module:
@@ -78,8 +79,8 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, trainable: bool) -> nn
 
 def merge(model: nn.Module) -> PreTrainedModel:
     """The base model with its adapters folded into the weights."""
-    merged: PreTrainedModel = model.merge_and_unload() if isinstance(model, peft.PeftModel) else model  # type: ignore[assignment,operator]
-    return merged
+    inner: Any = model
+    return inner.merge_and_unload() if isinstance(inner, peft.PeftModel) else inner
 
 
 def parameter_groups(

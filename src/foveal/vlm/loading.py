@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import torch
 from huggingface_hub.errors import HFValidationError
+from peft import PeftModel
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
@@ -54,7 +55,8 @@ class Vlm:
     def base(self) -> PreTrainedModel:
         """The model without adapters' wrapping."""
         inner: Any = self.model
-        return inner.get_base_model() if isinstance(inner, adapters.peft.PeftModel) else inner  # type: ignore[no-any-return]
+        base: PreTrainedModel = inner.get_base_model() if isinstance(inner, PeftModel) else inner
+        return base
 
     @property
     def family(self) -> str:

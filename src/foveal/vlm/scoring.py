@@ -65,7 +65,7 @@ def score_batch(
     for t in range(shared):
         total = total + first[:, t, flat[0][t]]
     heads = torch.tensor([[a[shared] for a in row] for row in answers], device=device)  # [B, K]
-    result = total[:, None] + first[:, shared].gather(1, heads)
+    result: torch.Tensor = total[:, None] + first[:, shared].gather(1, heads)
 
     rest = [list(a[shared:]) for a in flat]
     longest = max(map(len, rest))
@@ -147,7 +147,8 @@ def score(
     encoder.check_prompts(batch, names)
     ids = [[encoder.answer_ids(p, a) for a in answers] for p in prompts]
     with torch.inference_mode():
-        return score_batch(vlm.model, to_device(batch, vlm), ids, family=vlm.family).float().cpu()
+        scores: torch.Tensor = score_batch(vlm.model, to_device(batch, vlm), ids, family=vlm.family)
+    return scores.float().cpu()
 
 
 def label_loss(

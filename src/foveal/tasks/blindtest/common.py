@@ -18,16 +18,22 @@ from typing import Any, overload
 
 from PIL import Image
 
-from foveal.errors import UserError
+from foveal.errors import ImageError, UserError
 from foveal.files import new_folder, write_text
 from foveal.images import SUFFIXES, Picture
 from foveal.tasks.task import SPLITS, Example, Loaded, Prediction, Split
 
 #: What a folder or a parquet file of a split may be called.
-_NAMES: dict[Split, tuple[str, ...]] = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
+_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "val"),
+    "test": ("test",),
+}
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 #: An example in braces, as prompts give one: a model that repeats it has not answered.
-_EXAMPLE = re.compile(r"(?:\be\.\s?g\.|\beg\b|\bfor (?:example|instance)\b|\bsuch as\b)[\s,:]*\{[^{}]*\}", re.IGNORECASE)
+_EXAMPLE = re.compile(
+    r"(?:\be\.\s?g\.|\beg\b|\bfor (?:example|instance)\b|\bsuch as\b)[\s,:]*\{[^{}]*\}", re.IGNORECASE
+)
 _BRACES = re.compile(r"\{\s*([0-9]{1,9})\s*\}")
 _NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)*")
 
@@ -163,7 +169,9 @@ def load_pictures(
     if path.is_file() and path.suffix == ".parquet":
         own = next((s for s in SPLITS if re.split("[-_.]", path.stem)[0] in _NAMES[s]), "test")
         if own != split:
-            raise UserError(f"data.source: {path}: serves as the {own} split; give a folder that has a {split} split too.")
+            raise UserError(
+                f"data.source: {path}: serves as the {own} split; give a folder that has a {split} split too."
+            )
         return _from_parquet([path], truth, source)
     if not path.is_dir():
         raise UserError(f"data.source: {path}: there is no such folder or .parquet file; check the path.")
@@ -171,7 +179,9 @@ def load_pictures(
     if tables:
         return _from_parquet(tables, truth, source)
     if folder is not None:
-        return _from_metadata(folder, truth) if (folder / "metadata.csv").is_file() else _from_label_folders(folder, truth)
+        return (
+            _from_metadata(folder, truth) if (folder / "metadata.csv").is_file() else _from_label_folders(folder, truth)
+        )
     there = [s for s in SPLITS if any(_find_split(path, s))]
     if there:
         raise UserError(
@@ -195,7 +205,12 @@ def load_pictures(
 def _find_split(path: Path, split: Split) -> tuple[list[Path], Path | None]:
     """A split's parquet files, and its folder."""
     names = _NAMES[split]
-    tables = {t for n in names for pattern in (f"{n}*.parquet", f"data/{n}*.parquet", f"{n}/*.parquet") for t in path.glob(pattern)}
+    tables = {
+        t
+        for n in names
+        for pattern in (f"{n}*.parquet", f"data/{n}*.parquet", f"{n}/*.parquet")
+        for t in path.glob(pattern)
+    }
     return sorted(tables), next((path / n for n in names if (path / n).is_dir()), None)
 
 
@@ -255,10 +270,10 @@ def _from_names(
     for path in pictures:
         match = pattern.match(path.name)
         value = _checked(match[1] if match else "", truth, str(path))
-        if path.name in listed and _checked(listed[path.name][1], truth, f"{table}, line {listed[path.name][0]}") != value:
+        number, text = listed.get(path.name, (0, None))
+        if text is not None and _checked(text, truth, f"{table}, line {number}") != value:
             raise UserError(
-                f"{table}, line {listed[path.name][0]}: {column} is {listed[path.name][1]}, but the name of {path.name} "
-                f"says {value}; correct one of them."
+                f"{table}, line {number}: {column} is {text}, but the name of {path.name} says {value}; correct one."
             )
         rows.append(Example(path.name, (Picture(str(path), path),), value))
     return Loaded(rows, str(folder))
@@ -266,7 +281,7 @@ def _from_names(
 
 @dataclass(frozen=True)
 class _ParquetRow:
-    """Makes rows of a parquet table: pictures as encoded bytes."""
+    """Makes rows of a parquet table, whose pictures are encoded bytes or paths of files, as `datasets` has them."""
 
     images: Any
     truths: Sequence[Any]
@@ -274,9 +289,10 @@ class _ParquetRow:
 
     def __call__(self, index: int) -> Example:
         cell = self.images[index].as_py()
-        data = cell["bytes"] if isinstance(cell, dict) else cell
-        name = f"{self.source}, row {index}"
-        return Example(str(index), (Picture(name, data),), self.truths[index])
+        source = (cell.get("bytes") or cell.get("path")) if isinstance(cell, dict) else cell
+        if not source:
+            raise ImageError(f"{self.source}, row {index}: has no picture; restore or remove it.")
+        return Example(str(index), (Picture(f"{self.source}, row {index}", source),), self.truths[index])
 
 
 def _from_parquet(paths: Sequence[Path], truth: Callable[[str], Any], source: str) -> Loaded:
@@ -293,12 +309,10 @@ def _from_parquet(paths: Sequence[Path], truth: Callable[[str], Any], source: st
             raise UserError(f"{path}: has no columns image and label; it has {tables[-1].column_names}.")
     table = pyarrow.concat_tables(tables)
     images = table.column("image")
-    if pyarrow.types.is_struct(images.type):
-        inline = pyarrow.compute.struct_field(images, "bytes") if "bytes" in {f.name for f in images.type} else None
-    else:
-        inline = images if pyarrow.types.is_binary(images.type) else None
-    if inline is None or inline.null_count:
-        raise UserError(f"{source}: the column image holds no encoded pictures; save it with `Dataset.to_parquet`.")
+    if not (pyarrow.types.is_struct(images.type) or pyarrow.types.is_binary(images.type)):
+        raise UserError(
+            f"{source}: the column image holds {images.type}, no pictures; save it with `Dataset.to_parquet`."
+        )
     labels = table.column("label").to_pylist()
     truths = [_checked(str(label), truth, f"{source}, row {i}") for i, label in enumerate(labels)]
     return Loaded(LazyRows(len(truths), _ParquetRow(images, truths, source)), source)

@@ -28,7 +28,9 @@ def meeting_point(p: Point, q: Point, r: Point, s: Point) -> Point | None:
     if at_p == at_q == 0:
         low, high = max(min(p, q), min(r, s)), min(max(p, q), max(r, s))
         if low < high:
-            raise ValueError(f"the segments share the stretch from {low} to {high}; their meeting points have no number")
+            raise ValueError(
+                f"the segments share the stretch from {low} to {high}; their meeting points have no number"
+            )
         return low if low == high else None
     if at_p * at_q > 0 or at_r * at_s > 0:
         return None

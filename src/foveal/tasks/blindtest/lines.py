@@ -295,7 +295,7 @@ class LinesData:
     seed: int = 0
     """Seed of generated pictures."""
     prompt: Literal["count", "how_many", "prefix"] = "count"
-    """count and how_many are BlindTest's two questions, word for word; prefix is the single word count, for PaliGemma."""
+    """count and how_many are BlindTest's two questions, word for word; prefix is the one word count, for PaliGemma."""
     answer_format: Literal["braces", "number"] = "braces"
     """braces: {2}, as the questions ask; number: 2."""
 

@@ -53,9 +53,7 @@ class Pen:
     blur: float = 0.0
 
 
-def draw_polylines(
-    size: int, ground: Colour, lines: Sequence[tuple[Sequence[Point], Colour]], pen: Pen
-) -> Image.Image:
+def draw_polylines(size: int, ground: Colour, lines: Sequence[tuple[Sequence[Point], Colour]], pen: Pen) -> Image.Image:
     """A square picture of polylines on a plain ground, later ones over earlier ones.
 
     Args:
@@ -100,12 +98,12 @@ def draw_polylines(
 
 
 def _scratch(pixels: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
-    """This thread's canvas, of any content, and its empty amounts of one line.
+    """This thread's canvas, and levels of one line on it, both with any content.
 
     They are kept, because fresh memory of this size costs more than drawing in it.
     """
     if getattr(_kept, "pixels", 0) < pixels:
-        _kept.pixels, _kept.canvas, _kept.amount = pixels, np.empty(pixels, np.uint32), np.zeros(pixels, np.uint8)
+        _kept.pixels, _kept.canvas, _kept.amount = pixels, np.empty(pixels, np.uint32), np.empty(pixels, np.uint8)
     return _kept.canvas[:pixels], _kept.amount[:pixels]
 
 
@@ -189,9 +187,7 @@ def _near_pixels(
 
 
 @lru_cache(maxsize=1024)
-def _tables(
-    width: float, kernel: Filter, blur: float
-) -> tuple[NDArray[np.uint8], float, NDArray[np.float32], float]:
+def _tables(width: float, kernel: Filter, blur: float) -> tuple[NDArray[np.uint8], float, NDArray[np.float32], float]:
     """What ``_near_pixels`` looks up.
 
     Returns:
