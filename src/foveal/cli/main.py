@@ -62,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}."
         return _fail(f"There is no command {words[0]!r}; {hint}")
     given = top.parse_args(words[:1])
-    console = Console(highlight=False)
+    # Of several processes (torchrun) only the first one talks.
+    console = Console(highlight=False, quiet=os.environ.get("RANK", "0") != "0")
     try:
         command = importlib.import_module(f"foveal.cli.{COMMANDS[given.command][0]}")
         code: int = command.run(words[1:], console)

@@ -50,13 +50,17 @@ def run(arguments: Sequence[str], console: Console) -> int:
     table = Table(
         title="Any image-text-to-text model of transformers can be named; these are known.", title_justify="left"
     )
-    for name in ("model", "family", "parameters", "bf16 GB", "NF4 GB", "whole, fp32 GB"):
-        table.add_column(name, justify="left" if name in ("model", "family") else "right")
+    for name in ("model", "family", "parameters", "bf16", "NF4", "whole"):
+        table.add_column(name, justify="left" if name in ("model", "family") else "right", overflow="fold")
     for model, family, billions in KNOWN:
         size = f"{billions:.2f}B" if billions >= 0.1 else f"{billions * 1000:.1f}M"
         table.add_row(model, family, size, *(f"{gb:.1f}" if gb >= 0.1 else f"{gb:.3f}" for gb in memory(billions)))
     console.print(table)
-    console.print("GB of weights (with gradients and AdamW's moments in the last column); activations come on top.")
+    console.print(
+        "GB of the weights alone in bfloat16 and in NF4, and of training them whole in float32 (weights, gradients, "
+        "AdamW's moments). Activations come on top.",
+        soft_wrap=True,
+    )
     return 0
 
 

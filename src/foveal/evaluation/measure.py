@@ -124,6 +124,20 @@ def save(result: Result, folder: Path, facts: Mapping[str, Any]) -> None:
     write_text(folder / "results.json", json.dumps(table, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_measured(folder: Path) -> list[Measured]:
+    """The table's row of a measurement that ``save`` wrote before; nothing where there is none."""
+    file = folder / "results.json"
+    if not file.is_file():
+        return []
+    found = json.loads(file.read_text(encoding="utf-8"))
+    interval = tuple(found["interval_95"]) if found["interval_95"] else None
+    return [
+        Measured(
+            found["label"], found["source"], found["rows"], found["metrics"], found["headline"], found["chance"], interval
+        )
+    ]
+
+
 def prediction_row(p: Prediction) -> dict[str, Any]:
     """A prediction as a JSON object; what is unknown is left out."""
     row: dict[str, Any] = {"id": p.id, "value": p.value, "text": p.text, "confidence": p.confidence}

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import difflib
 import json
+import math
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,20 @@ def _keys_of(cls: type, prefix: str) -> dict[str, Any]:
     return found
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which PyYAML takes the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """A mapping whose keys differ."""
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                problem = f"the key {key.value!r} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep=deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping.
 
@@ -86,7 +102,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: It is missing, not YAML, or holds something else.
     """
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1)
         hint = f"did you mean {path.parent / near[0]}?" if near else "check the path."
@@ -102,32 +118,69 @@ def read_yaml(path: Path) -> dict[str, Any]:
         where = f" in line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}: is not valid YAML{where} ({getattr(error, 'problem', error)}).") from None
     if not isinstance(value, dict):
-        raise UserError(
-            f"{path}: a recipe is a mapping of sections (task, data, model, ...), not {type(value).__name__}."
-        )
+        what = {type(None): "empty", list: "a list"}.get(type(value), f"only {value!r}")
+        raise UserError(f"{path}: is {what}; a recipe is a mapping of keys and sections (task, data, model, ...).")
     return value
 
 
-def flatten(value: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections as dotted keys; a mapping that is itself a value (learning_rates) stays one."""
+def flatten(value: Mapping[str, Any], known: Mapping[str, Any], where: str = "", prefix: str = "") -> dict[str, Any]:
+    """Nested sections as dotted keys; a mapping that is itself a value (learning_rates) stays one.
+
+    A section without anything in it has its defaults.
+
+    Raises:
+        UserError: A section is a plain value, or a key is given nested and dotted.
+    """
     out: dict[str, Any] = {}
     for key, item in value.items():
         name = f"{prefix}{key}"
-        if isinstance(item, Mapping) and name not in known:
-            out |= flatten(item, known, f"{name}.") if item else {}
+        if name not in sections(known):
+            new = {name: item}
+        elif isinstance(item, Mapping):
+            new = flatten(item, known, where, f"{name}.")
+        elif item is None:
+            new = {}
         else:
-            out[name] = item
+            raise UserError(f"{where}{_no_value(name, known)}, not {_shown(item)}.")
+        if both := sorted(out.keys() & new.keys()):
+            raise UserError(f"{where}{both[0]}: is given twice; remove one.")
+        out |= new
     return out
 
 
+def sections(known: Mapping[str, Any]) -> list[str]:
+    """The sections that dotted keys lie in, e.g. model and model.lora."""
+    parts = [key.split(".") for key in known]
+    return list(dict.fromkeys(".".join(p[:i]) for p in parts for i in range(1, len(p))))
+
+
+def _no_value(section: str, known: Mapping[str, Any]) -> str:
+    example = next(k for k in known if k.startswith(f"{section}."))
+    return f"{section}: is a section with keys of its own, e.g. {example}"
+
+
 def unknown_key(key: str, known: Mapping[str, Any], where: str) -> UserError:
-    """The sentence for a key that no recipe of the task has."""
-    last = key.rsplit(".", 1)[-1]
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
-    near = near or [k for k in known if k.rsplit(".", 1)[-1] == last][:1]
-    near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else "`--help` lists all keys."
-    return UserError(f"{where}there is no key {key!r}; {hint}")
+    """The sentence for a key that no recipe of the task has.
+
+    Args:
+        key: What was given.
+        known: All keys.
+        where: The file and a colon; two dashes on the command line.
+    """
+    dashes = where == "--"
+    name, given = key.replace("-", "_"), f"--{key}" if dashes else repr(key)
+    start = "There" if dashes else f"{where}there"
+    parent = name.rpartition(".")[0]
+    if dashes and parent in known:
+        return UserError(f"{start} is no key {given}; give --{parent} whole, e.g. --{parent} '{{name: value}}'.")
+    if dashes and key in sections(known):
+        return UserError(f"--{_no_value(key, known)}.")
+    last = {k.rpartition(".")[2]: k for k in reversed(known)}
+    near = difflib.get_close_matches(name, [*known, *sections(known)], n=1, cutoff=0.75)
+    near = near or [last[n] for n in difflib.get_close_matches(name.rpartition(".")[2], last, n=1, cutoff=0.75)]
+    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {f'--{near[0]}' if dashes else repr(near[0])}?" if near else "`--help` lists all keys."
+    return UserError(f"{start} is no key {given}; {hint}")
 
 
 def overrides(arguments: Sequence[str], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,7 +197,7 @@ def overrides(arguments: Sequence[str], known: Mapping[str, Any]) -> dict[str, A
             raise UserError(f"{word!r} is not expected here; settings are written --section.key value.")
         key, equals, value = word[2:].partition("=")
         if key not in known:
-            raise unknown_key(key, known, "")
+            raise unknown_key(key, known, "--")
         i += 1
         if equals:
             values = [value]
@@ -153,16 +206,28 @@ def overrides(arguments: Sequence[str], known: Mapping[str, Any]) -> dict[str, A
             while i < len(arguments) and not re.match(r"--[A-Za-z]", arguments[i]):
                 i += 1
             values = list(arguments[start:i])
-        if _is_list(known[key]):
-            single = len(values) == 1 and values[0].startswith("[")
-            out[key] = yaml.safe_load(values[0]) if single else values
-        elif not values and known[key] is bool:
+        if not values and known[key] is bool:
             out[key] = True
+        elif not values:
+            raise UserError(f"--{key} needs a value{' ([] for none)' if _is_list(known[key]) else ''}.")
+        elif _is_list(known[key]):
+            single = len(values) == 1 and values[0].startswith("[")
+            out[key] = _list_in(key, values[0], known[key]) if single else values
         elif len(values) != 1:
-            raise UserError(f"--{key} takes one value, not {len(values)}.")
+            raise UserError(
+                f"--{key} takes one value, not {len(values)} ({' '.join(values)}); quote a value with spaces."
+            )
         else:
             out[key] = _Text(values[0])
     return out
+
+
+def _list_in(key: str, text: str, kind: Any) -> Any:
+    """A list that was written as in YAML, e.g. ``[vision, projector]``."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise _wrong_type(key, text, kind, "--") from None
 
 
 class _Text(str):
@@ -186,7 +251,15 @@ def build(task: str, values: Mapping[str, Any], where: str = "") -> Recipe:
     Raises:
         UserError: A key is unknown, a required one missing, or a value of the wrong type.
     """
-    known = keys(task)
+    return _assemble(task, _converted(values, keys(task), where), where)
+
+
+def _converted(values: Mapping[str, Any], known: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Dotted keys with their values as the keys' types want them.
+
+    Raises:
+        UserError: A key is unknown, or a value of the wrong type.
+    """
     for key in values:
         if key not in known:
             raise unknown_key(key, known, where)
@@ -197,12 +270,63 @@ def build(task: str, values: Mapping[str, Any], where: str = "") -> Recipe:
             parsed[key] = _convert(value, known[key])
         except (ArgumentError, argparse.ArgumentError, TypeError, ValueError) as error:
             raise _wrong_type(key, value, known[key], where) from error
+    return parsed
+
+
+def _assemble(task: str, parsed: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe from dotted keys of the right types.
+
+    Raises:
+        UserError: A required key is missing, or a value impossible.
+    """
     missing = [k for k in _required(find_task(task).Data, "data") if parsed.get(k) is None]
     if missing:
         raise UserError(f"{where}{missing[0]} is required; set it in the recipe or with --{missing[0]}.")
-    sections = {"data": find_task(task).Data, **_SECTIONS}
-    parts = {name: _instance(section, name, parsed) for name, section in sections.items()}
-    return Recipe(**parts, **{k: parsed[k] for k in _TOP if k in parsed})
+    parts = {
+        name: _instance(section, name, parsed) for name, section in {"data": find_task(task).Data, **_SECTIONS}.items()
+    }
+    recipe = Recipe(**parts, **{k: parsed[k] for k in _TOP if k in parsed})
+    check(recipe)
+    return recipe
+
+
+def check(recipe: Recipe) -> None:
+    """Refuses values that are out of range or contradict each other, before anything is loaded.
+
+    Raises:
+        UserError: Names the key and the remedy.
+    """
+    t, m, e = recipe.training, recipe.model, recipe.evaluation
+    for key, value, low in (
+        ("training.batch_size", t.batch_size, 1), ("training.accumulate", t.accumulate, 1), ("training.workers", t.workers, 0),
+        ("training.keep_epochs", t.keep_epochs, 0), ("training.save_steps", t.save_steps, 0),
+        ("training.early_stopping", t.early_stopping, 0), ("training.log_steps", t.log_steps, 1),
+        ("training.plateau_patience", t.plateau_patience, 0), ("training.max_grad_norm", t.max_grad_norm, 0),
+        ("training.weight_decay", t.weight_decay, 0), ("evaluation.batch_size", e.batch_size, 1),
+        ("evaluation.max_new_tokens", e.max_new_tokens, 1), ("evaluation.shown", e.shown, 0),
+        ("evaluation.samples", e.samples, 0), ("model.max_pixels", m.max_pixels, 1), ("model.lora.r", m.lora.r, 1),
+        ("model.image_size", m.image_size, 1), ("seed", recipe.seed, 0),
+    ):  # fmt: skip
+        if value is not None and value < low:
+            raise UserError(f"{key}: must be at least {low}, not {value}.")
+    rates = {f"model.learning_rates: {k}": v for k, v in m.learning_rates.items()}
+    rates |= {"training.learning_rate": t.learning_rate, "training.muon_learning_rate": t.muon_learning_rate}
+    for key, rate in rates.items():
+        if not 0 < rate < math.inf:
+            raise UserError(f"{key}: must be more than 0, not {rate:g}.")
+    for key, share in (
+        ("training.warmup", t.warmup), ("training.plateau_factor", t.plateau_factor), ("model.lora.dropout", m.lora.dropout)
+    ):  # fmt: skip
+        if not 0 <= share < 1:
+            raise UserError(f"{key}: must be a share from 0 to below 1, not {share:g}.")
+    if not 0 < t.epochs < math.inf and t.max_steps <= 0:
+        raise UserError(f"training.epochs: must be more than 0, not {t.epochs:g} (or set training.max_steps).")
+    if recipe.seed >= 2**32:
+        raise UserError(f"seed: must be below 2**32, not {recipe.seed}.")
+    if not t.evaluate and (t.schedule == "plateau" or t.early_stopping):
+        raise UserError(
+            "training.evaluate: schedule plateau and early_stopping watch the validation metric; set it to true."
+        )
 
 
 def _instance(cls: type, prefix: str, parsed: Mapping[str, Any]) -> Any:
@@ -254,6 +378,7 @@ def _check_plain(key: str, value: Any, kind: Any, where: str) -> None:
         or (value is None)
         or (str in options and not isinstance(value, str))
         or (isinstance(value, str) and bool in options)
+        or (isinstance(value, Mapping) and not all(isinstance(name, str) for name in value))
     )
     if wrong:
         raise _wrong_type(key, value, kind, where)
@@ -261,12 +386,24 @@ def _check_plain(key: str, value: Any, kind: Any, where: str) -> None:
 
 def _wrong_type(key: str, value: Any, kind: Any, where: str) -> UserError:
     options = _choices(kind)
-    if options and isinstance(value, str):
-        near = difflib.get_close_matches(value, options, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(options)}."
-        return UserError(f"{where}{key}: {str(value)!r} is not possible; {hint}")
-    shown = value if not isinstance(value, str) else str(value)
-    return UserError(f"{where}{key}: must be {_name(kind)}, not {shown!r}.")
+    for given in value if isinstance(value, list) else [value]:
+        if options and isinstance(given, str) and given not in options:
+            near = difflib.get_close_matches(given, options, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(options)}."
+            return UserError(f"{where}{key}: {str(given)!r} is not possible; {hint}")
+    # YAML reads no, 3 and 2024-01-01 as something else than text.
+    text = str in (kind, *typing.get_args(kind))
+    quotes = "; put it in quotes" if text and isinstance(value, bool | int | float | datetime.date) else ""
+    return UserError(f"{where}{key}: must be {_name(kind)}, not {_shown(value)}{quotes}.")
+
+
+def _shown(value: Any) -> str:
+    """A value as YAML writes it."""
+    return (
+        {"None": "null", "True": "true", "False": "false"}.get(repr(value), str(value))
+        if not isinstance(value, str)
+        else repr(str(value))
+    )
 
 
 def _choices(kind: Any) -> list[str]:
@@ -332,15 +469,9 @@ def read_recipe(path: Path | None, arguments: Sequence[str] = ()) -> Recipe:
     raw = read_yaml(path) if path is not None else {}
     task = task_of(raw, arguments, where)
     known = keys(task)
-    values = flatten(raw, known)
-    for key in values:
-        if key not in known:
-            raise unknown_key(key, known, where)
-    changed = overrides(arguments, known)
-    if path is not None:
-        # The file alone first, so that its errors name it; overrides may stand in for keys that it leaves open.
-        build(task, {**{k: v for k, v in changed.items() if k not in values}, **values, "task": task}, where)
-    return build(task, {**values, **changed, "task": task})
+    values = _converted(flatten(raw, known, where), known, where)
+    changed = _converted(overrides(arguments, known), known, "--")
+    return _assemble(task, {**values, **changed, "task": task}, where)
 
 
 # -------------------------------------------------------------------- one section alone, for `foveal data make`
@@ -365,12 +496,7 @@ def build_section(cls: type, arguments: Sequence[str], known: Mapping[str, Any])
     Raises:
         UserError: A key is unknown, a required one missing, or a value of the wrong type.
     """
-    values = {}
-    for key, value in overrides(arguments, known).items():
-        try:
-            values[key] = _convert(value, known[key])
-        except (ArgumentError, argparse.ArgumentError, TypeError, ValueError) as error:
-            raise _wrong_type(f"--{key}", value, known[key], "") from error
+    values = _converted(overrides(arguments, known), known, "--")
     missing = [
         k.removeprefix("section.") for k in _required(cls, "section") if k.removeprefix("section.") not in values
     ]

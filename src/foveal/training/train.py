@@ -20,17 +20,19 @@ from rich.table import Table
 from transformers import TrainingArguments
 
 from foveal.errors import UserError
-from foveal.evaluation.measure import Result, measure, save, showcase
+from foveal.evaluation.measure import Result, measure, read_measured, save, showcase
 from foveal.evaluation.plots import curves_png
 from foveal.evaluation.predict import Predictor, make_encoder, precision
-from foveal.evaluation.report import Report
+from foveal.evaluation.report import Measured, Report
 from foveal.evaluation.report import write as write_report
 from foveal.files import write_text
 from foveal.images import set_pixel_limit
 from foveal.recipe import Recipe, dump_recipe
 from foveal.runs import Run, create_run, environment
+from foveal.tasks.recipes import check
 from foveal.tasks.task import Loaded, Split, Task, find_task
 from foveal.training.objectives import make_objective
+from foveal.training.processes import agree_on_run, finish, is_main
 from foveal.training.progress import TrainingBar
 from foveal.training.rows import TrainingRows
 from foveal.training.trainer import PROGRESS_FILE, FovealTrainer, worker_sentence
@@ -74,35 +76,6 @@ def quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def check(recipe: Recipe) -> None:
-    """Refuses settings that contradict each other, before anything is loaded.
-
-    Raises:
-        UserError: Names the setting and the remedy.
-    """
-    t = recipe.training
-    for key, value, low in (
-        ("training.batch_size", t.batch_size, 1), ("training.accumulate", t.accumulate, 1), ("training.workers", t.workers, 0),
-        ("training.keep_epochs", t.keep_epochs, 0), ("training.save_steps", t.save_steps, 0),
-        ("training.early_stopping", t.early_stopping, 0), ("evaluation.batch_size", recipe.evaluation.batch_size, 1),
-        ("evaluation.max_new_tokens", recipe.evaluation.max_new_tokens, 1), ("training.log_steps", t.log_steps, 1),
-        ("evaluation.shown", recipe.evaluation.shown, 0), ("evaluation.samples", recipe.evaluation.samples, 0),
-        ("model.max_pixels", recipe.model.max_pixels, 1),
-    ):  # fmt: skip
-        if value < low:
-            raise UserError(f"{key}: must be at least {low}, not {value}.")
-    if t.epochs <= 0 and t.max_steps <= 0:
-        raise UserError(f"training.epochs: must be more than 0, not {t.epochs:g} (or set training.max_steps).")
-    if t.learning_rate <= 0 or t.muon_learning_rate <= 0:
-        raise UserError("training.learning_rate: must be more than 0.")
-    if not 0 <= t.warmup < 1:
-        raise UserError(f"training.warmup: is a share of the steps, from 0 to below 1, not {t.warmup:g}.")
-    if not t.evaluate and (t.schedule == "plateau" or t.early_stopping):
-        raise UserError(
-            "training.evaluate: schedule plateau and early_stopping watch the validation metric; set it to true."
-        )
-
-
 def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Trained:
     """Trains, measures and reports.
 
@@ -132,26 +105,24 @@ def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Tra
         rows = TrainingRows(task, training.examples, recipe.seed)
         mask = objective.shown([rows[0]])
         predictor = Predictor(task, vlm, encoder, recipe.evaluation, precision(recipe, vlm.device))
-        run = resume or create_run(
-            recipe.output, recipe.name, default_name=f"{recipe.task}-{Path(recipe.model.id).name}"
+        default = f"{recipe.task}-{Path(recipe.model.id).name}"
+        run = resume or agree_on_run(
+            lambda: create_run(recipe.output, recipe.name, default_name=default), cpu=vlm.device.type == "cpu"
         )
         _describe(console, recipe, vlm, training, validation, mask)
         checkpoint = _prepare(
             run, recipe, resume, {"train": training, "validation": validation, recipe.evaluation.split: measured}, mask
         )
         results = []
-        if recipe.evaluation.before and checkpoint is None:
+        first = run.evaluation(f"{recipe.evaluation.split}-before")
+        if recipe.evaluation.before and not (first / "results.json").exists() and checkpoint is None and is_main():
             before = measure(task, predictor, measured, console, label="before training")
-            save(
-                before,
-                run.evaluation(f"{recipe.evaluation.split}-before"),
-                {"checkpoint": None, "split": recipe.evaluation.split},
-            )
+            save(before, first, {"checkpoint": None, "split": recipe.evaluation.split})
             console.print(f"  {before.sentence()}", soft_wrap=True)
             results.append(before)
         seconds = _fit(recipe, run, task, vlm, objective, rows, validation, predictor, console, checkpoint)
-        _finish_processes()
-        if not _is_main():
+        finish()
+        if not is_main():
             return Trained(run, results, task, predictor, seconds)
         best = run.checkpoint("best")
         after_vlm = load(recipe.model, weights=best)
@@ -168,19 +139,9 @@ def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Tra
     save(after, run.evaluation(recipe.evaluation.split), {"checkpoint": best.name, "split": recipe.evaluation.split})
     console.print(f"  {after.sentence()}", soft_wrap=True)
     results.append(after)
-    report(run, recipe, task, vlm, results, seconds=seconds, total=time.monotonic() - started, mask=mask)
+    table = [*read_measured(first), after.row()]
+    report(run, recipe, task, vlm, after, table, seconds=seconds, total=time.monotonic() - started, mask=mask)
     return Trained(run, results, task, predictor, seconds)
-
-
-def _is_main() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def _finish_processes() -> None:
-    """Without the barrier, processes that end early can take the others down after the work is done."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
 
 
 def _load_rows(task: Task, split: Split) -> Loaded:
@@ -199,7 +160,7 @@ def _prepare(run: Run, recipe: Recipe, resume: Run | None, splits: dict[str, Loa
             epoch = transformers.TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).epoch or 0.0
         run.drop_metrics_after(epoch)
         return checkpoint
-    if not _is_main():
+    if not is_main():
         return None
     write_text(run.recipe, dump_recipe(recipe))
     run.write_json("environment.json", environment() | {"seed": recipe.seed})
@@ -279,14 +240,14 @@ def report(
     recipe: Recipe,
     task: Task,
     vlm: Vlm,
-    results: Sequence[Result],
+    last: Result,
+    table: Sequence[Measured],
     *,
     seconds: float,
     total: float,
     mask: str,
 ) -> None:
     """Writes ``curves.png`` and ``report.html`` from what the run measured."""
-    last = results[-1]
     history = run.read_metrics()
     if history:
         curves_png(history, run.path / "curves.png", headline=f"val_{last.headline}", chance=last.chance)
@@ -306,7 +267,7 @@ def report(
     }
     page = Report(
         title=f"{recipe.task} with {recipe.model.id}", task=recipe.task, model=recipe.model.id, facts=facts,
-        measured=[r.row() for r in results], history=history,
+        measured=table, history=history,
         shown=showcase(task, last.examples, last.predictions, recipe.evaluation.shown), label_mask=mask, recipe=dump_recipe(recipe),
     )  # fmt: skip
     write_report(run.report, page)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+import random
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+from foveal.prompts import Prompt
+from foveal.recipe import Model
+from foveal.vlm.encoding import Encoder
+from foveal.vlm.generation import generate
+from foveal.vlm.loading import builtin_folder, load
+from foveal.vlm.scoring import score
+
+SCRIPTS = Path(__file__).parents[2] / "scripts" / "pretrain_builtin"
+
+
+@pytest.fixture(scope="module")
+def builtin():
+    vlm = load(Model(device="cpu"))
+    return vlm, Encoder(vlm.processor, family=vlm.family, context=vlm.context)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    sys.path.insert(0, str(SCRIPTS))
+    import glyphs
+    import scenes
+
+    yield scenes, glyphs
+    sys.path.remove(str(SCRIPTS))
+
+
+def test_package_data_is_at_most_8_megabytes_and_safetensors_only():
+    files = [p for p in builtin_folder().rglob("*") if p.is_file()]
+    assert sum(p.stat().st_size for p in files) <= 8_000_000
+    assert not [p for p in files if p.suffix in (".bin", ".pt", ".pth", ".pkl")]
+
+
+def test_it_is_an_ordinary_model_folder():
+    folder = builtin_folder()
+    assert AutoConfig.from_pretrained(folder).model_type == "idefics3"
+    model = AutoModelForImageTextToText.from_pretrained(folder)
+    assert 1_000_000 < sum(p.numel() for p in model.parameters()) < 4_000_000
+    assert AutoProcessor.from_pretrained(folder).chat_template
+
+
+def test_blank_white_picture_is_a_picture_and_not_padding(builtin):
+    vlm, encoder = builtin
+    white = Prompt((Image.new("RGB", (112, 112), "white"),), "How many shapes are in the picture?")
+    reply = generate(vlm, encoder, [white], max_new_tokens=8, names=["white"])[0]
+    assert re.fullmatch(r"\d+", reply)
+
+
+def test_model_card_tells_data_time_seed_and_the_measured_scores():
+    card = (builtin_folder() / "README.md").read_text()
+    facts = json.loads((builtin_folder() / "scores.json").read_text())
+    assert f"{facts['scenes']:,}" in card and "seed" in card and "minutes" in card
+    for kind in ("digit", "colour", "higher"):
+        assert f"{100 * facts['scores'][kind]['exact']:.1f}" in card, kind
+
+
+@pytest.mark.parametrize(("kind", "answers", "least"), [("digit", tuple("0123456789"), 0.5), ("slope", ("up", "down"), 0.55)])
+def test_it_kept_what_pre_training_taught(builtin, scenes, kind, answers, least):
+    vlm, encoder = builtin
+    family = scenes[1].character if kind == "digit" else scenes[0].profiles
+    rng = random.Random("held out")
+    rows = []
+    while len(rows) < 200:
+        scene = family(rng)
+        rows += [(scene.images[0], q) for q in scene.questions if q.kind == kind]
+    right = 0
+    for start in range(0, 200, 50):
+        part = rows[start : start + 50]
+        prompts = [Prompt((image,), q.text) for image, q in part]
+        best = score(vlm, encoder, prompts, answers, names=[str(i) for i in range(50)]).argmax(-1).tolist()
+        right += sum(answers[b] == q.answer for b, (_, q) in zip(best, part, strict=True))
+    assert right / 200 >= least
+
+
+def test_no_blindtest_puzzle_is_in_the_pre_training_scenes(scenes):
+    """No question about lines crossing or touching each other, circled letters, tables, nesting, or routes."""
+    forbidden = re.compile(r"cross|intersect|touch|overlap|circled|rows|columns|nested|path|route|square.*inside", re.I)
+    rng = random.Random(0)
+    modules = scenes
+    families = [getattr(m, n) for m in modules for n in ("objects", "profiles", "strokes", "textures", "pairs", "character", "word", "digit_grid") if hasattr(m, n)]
+    asked = {q.text for f in families for _ in range(150) for q in f(rng).questions}
+    assert len(asked) > 200
+    offending = [t for t in asked if forbidden.search(t.replace("cross?", "?").replace("crosss", "").replace(" cross", ""))]
+    assert not offending
