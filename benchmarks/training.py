@@ -39,6 +39,7 @@ import statistics
 import sys
 import tempfile
 import time
+import warnings
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -89,7 +90,9 @@ class Round:
 def write_setup(setup: Setup, folder: Path) -> None:
     """Writes the pictures and, where it is not the built-in one, the model. Runs in a process of its own."""
     from foveal.tasks.blindtest.lines import Lines, LinesMake
+    from foveal.training.train import quiet
 
+    quiet()
     Lines.make(LinesMake(folder=str(folder / "data"), num_images=setup.rows // 3, image_size=setup.pictures))
     if setup.name == "vocabulary":
         write_model(folder / "model", setup.pictures)
@@ -159,6 +162,7 @@ def serve(connection: Connection, name: str, setup: Setup, folder: Path, workers
     from foveal.training.train import quiet
 
     quiet()
+    warnings.simplefilter("ignore", FutureWarning)
     torch.set_num_threads(threads)
     runner = (Foveal if name == "foveal" else Trl)(setup, folder, workers)
     before = peak()
@@ -211,9 +215,8 @@ class Runner:
             "per_device_train_batch_size": training.batch_size, "learning_rate": training.learning_rate,
             "optim": "adamw_torch", "weight_decay": training.weight_decay, "max_grad_norm": training.max_grad_norm,
             "lr_scheduler_type": "constant", "warmup_steps": 0, "bf16": False, "use_cpu": True,
-            "gradient_checkpointing": False, "eval_strategy": "no", "save_strategy": "no", "logging_steps": log_steps,
-            "report_to": "none", "dataloader_num_workers": self.workers, "dataloader_pin_memory": False,
-            "disable_tqdm": True,
+            "eval_strategy": "no", "save_strategy": "no", "logging_steps": log_steps, "report_to": "none",
+            "dataloader_num_workers": self.workers, "dataloader_pin_memory": False, "disable_tqdm": True,
         }  # fmt: skip
 
     def trainer(self, steps: int, log_steps: int, callback: Any) -> Any:
@@ -266,9 +269,10 @@ class Trl(Runner):
         """As its documentation makes it for vision-language models."""
         from trl import SFTConfig, SFTTrainer
 
+        # Its defaults are to recompute activations and to cut rows at 1,024 tokens.
+        arguments = SFTConfig(**self.settings(steps, log_steps), gradient_checkpointing=False, max_length=None)
         return SFTTrainer(
-            model=self.vlm.model, args=SFTConfig(**self.settings(steps, log_steps), max_length=None),
-            train_dataset=self.rows, processing_class=self.vlm.processor, callbacks=[callback],
+            model=self.vlm.model, args=arguments, train_dataset=self.rows, processing_class=self.vlm.processor, callbacks=[callback],
         )  # fmt: skip
 
 
@@ -332,7 +336,9 @@ def verify(checks: dict[str, Check]) -> str:
 
 def table(rounds: dict[str, list[Round]], images: int) -> list[str]:
     """The figures of both sides, and how ours compare."""
-    lines = [f"{'':<10}{'images/s (range)':>26}{'images/s of processor':>24}{'peak memory':>14}{'of it in training':>19}"]
+    lines = [
+        f"{'':<10}{'images/s (range)':>26}{'images/s of processor':>24}{'peak memory':>14}{'of it in training':>19}"
+    ]
     medians = {}
     for name, all_of_it in rounds.items():
         wall = [images / r.seconds for r in all_of_it]
@@ -378,7 +384,7 @@ def compare(setup: Setup, rounds: int, workers: int, threads: int) -> None:
 def main() -> int:
     """Measures both setups and prints their tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--steps", type=int, default=12, help="timed steps in a round (default 12)")
+    parser.add_argument("--steps", type=int, default=8, help="timed steps in a round (default 8)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each side, at least 3 (default 5)")
     parser.add_argument("--workers", type=int, default=0, help="data workers of each side (default 0)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each side (default 1)")

@@ -28,9 +28,9 @@ import scenes
 from build import IMAGE_TOKENS, build_model, build_processor, build_tokenizer
 
 ONE = {
-    "objects": (scenes.objects, 2.0), "profiles": (scenes.profiles, 5.0), "strokes": (scenes.strokes, 1.0),
-    "textures": (scenes.textures, 0.5), "character": (glyphs.character, 4.0), "word": (glyphs.word, 0.5),
-    "digit grid": (glyphs.digit_grid, 0.5), "pair in one": (scenes.pair_in_one, 0.5),
+    "objects": (scenes.objects, 1.0), "profiles": (scenes.profiles, 8.0), "strokes": (scenes.strokes, 0.5),
+    "textures": (scenes.textures, 0.3), "character": (glyphs.character, 1.5), "word": (glyphs.word, 0.3),
+    "digit grid": (glyphs.digit_grid, 0.3), "pair in one": (scenes.pair_in_one, 0.8),
 }  # fmt: skip
 TWO = {"pairs": (scenes.pairs, 1.0)}
 QUESTIONS = 3
@@ -40,7 +40,7 @@ IGNORE = -100
 class Batches(IterableDataset):
     """Endless batches, four at a time: their rows are sorted by length, which saves a third of the padding.
 
-    One batch in six holds pictures in twos. Group g of four batches is a pure function of (seed, g).
+    One batch in twelve holds pictures in twos. Group g of four batches is a pure function of (seed, g).
     """
 
     def __init__(self, tokenizer, seed: int, size: int) -> None:
@@ -51,7 +51,7 @@ class Batches(IterableDataset):
         start, step = (worker.id, worker.num_workers) if worker else (0, 1)
         for group in itertools.count(start, step):
             rng = random.Random(f"{self.seed}/{group}")
-            two = group % 3 == 2
+            two = group % 6 == 5
             made = [choose(rng, scenes.make(rng, ONE)) for _ in range(self.size * (2 if two else 4))]
             made.sort(key=lambda s: sum(len(q.text) + 2 * len(q.answer) + 20 for q in s.questions))
             batches = [made[i : i + self.size] for i in range(0, len(made), self.size)]

@@ -39,13 +39,28 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written: {remedy}.") from error
 
 
+def check_writable(path: Path) -> None:
+    """Finds out early whether ``path`` could be made: the nearest folder that exists may be written to.
+
+    Raises:
+        UserError: It may not, or is a file.
+    """
+    with disk_errors(path):
+        place = next(p for p in (path.parent, *path.parent.parents) if p.exists())
+        if not place.is_dir():
+            raise UserError(f"{path}: cannot be written: {place} is a file; choose another folder.")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise UserError(f"{path}: cannot be written: no permission to write to {place}; choose another folder.")
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces ``path`` by ``text`` (UTF-8) in one step.
 
     Raises:
         UserError: The disk is full or may not be written.
     """
-    write_bytes(path, text.encode())
+    # A file's name that is not UTF-8 has lone surrogates here; this way they read back from JSON as they were.
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -101,6 +101,8 @@ class Training:
     """Mixed precision of the forward pass. auto: bfloat16 where the processor has fast instructions for it."""
     evaluate: bool = True
     """Predict the validation rows at each epoch's end, for the task's own metric."""
+    measurements: int = 1
+    """Measurements in each epoch, evenly spaced; with each comes a checkpoint."""
     keep_epochs: int = 1
     """Epoch checkpoints kept beside best and last; 0 keeps all."""
     save_steps: int = 0

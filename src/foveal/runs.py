@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import itertools
 import json
 import os
 import platform
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import UserError
-from foveal.files import disk_errors, write_text
+from foveal.files import check_writable, disk_errors, write_text
 
 #: Packages whose versions decide what a run gives.
 PACKAGES = ("foveal", "torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes", "numpy", "pillow")
@@ -61,13 +63,15 @@ class Run:
         Raises:
             UserError: The run has none of that name.
         """
-        folder = self.checkpoints / name
-        if not folder.exists() and name == "best":
-            folder = self.checkpoints / "last"
-        if not folder.exists():
-            have = sorted(p.name for p in self.checkpoints.glob("*")) if self.checkpoints.is_dir() else []
-            raise UserError(f"{self.path}: has no checkpoint {name!r} ({', '.join(have) or 'it has none yet'}).")
-        return folder.resolve()
+        have = sorted(p.name for p in self.checkpoints.glob("[!.]*") if p.exists())
+        if name == "best" and name not in have:
+            name = "last"
+        if name not in have:
+            remedy = (
+                f"choose one of {', '.join(have)}" if have else f"train it with `foveal train --resume {self.path}`"
+            )
+            raise UserError(f"{self.path}: has no checkpoint {name!r}{'' if have else ' yet'}; {remedy}.")
+        return (self.checkpoints / name).resolve()
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes ``value`` as ``name`` in the run's folder, in one step."""
@@ -110,22 +114,43 @@ def _number(text: str) -> float | str:
         return text
 
 
-def create_run(output: str, name: str | None, *, default_name: str) -> Run:
-    """Makes the folder of a new run.
+def check_new_run(output: str, name: str | None) -> None:
+    """Finds out early whether ``create_run`` would work; writes nothing.
 
     Raises:
         UserError: The folder holds another run or other files, or cannot be written.
     """
-    if name is not None and (not name.strip() or "/" in name or name in (".", "..")):
+    if name is not None and (not name.strip() or {"/", "\\", "\0"} & set(name) or name in (".", "..")):
         raise UserError(f"name: {name!r} cannot be a folder's name; choose one without slashes.")
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    path = Path(output) / (name or f"{re.sub(r'[^A-Za-z0-9._-]+', '-', default_name)}-{stamp}")
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        what = "holds another run" if (path / "recipe.yaml").exists() else "is not empty"
-        raise UserError(f"{path}: {what}; choose another --name, resume it with --resume, or remove it.")
+    path = Path(output, name or "")
     with disk_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
-    return Run(path)
+        if name is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
+            what = "holds another run" if is_run(path) else "is not empty" if path.is_dir() else "is a file"
+            remedy = f", continue it with `foveal train --resume {path}`" if is_run(path) else ""
+            raise UserError(f"{path}: {what}; choose another --name{remedy}, or remove it.")
+    check_writable(path / "recipe.yaml")
+
+
+def create_run(output: str, name: str | None, *, default_name: str) -> Run:
+    """Makes the folder of a new run.
+
+    Raises:
+        UserError: See ``check_new_run``.
+    """
+    check_new_run(output, name)
+    if name is not None:
+        path = Path(output, name)
+        with disk_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return Run(path)
+    stem = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', default_name)}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+    # Runs that start in the same second (a sweep's) get folders of their own.
+    for number in itertools.count(1):
+        path = Path(output, stem if number == 1 else f"{stem}-{number}")
+        with disk_errors(path), contextlib.suppress(FileExistsError):
+            path.mkdir(parents=True)
+            return Run(path)
+    raise AssertionError("unreachable")
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:
@@ -136,7 +161,8 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     """
     run = Run(Path(path))
     if not run.path.is_dir():
-        raise UserError(f"{path}: there is no such folder; give the folder of a run, e.g. runs/NAME.")
+        what = "is a file" if run.path.exists() else "there is no such folder"
+        raise UserError(f"{path}: {what}; give the folder of a run, e.g. runs/NAME.")
     if not run.recipe.is_file():
         raise UserError(f"{path}: holds no run (it has no recipe.yaml); give the folder of a run, e.g. runs/NAME.")
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 from importlib.resources import files
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 from foveal.errors import UserError
 from foveal.recipe import Recipe
 from foveal.runs import Run, is_run, open_run
-from foveal.tasks.recipes import build_section, read_recipe, section_keys, section_parser
+from foveal.tasks.recipes import build_section, common_keys, is_list, read_recipe, section_keys, section_parser
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,15 +31,28 @@ def recipe_folders() -> list[Path]:
 
 
 def find_recipe(name: str) -> Path:
-    """A recipe's file: a path, or the name of one that comes with Foveal (``blindtest-lines``)."""
+    """A recipe's file: a path, or the name of one that comes with Foveal (``blindtest-lines``).
+
+    Raises:
+        UserError: It is the folder of a run, or a name that no recipe has.
+    """
     path = Path(name)
-    if path.exists() or (path.suffix in (".yaml", ".yml") and path.parent != Path(".")):
+    if is_run(path):
+        raise UserError(
+            f"{path}: is a run; continue it with --resume {path}, or repeat it with {path / 'recipe.yaml'} --name NEW."
+        )
+    if path.exists() or path.parent != Path("."):
         return path
     for folder in recipe_folders():
-        for candidate in (folder / path.name, folder / f"{path.name}.yaml"):
+        for candidate in (folder / name, folder / f"{name}.yaml"):
             if candidate.is_file():
                 return candidate
-    return path
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    have = sorted(p.stem for folder in recipe_folders() for p in folder.glob("*.yaml"))
+    near = difflib.get_close_matches(name, have, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(have)}; or give a YAML file."
+    raise UserError(f"There is no recipe {name!r}; {hint}")
 
 
 def recipe_or_run(name: str, arguments: Sequence[str]) -> tuple[Recipe, Run | None]:
@@ -50,8 +64,13 @@ def recipe_or_run(name: str, arguments: Sequence[str]) -> tuple[Recipe, Run | No
     if is_run(name):
         run = open_run(name)
         return read_recipe(run.recipe, arguments), run
-    if Path(name).is_dir():
-        open_run(name)
+    path = Path(name)
+    if path.is_dir():
+        open_run(path)
+    if not path.exists() and path.parent != Path(".") and path.suffix not in (".yaml", ".yml"):
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*") if is_run(p)], n=1)
+        hint = f"did you mean {path.parent / near[0]}?" if near else "check the path."
+        raise UserError(f"{path}: there is no such run or recipe; {hint}")
     return read_recipe(find_recipe(name), arguments), None
 
 
@@ -76,25 +95,38 @@ def split_words(arguments: Sequence[str], flags: Sequence[str], valued: Sequence
         valued: The command's own options with one value.
 
     Returns:
-        The command's own words, positionals included, and the settings.
+        The command's own words, positionals included, and the settings. What follows a setting's first value is a
+        word of the command, unless the setting may be a list (those of ``data`` may).
+
+    Raises:
+        UserError: An option is unknown and like one of the command's own.
     """
+    known = common_keys()
     own: list[str] = []
     rest: list[str] = []
-    i, inside = 0, False
+    i, inside = 0, 0  # how many words the last setting still takes
     while i < len(arguments):
         word = arguments[i]
         name = word.split("=", 1)[0]
         if name in flags:
             own.append(word)
-            inside = False
+            inside = 0
         elif name in valued:
             own += arguments[i : i + (1 if "=" in word else 2)]
             i += 0 if "=" in word else 1
-            inside = False
+            inside = 0
         elif word.startswith("--"):
+            key = name.removeprefix("--")
+            near = difflib.get_close_matches(name, [*flags, *valued, *(f"--{k}" for k in known)], n=1, cutoff=0.75)
+            if key not in known and near and near[0] not in (f"--{k}" for k in known):
+                raise UserError(f"There is no option {name}; did you mean {near[0]}?")
             rest.append(word)
-            inside = "=" not in word
+            single = key in known and not is_list(known[key])
+            inside = 0 if "=" in word else 1 if single else len(arguments)
+        elif inside:
+            rest.append(word)
+            inside -= 1
         else:
-            (rest if inside else own).append(word)
+            own.append(word)
         i += 1
     return own, rest

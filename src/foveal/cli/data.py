@@ -55,6 +55,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
 
 def _make(arguments: Sequence[str], console: Console) -> int:
     makers = {n: t for n, t in registry().items() if issubclass(t, Generator)}
+    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
+        raise UserError(f"Give the task first: foveal data make TASK {arguments[0]} ...; tasks: {', '.join(makers)}.")
     if not arguments or arguments[0].startswith("-"):
         console.print("foveal data make TASK [--key value ...]; `foveal data make TASK --help` shows the keys. Tasks:")
         for name, task in makers.items():
@@ -75,14 +77,18 @@ def _inspect(arguments: Sequence[str], console: Console) -> int:
     recipe, _ = recipe_or_run(given.target, rest)
     from foveal.evaluation.predict import spread
     from foveal.evaluation.sheet import contact_sheet
-    from foveal.files import write_bytes
+    from foveal.files import check_writable, write_bytes
 
     if given.count < 1:
         raise UserError("--count: must be at least 1.")
+    check_writable(given.out)
+    if given.out.is_dir():
+        raise UserError(f"{given.out}: is a folder; give a file's name.")
     task = find_task(recipe.task)(recipe.data)
     loaded = task.load(given.split)
     examples = loaded.examples
-    table = Table(title=f"{task.name}, {given.split}: {len(examples):,} rows of {loaded.source}", title_justify="left")
+    console.print(f"{task.name}, {given.split}: {len(examples):,} rows of {loaded.source}", soft_wrap=True)
+    table = Table()
     for column in ("truth", "rows", "share"):
         table.add_column(column, justify="left" if column == "truth" else "right")
     counts = Counter(str(e.truth) for e in examples)

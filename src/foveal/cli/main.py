@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -55,26 +57,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words:
         top.print_help()
         return 0
-    if not words[0].startswith("-") and words[0] not in COMMANDS:
+    if words[0] not in (*COMMANDS, "-h", "--help", "--version"):
         import difflib
 
-        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        near = difflib.get_close_matches(words[0], [*COMMANDS, "--help", "--version"], n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}."
-        return _fail(f"There is no command {words[0]!r}; {hint}")
+        what = "option" if words[0].startswith("-") else "command"
+        return _fail(f"There is no {what} {words[0]!r}; {hint}")
     given = top.parse_args(words[:1])
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files that are not UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
+    # At its import it misses a package of kernels, whether it will be used or not.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # Of several processes (torchrun) only the first one talks.
-    console = Console(highlight=False, quiet=os.environ.get("RANK", "0") != "0")
+    console = Console(highlight=False, markup=False, quiet=os.environ.get("RANK", "0") != "0")
     try:
         command = importlib.import_module(f"foveal.cli.{COMMANDS[given.command][0]}")
         code: int = command.run(words[1:], console)
+        sys.stdout.flush()
         return code
     except UserError as error:
         return _fail(str(error))
-    except KeyboardInterrupt:
-        return _fail("interrupted; a run continues with: foveal train --resume RUN", 130)
+    except KeyboardInterrupt as error:
+        return _fail("; ".join(["interrupted", *filter(None, map(str, error.args))]), 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        # What no room foresaw of a disk's or a system's refusals: a name too long, too many open files, a bad sector.
+        if error.strerror is None:
+            raise
+        return _fail(f"{error.filename or 'The system'}: {error.strerror}; correct the path or what stands in its way.")
 
 
 def _fail(message: str, code: int = 2) -> int:

@@ -38,11 +38,13 @@ def run(arguments: Sequence[str], console: Console) -> int:
     """Asks."""
     own, rest = split_words(arguments, _FLAGS, _OWN)
     given = parser().parse_args(own)
+    if given.limit < 0:
+        raise UserError("--limit: must be at least 0.")
     recipe, found = recipe_or_run(given.target, rest)
     from foveal.evaluation.evaluate import open_predictor
     from foveal.evaluation.measure import prediction_row
     from foveal.evaluation.showing import write_sheet
-    from foveal.files import write_text
+    from foveal.files import check_writable, write_text
     from foveal.images import find_images
     from foveal.training.progress import counting
     from foveal.training.train import quiet
@@ -53,8 +55,10 @@ def run(arguments: Sequence[str], console: Console) -> int:
         files += find_images(name) if Path(name).is_dir() else [Path(name)]
     files = files[: given.limit or None]
     for path in (given.out, given.sheet):
-        if path is not None and path.is_dir():
-            raise UserError(f"{path}: is a folder; give a file's name.")
+        if path is not None:
+            check_writable(path)
+            if path.is_dir():
+                raise UserError(f"{path}: is a folder; give a file's name.")
     task, predictor, model = open_predictor(recipe, found, given.checkpoint)
     good, bad = [], []
     for path in files:

@@ -43,8 +43,6 @@ def run(arguments: Sequence[str], console: Console) -> int:
 
     trained = train(recipe, console)
     sheet = predict_new(trained.task, trained.predictor, trained.run.path / "predictions.png")
-    for result in trained.results:
-        console.print(result.sentence(), soft_wrap=True)
     console.print(f"New pictures with the model's answers: {sheet}", soft_wrap=True)
     console.print(f"Report: {trained.run.report}   ({time.monotonic() - started:.0f} s in all)", soft_wrap=True)
     return 0

@@ -42,7 +42,9 @@ def run(arguments: Sequence[str], console: Console) -> int:
         console.print(f"Report: {train(recipe, console, resume=old).run.report}", soft_wrap=True)
         return 0
     if given.recipe is None and not any(a.startswith("--task") for a in rest):
-        raise UserError(f"Give a recipe, e.g. `foveal train {_example()}`, or --task NAME with its settings.")
+        raise UserError(
+            f"Give a recipe in front of the settings, e.g. `foveal train {_example()}`, or --task NAME with its settings."
+        )
     recipe = read_recipe(find_recipe(given.recipe) if given.recipe else None, rest)
     if given.print_config:
         print(dump_recipe(recipe), end="")
@@ -61,9 +63,9 @@ def _example() -> str:
 
 
 def _help(recipe: str | None, rest: Sequence[str]) -> None:
-    parser().print_help()
     values = read_yaml(find_recipe(recipe)) if recipe else {}
     task = task_of(values, rest, "") if values or any(a.startswith("--task") for a in rest) else "blindtest/lines"
-    print(f"\nKeys of a recipe for {task} (`--section.key value`; another task's with --task NAME --help):\n")
     text = recipe_parser(task).format_help()
+    parser().print_help()
+    print(f"\nKeys of a recipe for {task} (`--section.key value`; another task's with --task NAME --help):\n")
     print(text[text.index("\n\n") + 2 :] if "\n\n" in text else text, end="")

@@ -17,7 +17,7 @@ from foveal.evaluation.report import write as write_report
 from foveal.files import write_text
 from foveal.images import set_pixel_limit
 from foveal.recipe import Recipe, dump_recipe
-from foveal.runs import Run, create_run, environment
+from foveal.runs import Run, check_new_run, create_run, environment
 from foveal.tasks.task import Split, Task, find_task
 from foveal.vlm.loading import load
 
@@ -61,6 +61,8 @@ def evaluate(
     """
     if name is not None and (not name.strip() or "/" in name or name.startswith(".")):
         raise UserError(f"--as: {name!r} cannot be a folder's name; choose one without slashes.")
+    if run is None:
+        check_new_run(recipe.output, recipe.name)
     started = time.monotonic()
     task, predictor, model = open_predictor(recipe, run, checkpoint)
     loaded = task.load(split)

@@ -16,7 +16,7 @@ _MINUS = "−"
 def is_share(name: str) -> bool:
     """Whether the metric is a share of 1: ``accuracy``, ``recall/two``, ``val_f1``, ``yes_share``."""
     base = name.removeprefix("val_").removeprefix("train_").partition("/")[0]
-    return base in SHARES or base.endswith(("_share", "_accuracy"))
+    return base in SHARES or base.startswith("accuracy_") or base.endswith(("_share", "_accuracy"))
 
 
 def percent(share: float) -> str:

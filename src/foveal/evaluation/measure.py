@@ -133,7 +133,13 @@ def read_measured(folder: Path) -> list[Measured]:
     interval = tuple(found["interval_95"]) if found["interval_95"] else None
     return [
         Measured(
-            found["label"], found["source"], found["rows"], found["metrics"], found["headline"], found["chance"], interval
+            found["label"],
+            found["source"],
+            found["rows"],
+            found["metrics"],
+            found["headline"],
+            found["chance"],
+            interval,
         )
     ]
 

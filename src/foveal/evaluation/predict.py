@@ -14,7 +14,7 @@ from foveal.tasks.task import Example, Prediction, Task
 from foveal.vlm import scoring
 from foveal.vlm.encoding import Encoder
 from foveal.vlm.generation import generate
-from foveal.vlm.loading import Vlm, cpu_has_bfloat16, out_of_memory
+from foveal.vlm.loading import Vlm, cpu_has_bfloat16, memory_errors
 
 
 def make_encoder(vlm: Vlm, recipe: Recipe) -> Encoder:
@@ -78,10 +78,9 @@ class Predictor:
         try:
             for start in range(0, len(examples), size):
                 rows = [examples[i] for i in range(start, min(start + size, len(examples)))]
-                try:
-                    yield from self.ask(rows)
-                except torch.OutOfMemoryError as error:
-                    raise out_of_memory(error) from error
+                with memory_errors():
+                    predictions = self.ask(rows)
+                yield from predictions
                 if progress is not None:
                     progress(len(rows))
         finally:

@@ -17,7 +17,7 @@ from foveal.tasks.task import Example, Prediction, Task
 def caption(prediction: Prediction) -> str:
     """The answer, its probability and, where it is known and another, the truth."""
     answer = prediction.text if prediction.value is None else str(prediction.value)
-    text = answer if prediction.confidence is None else f"{answer}  {100 * prediction.confidence:.0f} %"
+    text = answer if prediction.confidence is None else f"{answer} · {100 * prediction.confidence:.0f} %"
     if prediction.truth is not None and prediction.value != prediction.truth:
         text += f"  (truth {prediction.truth})"
     return text

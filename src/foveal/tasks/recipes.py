@@ -29,6 +29,8 @@ from foveal.tasks.task import find_task
 
 _SECTIONS = {"model": Model, "training": Training, "evaluation": Evaluation}
 _TOP = ("task", "objective", "name", "output", "seed")
+#: What messages about a key from the command line begin with; about one from a file, its name and a colon.
+_COMMAND_LINE = "--"
 
 
 def recipe_parser(task: str, *, prog: str = "foveal train", description: str = "") -> ArgumentParser:
@@ -63,8 +65,13 @@ def _field_helps(cls: type) -> dict[str, str]:
 
 def keys(task: str) -> dict[str, Any]:
     """Every dotted key of a task's recipe -> its type."""
+    return {**common_keys(), **_keys_of(find_task(task).Data, "data")}
+
+
+def common_keys() -> dict[str, Any]:
+    """Every dotted key that all tasks' recipes have -> its type."""
     found: dict[str, Any] = {name: typing.get_type_hints(Recipe)[name] for name in _TOP}
-    for name, section in {"data": find_task(task).Data, **_SECTIONS}.items():
+    for name, section in _SECTIONS.items():
         found |= _keys_of(section, name)
     return found
 
@@ -165,9 +172,9 @@ def unknown_key(key: str, known: Mapping[str, Any], where: str) -> UserError:
     Args:
         key: What was given.
         known: All keys.
-        where: The file and a colon; two dashes on the command line.
+        where: The file and a colon, or ``_COMMAND_LINE``.
     """
-    dashes = where == "--"
+    dashes = where == _COMMAND_LINE
     name, given = key.replace("-", "_"), f"--{key}" if dashes else repr(key)
     start = "There" if dashes else f"{where}there"
     parent = name.rpartition(".")[0]
@@ -175,7 +182,7 @@ def unknown_key(key: str, known: Mapping[str, Any], where: str) -> UserError:
         return UserError(f"{start} is no key {given}; give --{parent} whole, e.g. --{parent} '{{name: value}}'.")
     if dashes and key in sections(known):
         return UserError(f"--{_no_value(key, known)}.")
-    last = {k.rpartition(".")[2]: k for k in reversed(known)}
+    last = {k.rpartition(".")[2]: k for k in list(known)[::-1]}
     near = difflib.get_close_matches(name, [*known, *sections(known)], n=1, cutoff=0.75)
     near = near or [last[n] for n in difflib.get_close_matches(name.rpartition(".")[2], last, n=1, cutoff=0.75)]
     near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
@@ -194,10 +201,10 @@ def overrides(arguments: Sequence[str], known: Mapping[str, Any]) -> dict[str, A
     while i < len(arguments):
         word = arguments[i]
         if not word.startswith("--") or len(word) < 3:
-            raise UserError(f"{word!r} is not expected here; settings are written --section.key value.")
+            raise UserError(f"{word!r} is not expected here; settings are written --key value.")
         key, equals, value = word[2:].partition("=")
         if key not in known:
-            raise unknown_key(key, known, "--")
+            raise unknown_key(key, known, _COMMAND_LINE)
         i += 1
         if equals:
             values = [value]
@@ -209,8 +216,8 @@ def overrides(arguments: Sequence[str], known: Mapping[str, Any]) -> dict[str, A
         if not values and known[key] is bool:
             out[key] = True
         elif not values:
-            raise UserError(f"--{key} needs a value{' ([] for none)' if _is_list(known[key]) else ''}.")
-        elif _is_list(known[key]):
+            raise UserError(f"--{key} needs a value{' ([] for none)' if is_list(known[key]) else ''}.")
+        elif is_list(known[key]):
             single = len(values) == 1 and values[0].startswith("[")
             out[key] = _list_in(key, values[0], known[key]) if single else values
         elif len(values) != 1:
@@ -227,16 +234,17 @@ def _list_in(key: str, text: str, kind: Any) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        raise _wrong_type(key, text, kind, "--") from None
+        raise _wrong_type(key, text, kind, _COMMAND_LINE) from None
 
 
 class _Text(str):
     """A value from the command line, which the parser shall convert by type; one from YAML has a type already."""
 
 
-def _is_list(kind: Any) -> bool:
+def is_list(kind: Any) -> bool:
+    """Whether a key takes several values."""
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return any(_is_list(k) for k in typing.get_args(kind))
+        return any(is_list(k) for k in typing.get_args(kind))
     return typing.get_origin(kind) in (list, tuple)
 
 
@@ -300,7 +308,7 @@ def check(recipe: Recipe) -> None:
     for key, value, low in (
         ("training.batch_size", t.batch_size, 1), ("training.accumulate", t.accumulate, 1), ("training.workers", t.workers, 0),
         ("training.keep_epochs", t.keep_epochs, 0), ("training.save_steps", t.save_steps, 0),
-        ("training.early_stopping", t.early_stopping, 0), ("training.log_steps", t.log_steps, 1),
+        ("training.early_stopping", t.early_stopping, 0), ("training.measurements", t.measurements, 1), ("training.log_steps", t.log_steps, 1),
         ("training.plateau_patience", t.plateau_patience, 0), ("training.max_grad_norm", t.max_grad_norm, 0),
         ("training.weight_decay", t.weight_decay, 0), ("evaluation.batch_size", e.batch_size, 1),
         ("evaluation.max_new_tokens", e.max_new_tokens, 1), ("evaluation.shown", e.shown, 0),
@@ -323,6 +331,8 @@ def check(recipe: Recipe) -> None:
         raise UserError(f"training.epochs: must be more than 0, not {t.epochs:g} (or set training.max_steps).")
     if recipe.seed >= 2**32:
         raise UserError(f"seed: must be below 2**32, not {recipe.seed}.")
+    if m.adapter == "lora" and not m.lora.components:
+        raise UserError("model.lora.components: names no component; give one, or set model.adapter to none.")
     if not t.evaluate and (t.schedule == "plateau" or t.early_stopping):
         raise UserError(
             "training.evaluate: schedule plateau and early_stopping watch the validation metric; set it to true."
@@ -399,11 +409,9 @@ def _wrong_type(key: str, value: Any, kind: Any, where: str) -> UserError:
 
 def _shown(value: Any) -> str:
     """A value as YAML writes it."""
-    return (
-        {"None": "null", "True": "true", "False": "false"}.get(repr(value), str(value))
-        if not isinstance(value, str)
-        else repr(str(value))
-    )
+    if isinstance(value, str):
+        return repr(str(value))
+    return {"None": "null", "True": "true", "False": "false"}.get(repr(value), str(value))
 
 
 def _choices(kind: Any) -> list[str]:
@@ -468,9 +476,12 @@ def read_recipe(path: Path | None, arguments: Sequence[str] = ()) -> Recipe:
     where = f"{path}: " if path is not None else ""
     raw = read_yaml(path) if path is not None else {}
     task = task_of(raw, arguments, where)
-    known = keys(task)
+    try:
+        known = keys(task)
+    except UserError as error:
+        raise UserError(f"{where if raw.get('task') == task else ''}{error}") from None
     values = _converted(flatten(raw, known, where), known, where)
-    changed = _converted(overrides(arguments, known), known, "--")
+    changed = _converted(overrides(arguments, known), known, _COMMAND_LINE)
     return _assemble(task, {**values, **changed, "task": task}, where)
 
 
@@ -496,7 +507,7 @@ def build_section(cls: type, arguments: Sequence[str], known: Mapping[str, Any])
     Raises:
         UserError: A key is unknown, a required one missing, or a value of the wrong type.
     """
-    values = _converted(overrides(arguments, known), known, "--")
+    values = _converted(overrides(arguments, known), known, _COMMAND_LINE)
     missing = [
         k.removeprefix("section.") for k in _required(cls, "section") if k.removeprefix("section.") not in values
     ]

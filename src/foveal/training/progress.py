@@ -27,7 +27,7 @@ class Rate(ProgressColumn):
 def bar(console: Console) -> Progress:
     """A progress bar with description, share, images per second, elapsed and remaining time."""
     return Progress(
-        TextColumn("{task.description:<28}"), BarColumn(bar_width=28), TextColumn("{task.percentage:>3.0f} %"), Rate(),
+        TextColumn("{task.description:<28}", markup=False), BarColumn(bar_width=28), TextColumn("{task.percentage:>3.0f} %"), Rate(),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
         console=console, transient=not console.is_terminal, disable=not console.is_terminal, refresh_per_second=4,
     )  # fmt: skip
@@ -54,9 +54,11 @@ class TrainingBar(TrainerCallback):  # type: ignore[misc]
         self.task: Any = None
         self.started = 0.0
         self.first_step = 0
+        self.began = False
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Shows the bar."""
+        self.began = True
         if not state.is_world_process_zero:
             return
         self.started, self.first_step = time.monotonic(), state.global_step

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
+import re
 import shlex
 import sys
 import time
@@ -11,12 +13,14 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import transformers
 from rich.console import Console
 from rich.table import Table
+from safetensors import SafetensorError
 from transformers import TrainingArguments
 
 from foveal.errors import UserError
@@ -28,7 +32,7 @@ from foveal.evaluation.report import write as write_report
 from foveal.files import write_text
 from foveal.images import set_pixel_limit
 from foveal.recipe import Recipe, dump_recipe
-from foveal.runs import Run, create_run, environment
+from foveal.runs import Run, check_new_run, create_run, environment
 from foveal.tasks.recipes import check
 from foveal.tasks.task import Loaded, Split, Task, find_task
 from foveal.training.objectives import make_objective
@@ -37,7 +41,7 @@ from foveal.training.progress import TrainingBar
 from foveal.training.rows import TrainingRows
 from foveal.training.trainer import PROGRESS_FILE, FovealTrainer, worker_sentence
 from foveal.vlm import adapters
-from foveal.vlm.loading import Vlm, load, out_of_memory, pick_device
+from foveal.vlm.loading import Vlm, lacks_memory, load, memory_errors, pick_device
 
 _SCHEDULES = {
     "cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup", "plateau": "reduce_lr_on_plateau",
@@ -46,6 +50,10 @@ _OPTIMIZERS = {
     "adamw": "adamw_torch", "muon": "adamw_torch", "adafactor": "adafactor", "adamw_8bit": "adamw_8bit",
     "paged_adamw_8bit": "paged_adamw_8bit",
 }  # fmt: skip
+
+
+#: What reading a checkpoint raises that is damaged or belongs to another recipe.
+_UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, UnpicklingError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -72,10 +80,28 @@ def quiet() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("accelerate").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"torch|peft|transformers|accelerate")
+    for category in (UserWarning, FutureWarning):
+        warnings.filterwarnings("ignore", category=category, module=r"torch|peft|transformers|accelerate")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+def check_packages(recipe: Recipe) -> None:
+    """Refuses a recipe that needs a package which is not installed.
+
+    Raises:
+        UserError: Names the setting and how to install the package.
+    """
+    extras = {"wandb": "track", "tensorboard": "track", "trackio": "track", "bitsandbytes": "quant", "mlflow": None}
+    needs: list[tuple[str, str]] = [("training.report_to", name) for name in recipe.training.report_to]
+    if recipe.training.optimizer.endswith("_8bit"):
+        needs.append(("training.optimizer", "bitsandbytes"))
+    for key, package in needs:
+        if importlib.util.find_spec(package) is None:
+            what = f"'foveal[{extras[package]}]'" if extras[package] else package
+            raise UserError(f"{key}: needs the package {package}; install it with: pip install {what}")
+
+
+@memory_errors()
 def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Trained:
     """Trains, measures and reports.
 
@@ -89,9 +115,13 @@ def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Tra
     """
     quiet()
     check(recipe)
+    check_packages(recipe)
+    run = resume
     started = time.monotonic()
     set_pixel_limit(recipe.model.max_pixels)
     transformers.set_seed(recipe.seed)
+    if run is None:
+        check_new_run(recipe.output, recipe.name)
     task = find_task(recipe.task)(recipe.data)
     # What the task found out about its data (class names, say) belongs to the run.
     recipe = replace(recipe, data=task.data)
@@ -106,12 +136,12 @@ def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Tra
         mask = objective.shown([rows[0]])
         predictor = Predictor(task, vlm, encoder, recipe.evaluation, precision(recipe, vlm.device))
         default = f"{recipe.task}-{Path(recipe.model.id).name}"
-        run = resume or agree_on_run(
+        run = run or agree_on_run(
             lambda: create_run(recipe.output, recipe.name, default_name=default), cpu=vlm.device.type == "cpu"
         )
         _describe(console, recipe, vlm, training, validation, mask)
         checkpoint = _prepare(
-            run, recipe, resume, {"train": training, "validation": validation, recipe.evaluation.split: measured}, mask
+            run, recipe, {"train": training, "validation": validation, recipe.evaluation.split: measured}, mask
         )
         results = []
         first = run.evaluation(f"{recipe.evaluation.split}-before")
@@ -128,12 +158,14 @@ def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Tra
         after_vlm = load(recipe.model, weights=best)
         predictor = Predictor(task, after_vlm, make_encoder(after_vlm, recipe), recipe.evaluation, predictor.dtype)
         after = measure(task, predictor, measured, console, label=f"after training ({best.name})")
-    except torch.OutOfMemoryError as error:
-        raise out_of_memory(error) from error
     except RuntimeError as error:
-        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
-            raise out_of_memory(error) from error
+        if str(error).startswith("DataLoader worker (pid"):
+            raise UserError(
+                "A process that prepares batches was ended from outside, mostly for lack of memory; lower training.workers."
+            ) from error
         raise
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"continue with: foveal train --resume {run.path}" if run else "") from error
     except UserError as error:
         raise worker_sentence(error) from error
     save(after, run.evaluation(recipe.evaluation.split), {"checkpoint": best.name, "split": recipe.evaluation.split})
@@ -151,17 +183,17 @@ def _load_rows(task: Task, split: Split) -> Loaded:
     return loaded
 
 
-def _prepare(run: Run, recipe: Recipe, resume: Run | None, splits: dict[str, Loaded], mask: str) -> Path | None:
-    """Writes what describes the run, or finds the checkpoint to continue from."""
-    if resume is not None:
-        checkpoint = run.checkpoint("last") if (run.checkpoints / "last").exists() else None
-        epoch = 0.0
-        if checkpoint is not None:
-            epoch = transformers.TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).epoch or 0.0
-        run.drop_metrics_after(epoch)
+def _prepare(run: Run, recipe: Recipe, splits: dict[str, Loaded], mask: str) -> Path | None:
+    """Finds the checkpoint to continue from; where there is none yet, writes what describes the run."""
+    checkpoint = _last_checkpoint(run)
+    if checkpoint is not None:
+        epoch = _state(checkpoint).epoch or 0.0
+        if is_main():
+            run.drop_metrics_after(epoch)
         return checkpoint
     if not is_main():
         return None
+    run.rewrite_metrics([])
     write_text(run.recipe, dump_recipe(recipe))
     run.write_json("environment.json", environment() | {"seed": recipe.seed})
     table = {
@@ -171,6 +203,30 @@ def _prepare(run: Run, recipe: Recipe, resume: Run | None, splits: dict[str, Loa
     run.write_json("data.json", {"task": recipe.task, "splits": table})
     write_text(run.path / "label_mask.txt", mask + "\n")
     return None
+
+
+def _last_checkpoint(run: Run) -> Path | None:
+    last = run.checkpoints / "last"
+    if last.is_symlink() and not last.exists():
+        raise UserError(
+            f"{last}: its checkpoint {last.readlink()} is gone; restore it, or train anew with "
+            f"`foveal train {run.recipe} --name NEW`."
+        )
+    if not last.exists():
+        return None
+    folder = run.checkpoint("last")
+    for name in ("trainer_state", "foveal_progress", "optimizer", "scheduler", "rng_state"):
+        if not any(folder.glob(f"{name}*")):
+            raise UserError(f"{folder}: lacks {name}, so the run cannot be continued exactly; restore the file.")
+    return folder
+
+
+def _state(checkpoint: Path) -> transformers.TrainerState:
+    file = checkpoint / "trainer_state.json"
+    try:
+        return transformers.TrainerState.load_from_json(str(file))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{file}: cannot be read ({error}); the checkpoint is damaged, restore it.") from error
 
 
 def _describe(console: Console, recipe: Recipe, vlm: Vlm, training: Loaded, validation: Loaded, mask: str) -> None:
@@ -223,15 +279,26 @@ def _fit(
     )  # fmt: skip
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     if checkpoint is not None:
-        trainer.resume_progress(checkpoint / PROGRESS_FILE)
         console.print(f"continuing from {checkpoint.name}")
     # Any draw made while measuring or describing must not change the training.
     transformers.set_seed(recipe.seed)
     started = time.monotonic()
     try:
+        if checkpoint is not None:
+            trainer.resume_progress(checkpoint / PROGRESS_FILE)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except _UNREADABLE as error:
+        if checkpoint is None or progress.began or lacks_memory(error):
+            raise
+        reason = re.split(r"\n|[.] ", str(error))[0]
+        raise UserError(
+            f"{checkpoint}: cannot be continued from ({reason}); it is damaged, or the recipe was changed in what the "
+            "optimizer or the weights depend on."
+        ) from error
     finally:
         progress.stop()
+    if checkpoint is not None and trainer.state.global_step == _state(checkpoint).global_step:
+        console.print("the training was finished already; it is only measured again")
     return time.monotonic() - started
 
 

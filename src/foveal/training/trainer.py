@@ -189,7 +189,8 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Writes the checkpoint under a temporary name, renames it, and points ``last`` and ``best`` to it."""
         root = self.run.checkpoints
-        epoch = round(self.state.epoch or 0)
+        # A run that ends inside an epoch (max_steps) must not take the name of the epoch before.
+        epoch = math.ceil(round(self.state.epoch or 0.0, 6))
         name = f"epoch-{epoch}" if self.save_kind == _EPOCH_END else f"step-{self.state.global_step}"
         with disk_errors(root):
             root.mkdir(parents=True, exist_ok=True)
@@ -236,7 +237,8 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         shutil.rmtree(self._writing, ignore_errors=True)
         point(root / "last", target.name)
         measured = bool(self.validation) and self.recipe.training.evaluate
-        if self.save_kind == _EPOCH_END and (self.is_best or not measured or not (root / "best").exists()):
+        newest = self.save_kind == _EPOCH_END and (not measured or not (root / "best").exists())
+        if self.is_best or newest:
             point(root / "best", target.name)
         pinned = {(root / link).resolve() for link in ("best", "last")}
         epochs = sorted(root.glob("epoch-*"), key=lambda p: int(p.name.split("-")[1]))
@@ -275,14 +277,20 @@ class EpochFlow(TrainerCallback):  # type: ignore[misc]
         self.rows.epoch = int(state.epoch or 0)
         self.trainer.epoch_started = time.monotonic()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Checkpoints inside an epoch."""
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, train_dataloader: Any, **_: Any
+    ) -> None:
+        """Measurements and checkpoints inside an epoch."""
         self.trainer.epoch_steps += 1
-        every = self.recipe.training.save_steps
-        if every and state.global_step % every == 0 and state.global_step < state.max_steps:
+        every, parts = self.recipe.training.save_steps, self.recipe.training.measurements
+        in_epoch = math.ceil(len(train_dataloader) / args.gradient_accumulation_steps)
+        position = state.global_step % in_epoch
+        measure = parts > 1 and position != 0 and position * parts // in_epoch > (position - 1) * parts // in_epoch
+        if measure or (every and state.global_step % every == 0 and state.global_step < state.max_steps):
             self.trainer.save_kind = _STEP
             self.trainer.is_best = False
             control.should_save = True
+            control.should_evaluate |= measure
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """The next one is an epoch's, unless a step says otherwise."""

@@ -60,6 +60,13 @@ def _with_lora(model: PreTrainedModel, recipe: Model) -> nn.Module:
         )
     if lora.r < 1:
         raise UserError(f"model.lora.r: the rank must be at least 1, not {lora.r}.")
+    have = by_component(model)
+    packed = [c for c in lora.also_train if not all(p.is_floating_point() for _, p in have.get(c, ()))]
+    if packed:
+        raise UserError(
+            f"model.lora.also_train: {', '.join(packed)} has {recipe.quantization} weights, which cannot be trained "
+            "themselves; name it in model.lora.components instead, or set model.quantization to none."
+        )
     whole = [name for component in lora.also_train for name in component_modules(model, component)]
     config = peft.LoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, use_dora=lora.dora, bias="none",

@@ -6,6 +6,8 @@ import importlib.util
 import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -15,6 +17,7 @@ from typing import Any, Final
 import torch
 from huggingface_hub.errors import HFValidationError
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
@@ -94,7 +97,9 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"model.device: {name!r} is no device; use auto, cpu, cuda, cuda:N or mps.") from None
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"model.device: {name!r} is no device; use auto, cpu, cuda, cuda:N or mps.")
     missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
         device.type == "mps" and not torch.backends.mps.is_available()
     )
@@ -192,7 +197,7 @@ def load_config(recipe: Model) -> PretrainedConfig:
             source, revision=recipe.revision, trust_remote_code=recipe.trust_remote_code
         )
     except (OSError, ValueError, HFValidationError, KeyError) as error:
-        raise _explained(recipe, error) from error
+        raise _explained(recipe, error, source) from error
     known = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     if not known and not recipe.trust_remote_code:
         raise UserError(
@@ -204,18 +209,23 @@ def load_config(recipe: Model) -> PretrainedConfig:
     return config
 
 
-def _explained(recipe: Model, error: Exception) -> UserError:
+def _explained(recipe: Model, error: Exception, start: str) -> UserError:
+    """The sentence for what loading from ``start``, the recipe's model or a checkpoint, raised."""
     text = str(error)
+    if lacks_memory(error):
+        return out_of_memory(error)
     if "trust_remote_code" in text:
         return UserError(
             f"model.id: {recipe.id} brings its own Python code; read it, then set model.trust_remote_code to true."
         )
+    if Path(start).is_dir() and "Unrecognized model" in text:
+        return UserError(f"{start}: its config.json is missing or names no model type; the folder is incomplete.")
     if "does not recognize this architecture" in text or "Unrecognized model" in text:
         return UserError(
             f"model.id: {recipe.id} is of a family that this transformers does not know; update transformers."
         )
-    if Path(resolve(recipe)).is_dir():
-        return UserError(f"model.id: {recipe.id} cannot be loaded: {text.splitlines()[0].rstrip('.')}.")
+    if Path(start).is_dir():
+        return UserError(f"{start}: the model cannot be loaded: {text.strip().splitlines()[0].rstrip('.')}.")
     if "gated" in text or "401" in text or "403" in text:
         return UserError(
             f"model.id: {recipe.id} needs permission; accept its terms on the Hub and run `hf auth login`."
@@ -226,6 +236,30 @@ def _explained(recipe: Model, error: Exception) -> UserError:
     )
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether memory of the GPU or of the machine did not suffice."""
+    if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError):
+        said = str(error)
+        return any(s in said for s in ("can't allocate memory", "not enough memory", "out of memory"))
+    return isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turns a lack of memory into a sentence.
+
+    Raises:
+        UserError: In place of the error.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if lacks_memory(error):
+            raise out_of_memory(error) from error
+        raise
+
+
+@memory_errors()
 def load(recipe: Model, *, weights: Path | None = None, training: bool = False) -> Vlm:
     """The model that a recipe names, ready to train or to answer.
 
@@ -252,14 +286,17 @@ def load(recipe: Model, *, weights: Path | None = None, training: bool = False) 
             output_loading_info=True,
         )  # fmt: skip
         processor = load_processor(source, revision=recipe.revision, trust_remote_code=recipe.trust_remote_code)
-    except torch.OutOfMemoryError as error:
-        raise out_of_memory(error) from error
     except ImportError as error:
         raise UserError(
             f"model.id: {recipe.id} needs a package that is missing: {str(error).strip().splitlines()[0]}"
         ) from error
-    except (OSError, ValueError, RuntimeError, HFValidationError) as error:
-        raise _explained(recipe, error) from error
+    except (OSError, ValueError, RuntimeError, HFValidationError, SafetensorError) as error:
+        raise _explained(recipe, error, start) from error
+    words, rows = len(processor.tokenizer), loaded.get_input_embeddings().num_embeddings
+    if start != source and words > rows:
+        raise UserError(
+            f"model.id: {recipe.id} is not the model of {start}, which has {rows:,} tokens and not {words:,}; correct it."
+        )
     missing = [k for k in info.get("missing_keys", ()) if not k.endswith("lm_head.weight")]
     if missing or info.get("mismatched_keys"):
         raise UserError(
