@@ -26,8 +26,8 @@ from foveal.vlm.loading import builtin_folder
 
 TRAINING = {
     "lines": ["--training.epochs", "1"],
-    "digits": ["--training.epochs", "8", "--training.muon_learning_rate", "0.01"],
-    "pairs": ["--training.epochs", "2"],
+    "digits": ["--training.epochs", "5", "--training.muon_learning_rate", "0.01"],
+    "pairs": ["--training.epochs", "1"],
 }
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--lines", type=int, default=9600, help="training pictures of the lines job")
+    parser.add_argument("--lines", type=int, default=6400, help="training pictures of the lines job")
     args = parser.parse_args()
     args.out.mkdir(parents=True)
 

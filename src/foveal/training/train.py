@@ -278,6 +278,9 @@ def _fit(
         predictor=predictor, processor_source=vlm.source, arguments=arguments, callbacks=[progress],
     )  # fmt: skip
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
+    if checkpoint is not None and trainer.finished(_state(checkpoint)):
+        console.print("The training was finished already; it is only measured again.")
+        return sum(float(row.get("seconds", 0.0)) for row in run.read_metrics())
     if checkpoint is not None:
         console.print(f"continuing from {checkpoint.name}")
     # Any draw made while measuring or describing must not change the training.
@@ -297,8 +300,6 @@ def _fit(
         ) from error
     finally:
         progress.stop()
-    if checkpoint is not None and trainer.state.global_step == _state(checkpoint).global_step:
-        console.print("the training was finished already; it is only measured again")
     return time.monotonic() - started
 
 

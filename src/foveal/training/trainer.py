@@ -77,6 +77,24 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         saved = json.loads(file.read_text())
         self.epoch_loss, self.epoch_steps, self.epoch_rows = saved["loss"], saved["steps"], saved["rows"]
 
+    def finished(self, state: TrainerState) -> bool:
+        """Whether a checkpoint's state is the end of the training; the engine itself would take one step more."""
+        t = self.recipe.training
+        batches = math.ceil(len(self.train_dataset) / (t.batch_size * self.args.world_size))
+        steps = t.max_steps if t.max_steps > 0 else math.ceil(t.epochs * math.ceil(batches / t.accumulate))
+        return state.global_step >= steps or self.stops_early()
+
+    def stops_early(self) -> bool:
+        """Whether the validation metric has not improved for long enough, as ``metrics.csv`` tells."""
+        patience = self.recipe.training.early_stopping
+        key = f"val_{self.task.headline}"
+        values = [float(r[key]) for r in self.run.read_metrics() if key in r]
+        if not patience or not values:
+            return False
+        sign = 1 if self.task.higher_is_better else -1
+        best = max(range(len(values)), key=lambda i: (sign * values[i], -i))
+        return len(values) - 1 - best >= patience
+
     # ---------------------------------------------------------------- loss
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
@@ -301,14 +319,8 @@ class EpochFlow(TrainerCallback):  # type: ignore[misc]
         control.should_evaluate = control.should_save = True
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Stops where the validation metric has not improved for long enough, as ``metrics.csv`` tells."""
-        patience = self.recipe.training.early_stopping
-        key = f"val_{self.trainer.task.headline}"
-        values = [float(r[key]) for r in self.trainer.run.read_metrics() if key in r]
-        if patience and values:
-            sign = 1 if self.trainer.task.higher_is_better else -1
-            best = max(range(len(values)), key=lambda i: (sign * values[i], -i))
-            control.should_training_stop |= len(values) - 1 - best >= patience
+        """Stops early."""
+        control.should_training_stop |= self.trainer.stops_early()
 
 
 def peak_memory() -> float:

@@ -309,7 +309,13 @@ def load(recipe: Model, *, weights: Path | None = None, training: bool = False) 
         loaded = loaded.to(device)
     model: nn.Module = loaded
     if adapter and weights is not None:
-        model = adapters.load_adapter(loaded, weights, trainable=training)
+        try:
+            model = adapters.load_adapter(loaded, weights, trainable=training)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            if lacks_memory(error):
+                raise
+            reason = str(error).strip().splitlines()[0].rstrip(".:")
+            raise UserError(f"{weights}: does not fit the model {recipe.id} ({reason}); name its own.") from error
     elif training:
         model = adapters.make_trainable(loaded, recipe)
     if training and recipe.gradient_checkpointing:
