@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from build import build_model
 from PIL import Image, ImageDraw
 from transformers import AutoProcessor
 
+from build import build_model
 from foveal.vlm.loading import builtin_folder
 
 TRAINING = {
@@ -92,14 +92,35 @@ def main() -> None:
         for start, model in (("pre-trained", "builtin"), ("scratch", str(scratch))):
             for seed in args.seeds:
                 name = f"{job}-{start}-{seed}"
-                command = [sys.executable, "-m", "foveal.cli.main", "train", *words, *TRAINING[job], "--model.id", model]
-                command += ["--seed", str(seed), "--output", str(args.out), "--name", name, "--evaluation.before", "false"]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "foveal.cli.main",
+                    "train",
+                    *words,
+                    *TRAINING[job],
+                    "--model.id",
+                    model,
+                ]
+                command += [
+                    "--seed",
+                    str(seed),
+                    "--output",
+                    str(args.out),
+                    "--name",
+                    name,
+                    "--evaluation.before",
+                    "false",
+                ]
                 with (args.out / f"{name}.log").open("w") as log:
                     subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=True)
                 found = json.loads((args.out / name / "evaluation/test/results.json").read_text())
                 row = (job, start, seed, found["metrics"]["accuracy"], found["chance"], found["rows"])
                 table.append(row)
-                print(f"{job:<8}{start:<13}seed {seed}  accuracy {row[3]:.4f}  chance {row[4]:.3f}  {row[5]} held out", flush=True)
+                print(
+                    f"{job:<8}{start:<13}seed {seed}  accuracy {row[3]:.4f}  chance {row[4]:.3f}  {row[5]} held out",
+                    flush=True,
+                )
     (args.out / "table.json").write_text(json.dumps(table, indent=1) + "\n")
 
 

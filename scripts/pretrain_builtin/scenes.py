@@ -77,7 +77,9 @@ def objects(rng: random.Random) -> Scene:
     ask.append(
         Question("count of a colour", f"How many {name} shapes are there?", str(sum(n == name for n, _ in items)))
     )
-    ask.append(Question("count of a shape", f"How many {plural(kind)} are there?", str(sum(k == kind for _, k in items))))
+    ask.append(
+        Question("count of a shape", f"How many {plural(kind)} are there?", str(sum(k == kind for _, k in items)))
+    )
     other = rng.choice(list(COLOURS)) if rng.random() < 0.3 else name
     yes = any(n == other and k == kind for n, k in items)
     ask.append(Question("exists", f"Is there a {other} {kind}? Answer with Yes/No.", "Yes" if yes else "No"))

@@ -150,7 +150,9 @@ def main() -> None:
     tokenizer = AutoProcessor.from_pretrained(args.init).tokenizer if args.init else build_tokenizer(ONE | TWO)
     model = build_model(tokenizer).to(device)
     if args.init:
-        model.load_state_dict({k: v.float() for k, v in load_file(args.init / "model.safetensors").items()}, strict=False)
+        model.load_state_dict(
+            {k: v.float() for k, v in load_file(args.init / "model.safetensors").items()}, strict=False
+        )
     processor = build_processor(tokenizer)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens, {device}", flush=True)
 

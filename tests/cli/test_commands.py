@@ -78,7 +78,9 @@ def test_tasks_and_models_are_listed(capsys):
 
 def test_data_make_and_inspect(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["data", "make", "blindtest/lines", "--folder", "lines", "--num_images", "4", "--image_size", "64"]) == 0
+    assert (
+        main(["data", "make", "blindtest/lines", "--folder", "lines", "--num_images", "4", "--image_size", "64"]) == 0
+    )
     assert len(list(Path("lines/train").glob("*.png"))) == 12
     assert main(["data", "inspect", "blindtest-lines", "--data.source", "lines", "--count", "6"]) == 0
     out = capsys.readouterr().out
@@ -100,7 +102,10 @@ def test_completion_script_completes_commands_and_recipe_keys(tmp_path, capsys):
 def test_small_quickstart_learns_line_intersections(tmp_path, monkeypatch, capsys):
     """5,600 pictures, a quarter of the whole job; 86 % was seen at that point of it with the learning rate still high."""
     monkeypatch.chdir(tmp_path)
-    assert main(["quickstart", "--data.train", "5600", "--data.test", "600", "--data.validation", "99", "--name", "q"]) == 0
+    assert (
+        main(["quickstart", "--data.train", "5600", "--data.test", "600", "--data.validation", "99", "--name", "q"])
+        == 0
+    )
     before = json.loads(Path("runs/q/evaluation/test-before/results.json").read_text())
     after = json.loads(Path("runs/q/evaluation/test/results.json").read_text())
     assert before["metrics"]["accuracy"] < 0.5

@@ -105,7 +105,7 @@ def test_bad_picture_is_named_before_anything_is_trained(job, capsys, kind):
         }[kind]
     )  # fmt: skip
     message = fails(capsys, "train", str(job))
-    assert "squares/train/red/0.png" in message and "remove" in message or "shrink" in message, message
+    assert ("squares/train/red/0.png" in message and "remove" in message) or "shrink" in message, message
 
 
 def test_pixel_limit_of_the_recipe_is_kept(job, capsys):
@@ -194,7 +194,10 @@ def test_missing_checkpoint_is_refused_with_those_there_are(job, capsys):
     assert "epoch-9" in message and "best" in message
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")],
+)
 def test_out_of_memory_gives_advice(job, capsys, monkeypatch, error):
     from foveal.training import objectives
 
@@ -211,7 +214,9 @@ def test_out_of_memory_gives_advice(job, capsys, monkeypatch, error):
 def test_full_disk_is_told_and_leaves_no_half_checkpoint(job, capsys):
     disk = Path("disk")
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)], check=False, capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)], check=False, capture_output=True
+    )
     if mounted.returncode:
         pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
     try:

@@ -26,7 +26,9 @@ def test_label_loss_is_the_cross_entropy_over_the_answers_scores(tiny, family):
     vlm.model.eval()
     loss = objective.loss(vlm.model, batch, None)
     scores = score(vlm, encoder, [r.prompt for r in rows(3)], ANSWERS, names=list("abc"))
-    assert loss.item() == pytest.approx(torch.nn.functional.cross_entropy(scores, torch.tensor([0, 1, 2])).item(), abs=1e-4)
+    assert loss.item() == pytest.approx(
+        torch.nn.functional.cross_entropy(scores, torch.tensor([0, 1, 2])).item(), abs=1e-4
+    )
     loss.backward()
     for part in ("language", "text"):
         touched = [n for n, p in vlm.model.named_parameters() if part in n and p.grad is not None and p.grad.any()]
@@ -39,7 +41,10 @@ def test_the_true_label_changes_no_input_tensor(tiny):
     vlm, encoder = open_tiny(tiny("idefics3"))
     objective = LabelObjective(encoder, ANSWERS, vlm.family)
     one = objective.collate(rows(3))
-    turned = [Row(r.example, Prompt(r.prompt.images, r.prompt.user, answer=a)) for r, a in zip(rows(3), "two,a,two".split(","), strict=True)]
+    turned = [
+        Row(r.example, Prompt(r.prompt.images, r.prompt.user, answer=a))
+        for r, a in zip(rows(3), ["two", "a", "two"], strict=True)
+    ]
     other = objective.collate(turned)
     assert one["choice"].tolist() == [0, 1, 2] and other["choice"].tolist() == [0, 2, 0]
     assert one.keys() == other.keys()

@@ -64,7 +64,9 @@ def test_batch_1_accumulated_8_times_equals_batch_8(tiny, squares, tmp_path, obj
 @pytest.mark.parametrize("how", ["whole", "lora"])
 def test_resume_after_a_kill_ends_in_bit_identical_weights(tiny, squares, tmp_path, how):
     model = "  adapter: lora\n  lora:\n    dropout: 0.1\n" if how == "lora" else ""
-    training = "  epochs: 4\n  save_steps: 2\n  accumulate: 2\n  optimizer: " + ("adamw\n" if how == "lora" else "muon\n")
+    training = "  epochs: 4\n  save_steps: 2\n  accumulate: 2\n  optimizer: " + (
+        "adamw\n" if how == "lora" else "muon\n"
+    )
     path = write_recipe(tmp_path / "r.yaml", squares, tiny("idefics3"), model=model, training=training)
     whole = foveal("train", str(path), "--name", "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
@@ -95,7 +97,11 @@ def test_resume_after_a_kill_ends_in_bit_identical_weights(tiny, squares, tmp_pa
 
 def test_run_folder_holds_all_that_the_design_promises(tiny, squares, tmp_path):
     path = write_recipe(
-        tmp_path / "r.yaml", squares, tiny("idefics3"), training="  epochs: 3\n  keep_epochs: 1\n", evaluation="  before: true\n"
+        tmp_path / "r.yaml",
+        squares,
+        tiny("idefics3"),
+        training="  epochs: 3\n  keep_epochs: 1\n",
+        evaluation="  before: true\n",
     )
     done = foveal("train", str(path), "--name", "x", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -133,7 +139,10 @@ def test_saved_recipe_repeats_the_run(tiny, squares, tmp_path):
 def test_early_stopping_ends_after_the_patience(tiny, squares, tmp_path):
     # A learning rate of almost nothing: the validation metric cannot improve after the first epoch.
     path = write_recipe(
-        tmp_path / "r.yaml", squares, tiny("idefics3"), training="  epochs: 9\n  early_stopping: 2\n  schedule: constant\n"
+        tmp_path / "r.yaml",
+        squares,
+        tiny("idefics3"),
+        training="  epochs: 9\n  early_stopping: 2\n  schedule: constant\n",
     )
     recipe = read_recipe(path, ["--output", str(tmp_path), "--name", "a", "--training.learning_rate", "1e-12"])
     assert [r["epoch"] for r in train(recipe, QUIET).run.read_metrics()] == [1, 2, 3]

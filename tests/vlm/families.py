@@ -28,7 +28,7 @@ def picture(seed: int, size: tuple[int, int] = (56, 56)) -> Image.Image:
 def prompts(count: int, answers: tuple[str, ...] = ("two", "one cat", "a")) -> list[Prompt]:
     """Prompts of different lengths, one picture each."""
     rng = random.Random(0)
-    words = "how many red lines cross the blue ones here and there".split()
+    words = ["how", "many", "red", "lines", "cross", "the", "blue", "ones", "here", "and", "there"]
     return [
         Prompt((picture(i),), " ".join(rng.choices(words, k=3 + 2 * i)) + "?", answer=answers[i % len(answers)])
         for i in range(count)

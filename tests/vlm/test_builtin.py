@@ -65,7 +65,9 @@ def test_model_card_tells_data_time_seed_and_the_measured_scores():
         assert f"{100 * facts['scores'][kind]['exact']:.1f}" in card, kind
 
 
-@pytest.mark.parametrize(("kind", "answers", "least"), [("digit", tuple("0123456789"), 0.5), ("slope", ("up", "down"), 0.55)])
+@pytest.mark.parametrize(
+    ("kind", "answers", "least"), [("digit", tuple("0123456789"), 0.5), ("slope", ("up", "down"), 0.55)]
+)
 def test_it_kept_what_pre_training_taught(builtin, scenes, kind, answers, least):
     vlm, encoder = builtin
     family = scenes[1].character if kind == "digit" else scenes[0].profiles
@@ -88,8 +90,15 @@ def test_no_blindtest_puzzle_is_in_the_pre_training_scenes(scenes):
     forbidden = re.compile(r"cross|intersect|touch|overlap|circled|rows|columns|nested|path|route|square.*inside", re.I)
     rng = random.Random(0)
     modules = scenes
-    families = [getattr(m, n) for m in modules for n in ("objects", "profiles", "strokes", "textures", "pairs", "character", "word", "digit_grid") if hasattr(m, n)]
+    families = [
+        getattr(m, n)
+        for m in modules
+        for n in ("objects", "profiles", "strokes", "textures", "pairs", "character", "word", "digit_grid")
+        if hasattr(m, n)
+    ]
     asked = {q.text for f in families for _ in range(150) for q in f(rng).questions}
     assert len(asked) > 200
-    offending = [t for t in asked if forbidden.search(t.replace("cross?", "?").replace("crosss", "").replace(" cross", ""))]
+    offending = [
+        t for t in asked if forbidden.search(t.replace("cross?", "?").replace("crosss", "").replace(" cross", ""))
+    ]
     assert not offending

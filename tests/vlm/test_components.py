@@ -95,7 +95,10 @@ def test_learning_rates_by_component_reach_the_parameter_groups(tiny):
 
 
 def test_names_without_wrapping():
-    assert plain_name("base_model.model.model.text_model.layers.0.q.base_layer.weight") == "model.text_model.layers.0.q.weight"
+    assert (
+        plain_name("base_model.model.model.text_model.layers.0.q.base_layer.weight")
+        == "model.text_model.layers.0.q.weight"
+    )
     assert plain_name("module.model.connector.modules_to_save.default.proj.weight") == "model.connector.proj.weight"
 
 
