@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,36 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return build(family, tmp_path_factory.mktemp(family))
 
     return folder
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+    def sentence(self) -> str:
+        """The one line of an error that a user can put right: exit code 2, no traceback, no usage."""
+        lines = self.err.strip().splitlines()
+        assert self.code == 2 and len(lines) == 1 and lines[0].startswith("foveal: "), (self.code, self.err)
+        return lines[0].removeprefix("foveal: ")
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+    """Runs `foveal WORDS...` in this process."""
+    from foveal.cli.main import main
+
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words: object) -> Said:
+        capsys.readouterr()
+        try:
+            code = main([str(w) for w in words])
+        except SystemExit as done:  # how argparse ends --help
+            code = int(done.code or 0)
+        return Said(code, *capsys.readouterr())
+
+    return run

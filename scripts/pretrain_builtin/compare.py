@@ -32,7 +32,7 @@ TRAINING = {
 
 
 def digits(folder: Path) -> Path:
-    """scikit-learn's 1,797 digits as picture folders: 1,347 to train on and 450 held out, by index."""
+    """scikit-learn's 1,797 digits as picture folders: 1,348 to train on and 449 held out, by index."""
     from sklearn.datasets import load_digits
 
     data = load_digits()

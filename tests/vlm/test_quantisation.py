@@ -176,7 +176,7 @@ def test_a_quantised_run_ends_with_an_adapter_that_evaluates(tiny, tmp_path):
         tmp_path / "r.yaml", squares, tiny("idefics3"), model="  quantization: nf4\n  adapter: lora\n",
         training="  max_steps: 2\n",
     )  # fmt: skip
-    recipe = read_recipe(path, ["--output", str(tmp_path), "--name", "run"])
+    recipe = read_recipe(path, ["--output", str(tmp_path), "--name", "run", "--training.precision", "bfloat16"])
     done = train(recipe, QUIET)
     run = open_run(done.run.path)
     best = run.checkpoint("best")

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from foveal.cli.arguments import Parser
 from foveal.cli.main import COMMANDS
-from foveal.tasks.recipes import keys
+from foveal.tasks.recipes import choices, keys
 from foveal.tasks.task import registry
 
 #: Commands that take a recipe's keys beside their own options.
@@ -32,16 +32,18 @@ def whole_parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="foveal")
     top.add_argument("--version", action="store_true")
     commands = top.add_subparsers(dest="command")
-    every = sorted({k for task in registry() for k in keys(task)})
+    every = {k: kind for task in registry() for k, kind in sorted(keys(task).items())}
     for name, (module, text) in COMMANDS.items():
         own = importlib.import_module(f"foveal.cli.{module}").parser()
         sub = commands.add_parser(name, help=text, parents=[own], add_help=False, conflict_handler="resolve")
         for action in sub._actions:
             if action.dest in ("recipe", "target", "resume", "pictures"):
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
+            if action.dest == "task":
+                action.choices = list(registry())
         if name in _WITH_KEYS:
-            for key in every:
-                sub.add_argument(f"--{key}", help=argparse.SUPPRESS if key in ("name",) else "recipe key")
+            for key, kind in every.items():
+                sub.add_argument(f"--{key}", choices=choices(kind) or None, help="recipe key")
     return top
 
 

@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command = importlib.import_module(f"foveal.cli.{COMMANDS[given.command][0]}")
         code: int = command.run(words[1:], console)
-        sys.stdout.flush()
+        print(end="", flush=True)  # here, where a closed pipe or a full disk can still be told
         return code
     except UserError as error:
         return _fail(str(error))

@@ -95,10 +95,11 @@ class _Loader(yaml.SafeLoader):
         """A mapping whose keys differ."""
         seen = set()
         for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
                 problem = f"the key {key.value!r} is there twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -183,8 +184,9 @@ def unknown_key(key: str, known: Mapping[str, Any], where: str) -> UserError:
     if dashes and key in sections(known):
         return UserError(f"--{_no_value(key, known)}.")
     last = {k.rpartition(".")[2]: k for k in list(known)[::-1]}
-    near = difflib.get_close_matches(name, [*known, *sections(known)], n=1, cutoff=0.75)
-    near = near or [last[n] for n in difflib.get_close_matches(name.rpartition(".")[2], last, n=1, cutoff=0.75)]
+    near = [last[leaf]] if (leaf := name.rpartition(".")[2]) in last else []
+    near = near or difflib.get_close_matches(name, [*known, *sections(known)], n=1, cutoff=0.75)
+    near = near or [last[n] for n in difflib.get_close_matches(leaf, last, n=1, cutoff=0.75)]
     near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {f'--{near[0]}' if dashes else repr(near[0])}?" if near else "`--help` lists all keys."
     return UserError(f"{start} is no key {given}; {hint}")
@@ -248,20 +250,6 @@ def is_list(kind: Any) -> bool:
     return typing.get_origin(kind) in (list, tuple)
 
 
-def build(task: str, values: Mapping[str, Any], where: str = "") -> Recipe:
-    """A recipe from dotted keys.
-
-    Args:
-        task: The task's name.
-        values: Dotted key -> value.
-        where: What errors begin with, e.g. the file's name and a colon.
-
-    Raises:
-        UserError: A key is unknown, a required one missing, or a value of the wrong type.
-    """
-    return _assemble(task, _converted(values, keys(task), where), where)
-
-
 def _converted(values: Mapping[str, Any], known: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Dotted keys with their values as the keys' types want them.
 
@@ -274,6 +262,9 @@ def _converted(values: Mapping[str, Any], known: Mapping[str, Any], where: str) 
     parsed = {}
     for key, value in values.items():
         _check_plain(key, value, known[key], where)
+        if type(value) is str and str in _alternatives(known[key]):
+            parsed[key] = value  # the text "null" stays one
+            continue
         try:
             parsed[key] = _convert(value, known[key])
         except (ArgumentError, argparse.ArgumentError, TypeError, ValueError) as error:
@@ -376,11 +367,16 @@ def _argument(value: Any) -> str:
     return str(value) if isinstance(value, str) else json.dumps(value)
 
 
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    """The types of a union, or the type itself."""
+    return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+
+
 def _check_plain(key: str, value: Any, kind: Any, where: str) -> None:
     """Types that a conversion from text would let pass: true for a number, 3.7 for a count, a number for a name."""
     if isinstance(value, _Text):
         return
-    options = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+    options = _alternatives(kind)
     if value is None and type(None) in options:
         return
     wrong = (
@@ -395,14 +391,14 @@ def _check_plain(key: str, value: Any, kind: Any, where: str) -> None:
 
 
 def _wrong_type(key: str, value: Any, kind: Any, where: str) -> UserError:
-    options = _choices(kind)
+    options = choices(kind)
     for given in value if isinstance(value, list) else [value]:
         if options and isinstance(given, str) and given not in options:
             near = difflib.get_close_matches(given, options, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(options)}."
             return UserError(f"{where}{key}: {str(given)!r} is not possible; {hint}")
     # YAML reads no, 3 and 2024-01-01 as something else than text.
-    text = str in (kind, *typing.get_args(kind))
+    text = str in _alternatives(kind)
     quotes = "; put it in quotes" if text and isinstance(value, bool | int | float | datetime.date) else ""
     return UserError(f"{where}{key}: must be {_name(kind)}, not {_shown(value)}{quotes}.")
 
@@ -414,10 +410,11 @@ def _shown(value: Any) -> str:
     return {"None": "null", "True": "true", "False": "false"}.get(repr(value), str(value))
 
 
-def _choices(kind: Any) -> list[str]:
+def choices(kind: Any) -> list[str]:
+    """The texts that a key takes, where it takes but a few."""
     if typing.get_origin(kind) is typing.Literal:
         return [str(a) for a in typing.get_args(kind)]
-    return [c for a in typing.get_args(kind) for c in _choices(a)]
+    return [c for a in typing.get_args(kind) for c in choices(a)]
 
 
 def _name(kind: Any) -> str:
@@ -471,7 +468,7 @@ def read_recipe(path: Path | None, arguments: Sequence[str] = ()) -> Recipe:
     """The recipe in a YAML file, changed by ``--section.key value`` arguments.
 
     Raises:
-        UserError: See ``build``.
+        UserError: A key is unknown, a required one missing, or a value of the wrong type or impossible.
     """
     where = f"{path}: " if path is not None else ""
     raw = read_yaml(path) if path is not None else {}

@@ -33,7 +33,10 @@ _NOT_QUANTISED: Final = [
     r".*vision_tower",
     r".*visual",
     r".*vision_model",
+    r".*vision_encoder",
     r".*multi_modal_projector",
+    r".*mm_projector",
+    r".*embed_vision",
     r".*connector",
     "lm_head",
 ]
