@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,17 +19,17 @@ BASE = "task: classification\ndata:\n  source: pictures\n"
 
 @pytest.fixture
 def read(tmp_path):
-    def from_text(text: str, *words: str) -> Recipe:
+    def from_text(text: str, words: str = "") -> Recipe:
         path = tmp_path / "r.yaml"
         path.write_text(text)
-        return read_recipe(path, words)
+        return read_recipe(path, shlex.split(words))
 
     return from_text
 
 
-def refusal(read, text: str, *words: str) -> str:
+def refusal(read, text: str, words: str = "") -> str:
     with pytest.raises(UserError) as error:
-        read(text, *words)
+        read(text, words)
     return str(error.value)
 
 
@@ -78,12 +79,10 @@ def test_numbers_without_a_point_become_floats(read):
 
 
 def test_overrides_of_every_kind(read):
-    recipe = read(
-        BASE + "training: {epochs: 9, evaluate: false}\n",
-        *"--training.epochs 2 --training.learning_rate=3e-4 --training.evaluate --model.lora.r 4 --seed 7".split(),
-        *"--data.class_names cat dog --model.freeze [vision,projector] --name 007 --model.revision 1e5".split(),
-        "--model.learning_rates", "{projector: 5e-4, vision: 1}", "--data.question", "Which, [a] or {b}: x?",
-    )  # fmt: skip
+    words = "--training.epochs 2 --training.learning_rate=3e-4 --training.evaluate --model.lora.r 4 --seed 7 --name 007"
+    words += " --data.class_names cat dog --model.freeze [vision,projector] --model.revision 1e5"
+    words += " --model.learning_rates '{projector: 5e-4, vision: 1}' --data.question 'Which, [a] or {b}: x?'"
+    recipe = read(BASE + "training: {epochs: 9, evaluate: false}\n", words)
     assert (recipe.training.epochs, recipe.training.learning_rate, recipe.training.evaluate) == (2.0, 3e-4, True)
     assert (recipe.seed, recipe.name, recipe.model.revision, recipe.model.lora) == (7, "007", "1e5", Lora(r=4))
     assert recipe.data.class_names == ["cat", "dog"] and recipe.model.freeze == ["vision", "projector"]
@@ -92,9 +91,9 @@ def test_overrides_of_every_kind(read):
 
 
 def test_false_and_null_on_the_command_line(read):
-    recipe = read(BASE + "model: {revision: main}\n", *"--training.evaluate false --model.revision null".split())
+    recipe = read(BASE + "model: {revision: main}\n", "--training.evaluate false --model.revision null")
     assert recipe.training.evaluate is False and recipe.model.revision is None
-    assert read(BASE, *"--training.max_grad_norm 0 --training.max_steps -1".split()).training.max_steps == -1
+    assert read(BASE, "--training.max_grad_norm 0 --training.max_steps -1").training.max_steps == -1
 
 
 def test_an_empty_section_has_its_defaults(read):
@@ -102,9 +101,7 @@ def test_an_empty_section_has_its_defaults(read):
 
 
 def test_dotted_keys_are_read_like_nested_ones(read):
-    assert read("task: classification\ndata.source: pictures\nmodel.lora: {r: 4}\n") == read(
-        BASE, "--model.lora.r", "4"
-    )
+    assert read("task: classification\ndata.source: pictures\nmodel.lora: {r: 4}\n") == read(BASE, "--model.lora.r 4")
 
 
 def test_a_byte_order_mark_and_windows_line_ends_do_not_matter(tmp_path, read):
@@ -148,17 +145,17 @@ def test_unknown_key_in_a_file_names_file_and_nearest(read, tmp_path, lines, nea
 @pytest.mark.parametrize(
     ("words", "near"),
     [
-        (["--training.epoch", "3"], "There is no key --training.epoch; did you mean --training.epochs?"),
-        (["--modle.id", "x"], "There is no key --modle.id; did you mean --model.id?"),
-        (["--batch-size", "3"], "There is no key --batch-size; did you mean --training.batch_size?"),
-        (["--no-training.evaluate"], "There is no key --no-training.evaluate; did you mean --training.evaluate?"),
-        (["--model", "x"], "--model: is a section with keys of its own, e.g. model.id."),
-        (["--model.learning_rates.vision", "1"], "There is no key --model.learning_rates.vision; give --model.learning_rates "
+        ("--training.epoch 3", "There is no key --training.epoch; did you mean --training.epochs?"),
+        ("--modle.id x", "There is no key --modle.id; did you mean --model.id?"),
+        ("--batch-size 3", "There is no key --batch-size; did you mean --training.batch_size?"),
+        ("--no-training.evaluate", "There is no key --no-training.evaluate; did you mean --training.evaluate?"),
+        ("--model x", "--model: is a section with keys of its own, e.g. model.id."),
+        ("--model.learning_rates.vision 1", "There is no key --model.learning_rates.vision; give --model.learning_rates "
          "whole, e.g. --model.learning_rates '{name: value}'."),
     ],
 )  # fmt: skip
 def test_unknown_key_on_the_command_line_names_the_nearest_and_no_file(read, words, near):
-    assert refusal(read, BASE, *words) == near
+    assert refusal(read, BASE, words) == near
 
 
 @pytest.mark.parametrize(
@@ -225,11 +222,11 @@ def test_wrong_values_in_the_tasks_own_section(read, lines, what):
     ],
 )
 def test_wrong_values_on_the_command_line(read, words, what):
-    assert refusal(read, BASE, *words.split(" ")) == what
+    assert refusal(read, BASE, words) == what
 
 
 def test_an_override_does_not_hide_what_is_wrong_in_the_file(read):
-    assert "r.yaml: training.epochs" in refusal(read, BASE + "training: {epochs: x}\n", "--training.epochs", "2")
+    assert "r.yaml: training.epochs" in refusal(read, BASE + "training: {epochs: x}\n", "--training.epochs 2")
 
 
 @pytest.mark.parametrize(
@@ -289,7 +286,7 @@ def test_files_that_cannot_be_read(tmp_path):
         ("--seed 4294967296", "seed: must be below 2**32, not 4294967296."),
         ("--training.epochs 0", "training.epochs: must be more than 0, not 0 (or set training.max_steps)."),
         ("--training.learning_rate -1", "training.learning_rate: must be more than 0, not -1."),
-        ("--model.learning_rates {projector:-1}", "must be a mapping of names to values"),
+        ("--model.learning_rates '{projector: -1}'", "model.learning_rates: projector: must be more than 0, not -1."),
         ("--training.warmup 1", "training.warmup: must be a share from 0 to below 1, not 1."),
         ("--training.plateau_factor 2", "training.plateau_factor: must be a share from 0 to below 1, not 2."),
         ("--model.lora.dropout 1.5", "model.lora.dropout: must be a share from 0 to below 1, not 1.5."),
@@ -300,7 +297,7 @@ def test_files_that_cannot_be_read(tmp_path):
     ],
 )  # fmt: skip
 def test_values_out_of_range(read, words, what):
-    assert what in refusal(read, BASE, *words.split(" "))
+    assert what in refusal(read, BASE, words)
 
 
 def test_check_refuses_recipes_that_were_built_in_code():

@@ -103,7 +103,7 @@ def test_names_without_wrapping():
 
 
 def test_unknown_parameter_is_refused_and_can_be_registered():
-    with pytest.raises(UserError, match="'my_head.weight' belongs to no known component"):
+    with pytest.raises(UserError, match=r"'my_head.weight' belongs to no known component"):
         component_of("my_head.weight")
     register_components({r"my_head\b": "head"})
     assert component_of("my_head.weight") == "head"

@@ -11,7 +11,7 @@ from foveal.vlm.answer_loss import IGNORE
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_labels_decode_to_the_answers_and_their_end_token(tiny, family):
-    vlm, encoder = open_tiny(tiny(family))
+    _, encoder = open_tiny(tiny(family))
     rows = prompts(3)
     batch = encoder.training_batch(rows, ["a", "b", "c"])
     for i, row in enumerate(rows):
