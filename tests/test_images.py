@@ -107,7 +107,7 @@ def test_header_without_pixels() -> None:
 @pytest.mark.filterwarnings("error")
 def test_giant_header(width: int, height: int) -> None:
     message = refusal(png_header(width, height))
-    assert f"more than the limit of {MAX_PIXELS:,}; shrink the picture or raise the limit" in message
+    assert f"more than the limit of {MAX_PIXELS:,}; shrink the picture or raise model.max_pixels" in message
 
 
 @pytest.mark.filterwarnings("error")
@@ -119,7 +119,7 @@ def test_pixel_limit_is_exact() -> None:
     data = encoded(noise(10, 5))
     assert decode(data, max_pixels=50).size == (10, 5)
     message = refusal(data, max_pixels=49)
-    assert "10 x 5 pixels are more than the limit of 49; shrink the picture or raise the limit" in message
+    assert "10 x 5 pixels are more than the limit of 49; shrink the picture or raise model.max_pixels" in message
 
 
 def test_a_limit_above_pillows_own_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:

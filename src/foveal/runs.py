@@ -64,14 +64,13 @@ class Run:
             UserError: The run has none of that name.
         """
         have = sorted(p.name for p in self.checkpoints.glob("[!.]*") if p.exists())
-        if name == "best" and name not in have:
-            name = "last"
-        if name not in have:
+        found = "last" if name == "best" and name not in have else name
+        if found not in have:
             remedy = (
                 f"choose one of {', '.join(have)}" if have else f"train it with `foveal train --resume {self.path}`"
             )
             raise UserError(f"{self.path}: has no checkpoint {name!r}{'' if have else ' yet'}; {remedy}.")
-        return (self.checkpoints / name).resolve()
+        return (self.checkpoints / found).resolve()
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes ``value`` as ``name`` in the run's folder, in one step."""
@@ -122,6 +121,8 @@ def check_new_run(output: str, name: str | None) -> None:
     """
     if name is not None and (not name.strip() or {"/", "\\", "\0"} & set(name) or name in (".", "..")):
         raise UserError(f"name: {name!r} cannot be a folder's name; choose one without slashes.")
+    if name is not None and len(os.fsencode(name)) > 255:
+        raise UserError(f"name: {name[:20]!r}... is too long; choose one of at most 255 letters.")
     path = Path(output, name or "")
     with disk_errors(path):
         if name is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):

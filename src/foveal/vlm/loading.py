@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from peft import PeftModel
 from safetensors import SafetensorError
 from torch import nn
@@ -199,7 +199,7 @@ def load_config(recipe: Model) -> PretrainedConfig:
         config = AutoConfig.from_pretrained(
             source, revision=recipe.revision, trust_remote_code=recipe.trust_remote_code
         )
-    except (OSError, ValueError, HFValidationError, KeyError) as error:
+    except (OSError, ValueError, HFValidationError, KeyError, StrictDataclassError) as error:
         raise _explained(recipe, error, source) from error
     known = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     if not known and not recipe.trust_remote_code:
@@ -220,6 +220,15 @@ def _explained(recipe: Model, error: Exception, start: str) -> UserError:
     if "trust_remote_code" in text:
         return UserError(
             f"model.id: {recipe.id} brings its own Python code; read it, then set model.trust_remote_code to true."
+        )
+    if "no file named model.safetensors" in text or "cannot be loaded with `safetensors`" in text:
+        return UserError(
+            f"{start}: has no weights as safetensors; other formats (.bin) can hold code and are not opened. Complete the "
+            "folder, or convert the weights with https://huggingface.co/spaces/safetensors/convert."
+        )
+    if "ignore_mismatched_sizes" in text:
+        return UserError(
+            f"{start}: its weights have other sizes than its config.json says; they belong to another model."
         )
     if Path(start).is_dir() and "Unrecognized model" in text:
         return UserError(f"{start}: its config.json is missing or names no model type; the folder is incomplete.")
@@ -293,14 +302,14 @@ def load(recipe: Model, *, weights: Path | None = None, training: bool = False) 
         raise UserError(
             f"model.id: {recipe.id} needs a package that is missing: {str(error).strip().splitlines()[0]}"
         ) from error
-    except (OSError, ValueError, RuntimeError, HFValidationError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, HFValidationError, SafetensorError, StrictDataclassError) as error:
         raise _explained(recipe, error, start) from error
     words, rows = len(processor.tokenizer), loaded.get_input_embeddings().num_embeddings
     if start != source and words > rows:
         raise UserError(
             f"model.id: {recipe.id} is not the model of {start}, which has {rows:,} tokens and not {words:,}; correct it."
         )
-    missing = [k for k in info.get("missing_keys", ()) if not k.endswith("lm_head.weight")]
+    missing = info.get("missing_keys", ())
     if missing or info.get("mismatched_keys"):
         raise UserError(
             f"model.id: {start} lacks weights that its configuration needs ({len(missing)} missing, e.g. "
