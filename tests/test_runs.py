@@ -163,6 +163,12 @@ def test_metrics_after_an_epoch_are_dropped(here):
         run.append_metrics({"epoch": epoch})
     run.drop_metrics_after(1.0)
     assert [r["epoch"] for r in run.read_metrics()] == [0.5, 1.0]
+    run.append_metrics({"epoch": round(5 / 3, 6), "step": 5})
+    text = run.metrics.read_text()
+    run.drop_metrics_after(5 / 3)
+    assert run.metrics.read_text() == text == "epoch,step\n0.5,\n1,\n1.666667,5\n", (
+        "the row of the checkpoint itself stays"
+    )
     run.drop_metrics_after(0.0)
     assert not run.metrics.exists()
 

@@ -91,7 +91,8 @@ class Run:
 
     def drop_metrics_after(self, epoch: float) -> None:
         """Removes rows that a resumed run will write again."""
-        self.rewrite_metrics([r for r in self.read_metrics() if float(r["epoch"]) <= epoch])
+        # Rows carry the epoch with six decimals.
+        self.rewrite_metrics([r for r in self.read_metrics() if float(r["epoch"]) <= round(epoch, 6)])
 
     def rewrite_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Replaces ``metrics.csv`` in one step; no rows remove it."""
@@ -102,7 +103,9 @@ class Run:
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows([{k: (repr(v) if isinstance(v, float) else v) for k, v in r.items()} for r in rows])
+        writer.writerows(
+            [{k: (repr(v).removesuffix(".0") if isinstance(v, float) else v) for k, v in r.items()} for r in rows]
+        )
         write_text(self.metrics, text.getvalue())
 
 
