@@ -183,18 +183,24 @@ def test_ctrl_c_elsewhere(run, command, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_real_ctrl_c_with_workers_shows_no_traceback(job):
+def test_a_real_ctrl_c_with_workers_shows_no_traceback(tmp_path):
     env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    words = ["train", str(job), "--name", "x", "--training.workers", "2", "--training.epochs", "1000"]
+    words = (
+        "train blindtest-lines --name x --data.train 9999 --data.validation 3 --data.test 3 --evaluation.before false"
+    )
+    words += " --training.workers 2 --training.batch_size 2 --training.save_steps 2"
     started = subprocess.Popen(
-        [sys.executable, "-m", "foveal.cli.main", *words], env=env, start_new_session=True, text=True,
+        [sys.executable, "-m", "foveal.cli.main", *words.split()], cwd=tmp_path, env=env, start_new_session=True, text=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
-    while not Path("runs/x/checkpoints/last").exists():
-        assert started.poll() is None
-        time.sleep(0.05)
-    os.killpg(started.pid, signal.SIGINT)
-    _, err = started.communicate(timeout=60)
+    try:
+        while not (tmp_path / "runs/x/checkpoints/last").exists():
+            assert started.poll() is None
+            time.sleep(0.05)
+        os.killpg(started.pid, signal.SIGINT)
+        _, err = started.communicate(timeout=60)
+    finally:
+        started.kill()
     assert started.returncode == 130
     assert err.strip() == "foveal: interrupted; continue with: foveal train --resume runs/x"
 

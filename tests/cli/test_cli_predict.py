@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def pictures(place, squares):
+    """A folder with a good picture, a truncated one and an empty one."""
+    folder = place / "pictures"
+    folder.mkdir()
+    shutil.copy(squares / "test/red/0.png", folder / "a.png")
+    (folder / "b.png").write_bytes((folder / "a.png").read_bytes()[:200])
+    (folder / "c.png").touch()
+    return Path("pictures")
+
+
+def test_answers_of_a_run_of_files_and_folders(run, pictures, squares, command):
+    files = ["pictures/a.png", squares / "test/blue", "--limit", 2]
+    said = command("predict", run, *files, "--out", "new/deep/a.jsonl", "--sheet", "new/a.png")
+    assert said.code == 0 and said.err == "" and "pictures/a.png" in said.out
+    rows = [json.loads(line) for line in Path("new/deep/a.jsonl").read_text().splitlines()]
+    assert [r["id"] for r in rows] == ["pictures/a.png", str(squares / "test/blue/0.png")]
+    assert all(abs(sum(r["probabilities"].values()) - 1) < 1e-6 and "truth" not in r for r in rows)
+    assert Image.open("new/a.png").width > 100
+
+
+def test_a_recipes_model_can_be_asked_as_it_is(place, pictures, command):
+    said = command("predict", "r.yaml", "--model.image_size", 28, "pictures/a.png")
+    assert said.code == 0 and not Path("runs").exists()
+
+
+def test_unreadable_pictures_stop_or_are_left_out(run, pictures, command):
+    message = command("predict", run, pictures, "--out", "a.jsonl").sentence()
+    assert message.startswith("pictures/b.png: the picture is damaged or truncated")
+    assert not Path("a.jsonl").exists()
+    said = command("predict", run, pictures, "--skip-bad", "--out", "a.jsonl")
+    assert said.code == 0 and "left out: pictures/b.png: the picture is damaged" in said.out
+    assert "left out: pictures/c.png: the file is empty" in said.out
+    assert len(Path("a.jsonl").read_text().splitlines()) == 1
+    message = command("predict", run, "pictures/b.png", "pictures/c.png", "--skip-bad").sentence()
+    assert message.startswith("None of the 2 pictures can be read; the first: pictures/b.png: ")
+
+
+def test_odd_names_of_files(run, pictures, command):
+    odd = [
+        b"odd[/[red] y.png",
+        b"odd[/x].png",
+        "odd[/ünï 日本.png".encode(),
+        b"odd[/latin-gr\xfcn.png",
+        b"odd[/-dash.png",
+    ]
+    folder = Path("odd[")
+    folder.mkdir()
+    for name in odd:
+        shutil.copy(b"pictures/a.png", name)
+    said = command("predict", run, folder, "--out", "a.jsonl", "--sheet", "a.png")
+    assert said.code == 0 and "odd[/[red] y.png" in said.out and "odd[/x].png" in said.out
+    names = [json.loads(line)["id"] for line in Path("a.jsonl").read_text().splitlines()]
+    assert sorted(os.fsencode(n) for n in names) == sorted(odd)
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ("runs/x", "The following arguments are required: PICTURE|FOLDER; `foveal predict --help` tells more."),
+        ("", "The following arguments are required: RUN|RECIPE, PICTURE|FOLDER;"),
+        ("runs/x nope.png", "nope.png: there is no such picture; check the path."),
+        ("runs/x r.yaml", "r.yaml: not a picture in a known format ("),
+        ("runs/x empty", "empty: the folder holds no pictures ("),
+        ("runs/x pictures/a.png --limit -1", "--limit: must be at least 0."),
+        ("runs/x pictures/a.png --limt 1", "There is no option --limt; did you mean --limit?"),
+        ("runs/x pictures/a.png --out empty", "empty: is a folder; give a file's name."),
+        ("runs/x pictures/a.png --out r.yaml/a.jsonl", "cannot be written: r.yaml is a file; choose another folder."),
+        ("runs/x pictures/a.png --sheet r.yaml/a.png", "cannot be written: r.yaml is a file; choose another folder."),
+        ("runs/x pictures/a.png --checkpoint epoch-7", "has no checkpoint 'epoch-7'; choose one of "),
+        (
+            "runs/x pictures/a.png --model.max_pixels 100",
+            "28 x 28 pixels are more than the limit of 100; shrink the picture",
+        ),
+        (
+            "pictures runs/x",
+            "pictures: holds no run (it has no recipe.yaml); give the folder of a run, e.g. runs/NAME.",
+        ),
+        ("builtin pictures/a.png", "There is no recipe 'builtin'; there are "),
+    ],
+)
+def test_one_sentence_and_nothing_left(place, run, pictures, command, words, what):
+    (place / "empty").mkdir()
+    before = sorted(str(p) for p in place.rglob("*"))
+    assert what in command("predict", *words.split()).sentence()
+    assert sorted(str(p) for p in place.rglob("*")) == before
