@@ -61,6 +61,9 @@ class Model:
     """Recompute activations in the backward pass: less memory, about a third more time."""
     image_size: int | None = None
     """Longest side in pixels that pictures are shrunk to before the model's own preprocessing."""
+    resolution: int | None = None
+    """Side in pixels at which the vision tower looks at pictures, where it shall differ from the model's own; learned
+    positions are stretched (families idefics3, smolvlm without tiles, paligemma; multiples of 28 for builtin)."""
     max_pixels: int = 64_000_000
     """Pictures with more pixels than this are refused."""
 

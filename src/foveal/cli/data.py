@@ -12,6 +12,7 @@ from rich.table import Table
 
 from foveal.cli.arguments import Parser, recipe_or_run, section_from, split_words
 from foveal.errors import UserError
+from foveal.tasks.recipes import section_keys
 from foveal.tasks.task import SPLITS, Generator, find_task, registry
 
 _OWN = ("--split", "--count", "--out")
@@ -65,10 +66,20 @@ def _make(arguments: Sequence[str], console: Console) -> int:
     chosen = find_task(arguments[0])
     if not issubclass(chosen, Generator):
         raise UserError(f"The task {chosen.name} makes no pictures of its own; those that do: {', '.join(makers)}.")
-    options = section_from(chosen.Make, arguments[1:], f"foveal data make {chosen.name}", chosen.summary)
+    words = [_underscored(word, chosen.Make) for word in arguments[1:]]
+    options = section_from(chosen.Make, words, f"foveal data make {chosen.name}", chosen.summary)
     folder = chosen.make(options)
     console.print(f"Made: {folder}", soft_wrap=True)
+    if pushed := getattr(options, "push_to_hub", None):
+        console.print(f"On the Hub: {pushed}", soft_wrap=True)
     return 0
+
+
+def _underscored(word: str, options: type) -> str:
+    """An option that is written with dashes (--push-to-hub), as the keys are (--push_to_hub)."""
+    name, equals, value = word.partition("=")
+    key = name.removeprefix("--").replace("-", "_")
+    return f"--{key}{equals}{value}" if name.startswith("--") and key in section_keys(options) else word
 
 
 def _inspect(arguments: Sequence[str], console: Console) -> int:
@@ -109,8 +120,11 @@ def _inspect(arguments: Sequence[str], console: Console) -> int:
     console.print("picture sizes on the sheet: " + ", ".join(f"{w} x {h} ({n})" for (w, h), n in sizes.most_common(5)))
     prompt = task.prompt(chosen[0])
     console.print(f"prompt: {prompt.user}\nanswer: {prompt.answer}", markup=False, soft_wrap=True)
+    # Where rows are asked different things, a truth says little without its question.
+    questions = [task.prompt(e).user for e in chosen]
+    captions = [f"{e.truth}\n{q}" if len(set(questions)) > 1 else str(e.truth) for e, q in zip(chosen, questions, strict=True)]
     stream = io.BytesIO()
-    contact_sheet([(task.draw(e), str(e.truth)) for e in chosen], columns=min(6, len(chosen))).save(stream, "PNG")
+    contact_sheet([(task.draw(e), text) for e, text in zip(chosen, captions, strict=True)], columns=min(6, len(chosen))).save(stream, "PNG")
     write_bytes(given.out, stream.getvalue())
     console.print(f"Sheet: {given.out}", soft_wrap=True)
     return 0

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from foveal.errors import UserError
+from foveal.evaluation.formatting import is_share
 from foveal.evaluation.predict import Predictor, spread
 from foveal.evaluation.report import Measured, Shown, order_shown
 from foveal.evaluation.statistics import wilson_interval
@@ -20,7 +21,7 @@ from foveal.tasks.task import Example, Loaded, Prediction, Task
 from foveal.training.progress import counting
 
 #: Headline metrics that are shares of rows, for which a binomial interval holds.
-SHARES = ("accuracy", "exact_accuracy")
+_OF_ROWS = ("accuracy", "exact_accuracy")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Result:
 
 
 def _figure(name: str, value: float) -> str:
-    return f"{100 * value:.1f} %" if name in SHARES else f"{value:.4g}"
+    return f"{100 * value:.1f} %" if is_share(name) else f"{value:.4g}"
 
 
 def measure(
@@ -92,7 +93,7 @@ def measure(
     seconds = time.monotonic() - started
     metrics = task.measure(chosen, predictions)
     interval = None
-    if task.headline in SHARES:
+    if task.headline in _OF_ROWS:
         interval = wilson_interval(round(metrics[task.headline] * len(chosen)), len(chosen))
     return Result(
         label,

@@ -96,7 +96,7 @@ class Predictor:
                     self.vlm, self.encoder, prompts, max_new_tokens=self.options.max_new_tokens, names=names
                 )
                 return [
-                    Prediction(e.id, self.task.parse(text), text, truth=e.truth)
+                    Prediction(e.id, self.task.value(text, e), text, truth=e.truth)
                     for e, text in zip(rows, replies, strict=True)
                 ]
             return self._scored(rows, prompts, names)
@@ -108,7 +108,7 @@ class Predictor:
         for example, chances in zip(rows, table.tolist(), strict=True):
             probabilities = dict(zip(self.answers, chances, strict=True))
             text = max(probabilities, key=lambda a: probabilities[a])
-            out.append(Prediction(example.id, self.task.parse(text), text, probabilities, example.truth))
+            out.append(Prediction(example.id, self.task.value(text, example), text, probabilities, example.truth))
         return out
 
 

@@ -38,6 +38,27 @@ def write_sheet(task: Task, examples: Sequence[Example], predictions: Sequence[P
     return path
 
 
+def write_grid(task: Task, examples: Sequence[Example], predictions: Sequence[Prediction], path: Path) -> Path:
+    """Writes a PNG of measured examples, evenly spread: each as the task draws it, with a tick or a cross, the truth,
+    the answer, its probability where one was computed, and the question.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    cells, marks = [], []
+    for i in spread(len(examples), 24):
+        example, prediction = examples[i], predictions[i]
+        answer = prediction.text.strip() if prediction.value is None else str(prediction.value)
+        sure = "" if prediction.confidence is None else f" · {100 * prediction.confidence:.0f} %"
+        text = f"truth {example.truth}, answer {answer or 'none'}{sure}\n{task.prompt(example).user}"
+        cells.append((task.draw(example, prediction), text))
+        marks.append(prediction.value is not None and prediction.value == example.truth)
+    stream = io.BytesIO()
+    contact_sheet(cells, columns=min(6, len(cells)), cell=224, marks=marks).save(stream, "PNG")
+    write_bytes(path, stream.getvalue())
+    return path
+
+
 def predict_new(task: Task, predictor: Predictor, path: Path, count: int = 24) -> Path:
     """Asks the model about pictures of the test split, evenly spread, and writes them as a sheet."""
     loaded = task.load("test").examples

@@ -129,6 +129,10 @@ class Task(ABC):
     def parse(self, reply: str) -> Any:
         """The value in a reply, or None where there is none. Strict: never a guess, never a default."""
 
+    def value(self, reply: str, example: Example) -> Any:
+        """The value in a reply to this example; ``parse``, unless what a reply means depends on the example."""
+        return self.parse(reply)
+
     @abstractmethod
     def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
         """Metrics of predictions against truths, ``headline`` among them. Unparsable replies count as wrong."""

@@ -25,6 +25,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from foveal.errors import UserError
 from foveal.recipe import Model
 from foveal.vlm import adapters
+from foveal.vlm.resolution import set_resolution
 from foveal.vlm.video_free import load_processor
 
 BUILTIN: Final = "builtin"
@@ -163,7 +164,8 @@ def _attention(recipe: Model, config: PretrainedConfig, device: torch.device) ->
     if recipe.attention is not None or device.type != "cpu":
         return recipe.attention
     vision = getattr(config, "vision_config", None)
-    image, patch = getattr(vision, "image_size", None), getattr(vision, "patch_size", None)
+    image = recipe.resolution or getattr(vision, "image_size", None)
+    patch = getattr(vision, "patch_size", None)
     if isinstance(image, int) and isinstance(patch, int) and (image // patch) ** 2 <= 256:
         return "eager"
     return None
@@ -304,6 +306,8 @@ def load(recipe: Model, *, weights: Path | None = None, training: bool = False) 
         ) from error
     except (OSError, ValueError, RuntimeError, HFValidationError, SafetensorError, StrictDataclassError) as error:
         raise _explained(recipe, error, start) from error
+    if recipe.resolution is not None:
+        set_resolution(loaded, processor, recipe.resolution)
     words, rows = len(processor.tokenizer), loaded.get_input_embeddings().num_embeddings
     if start != source and words > rows:
         raise UserError(

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from itertools import combinations, pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +24,6 @@ from foveal.tasks.blindtest.lines import (
     ON_TICKS,
     PAPER_X,
     POINT,
-    PROMPTS,
     RED,
     TICKS,
     UNITS,
@@ -33,14 +32,13 @@ from foveal.tasks.blindtest.lines import (
     LinesMake,
     Look,
     Scene,
-    Scenes,
-    Style,
     meetings,
 )
+from foveal.tasks.blindtest.puzzle import Scenes
 from foveal.tasks.blindtest.strokes import Pen
 from foveal.tasks.task import SPLITS, Example, Prediction, Split, Task, find_task
 
-STYLES: tuple[Style, ...] = get_args(Style)
+STYLES = ("paper", "tutorial", "varied")
 PUBLISHED = re.compile(r"gt_(\d)_image_(\d+)_thickness_(\d)_resolution_(\d+)\.png")
 height = st.integers(0, 40)
 heights = st.tuples(height, height, height)
@@ -67,8 +65,8 @@ def test_the_label_is_the_exact_count(blue: Any, red: Any, x: list[int]) -> None
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_scenes_are_what_their_index_says(style: Style) -> None:
-    scenes = Scenes(style, 224, "train", 3)
+def test_scenes_are_what_their_index_says(style: str) -> None:
+    scenes = Scenes(Lines, style, 224, "train", 3)
     for index in range(300):
         scene = scenes(index)
         assert scene.label == scenes.label(index) == count_intersections(*points(scene))
@@ -81,7 +79,7 @@ def test_scenes_are_what_their_index_says(style: Style) -> None:
 
 
 def test_the_papers_geometry() -> None:
-    scenes = [Scenes("paper", 224, "train", 0)(i) for i in range(2000)]
+    scenes = [Scenes(Lines, "paper", 224, "train", 0)(i) for i in range(2000)]
     assert {s.x for s in scenes} == {PAPER_X}
     for place in range(3):
         for line in ("blue", "red"):
@@ -100,7 +98,7 @@ def test_the_papers_geometry() -> None:
 def test_the_tutorials_geometry(size: int) -> None:
     scale = size / 224
     for index in range(500):
-        scene = Scenes("tutorial", size, "train", 0)(index)
+        scene = Scenes(Lines, "tutorial", size, "train", 0)(index)
         pixels = np.array([scene.x, scene.blue, scene.red]) * size / UNITS - 0.5
         whole = np.rint(pixels)
         assert np.abs(pixels - whole).max() < 0.03
@@ -110,7 +108,7 @@ def test_the_tutorials_geometry(size: int) -> None:
 
 
 def test_varied_pictures_vary_and_are_never_published_ones() -> None:
-    scenes = [Scenes("varied", 224, "train", 0)(i) for i in range(1000)]
+    scenes = [Scenes(Lines, "varied", 224, "train", 0)(i) for i in range(1000)]
     assert not any(ON_TICKS.issuperset((*s.blue, *s.red)) for s in scenes)
     like_the_paper = [s for s in scenes if s.x == PAPER_X and s.look.ground == (255, 255, 255) and s.look.blue == BLUE]
     assert 400 < len(like_the_paper) < 600
@@ -123,10 +121,10 @@ def test_varied_pictures_vary_and_are_never_published_ones() -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("size", [32, 384])
-def test_all_styles_and_sizes_draw(style: Style, size: int) -> None:
+def test_all_styles_and_sizes_draw(style: str, size: int) -> None:
     for split in SPLITS:
         for index in range(20):
-            image = Scenes(style, size, split, 1)(index).draw(size)
+            image = Scenes(Lines, style, size, split, 1)(index).draw(size)
             assert image.size == (size, size)
             assert image.mode == "RGB"
             pixels = np.asarray(image, int)
@@ -140,11 +138,11 @@ def test_pictures_depend_on_settings_and_index_alone() -> None:
     assert [again[i].images[0].open().tobytes() for i in (9_999, 7, 0)] == first[::-1]
     assert lines(seed=6).load("train").examples[7].images[0].open().tobytes() != first[1]
     assert rows[7].images[0].open().tobytes() == first[1]
-    assert (rows[7].id, rows[7].truth) == ("7", Scenes("paper", 224, "train", 5).label(7))
+    assert (rows[7].id, rows[7].truth) == ("7", Scenes(Lines, "paper", 224, "train", 5).label(7))
 
 
 def test_pictures_stay_the_same_from_version_to_version() -> None:
-    scenes = [Scenes(style, 224, "test", 0)(0) for style in STYLES]
+    scenes = [Scenes(Lines, style, 224, "test", 0)(0) for style in STYLES]
     assert [(s.x, s.blue, s.red) for s in scenes] == [
         ((80, 5000, 9920), (6700, 7500, 80), (9200, 9200, 7500)),
         ((1406, 4531, 9621), (3862, 3594, 6138), (5067, 7344, 9442)),
@@ -157,7 +155,7 @@ def test_no_geometry_is_in_two_splits() -> None:
     for style in STYLES:
         for seed in (0, 1):
             for split in SPLITS:
-                scenes = Scenes(style, 224, split, seed)
+                scenes = Scenes(Lines, style, 224, split, seed)
                 found[split] |= {(*s.blue, *s.red) for s in map(scenes, range(700))}
     assert all(len(keys) > 4000 for keys in found.values())
     for a, b in combinations(SPLITS, 2):
@@ -250,20 +248,23 @@ def test_the_task_is_registered() -> None:
 def test_prompts_and_answers() -> None:
     example = lines(test=1).load("test").examples[0]
     prompt = lines().prompt(example)
-    assert prompt.user == PROMPTS["count"]
+    assert prompt.user == Lines.first.text
     assert prompt.answer == f"{{{example.truth}}}"
     assert prompt.images[0].size == (224, 224)
     assert lines().answers() == ("{0}", "{1}", "{2}")
-    word = lines(prompt="prefix", answer_format="number")
+    word = lines(wording="short", answer_format="bare")
     assert word.prompt(example).user == "count"
     assert word.prompt(example).answer == str(example.truth)
     assert word.answers() == ("0", "1", "2")
-    assert lines(prompt="how_many").prompt(example).user.endswith("curly brackets, e.g., {5}.")
+    second = lines(test=1, question="second").load("test").examples[0]
+    assert lines(question="second").prompt(second).user.endswith("curly brackets, e.g., {5}.")
+    image = Example("x", example.images)
+    assert lines(question="second").prompt(image).user == lines(question="second").prompt(second).user
     assert lines().prompt(Example("x", example.images)).answer is None
 
 
-@pytest.mark.parametrize("question", PROMPTS.values())
-@pytest.mark.parametrize("answer_format", ["braces", "number"])
+@pytest.mark.parametrize("question", [Lines.first.text, Lines.second.text])
+@pytest.mark.parametrize("answer_format", ["asked", "bare"])
 def test_answers_are_read_back(question: str, answer_format: Any) -> None:
     task = lines(answer_format=answer_format)
     for truth, answer in zip(LABELS, task.answers(), strict=True):
@@ -316,7 +317,7 @@ def test_making_a_data_set(tmp_path: Path) -> None:
     with (folder / "validation" / "metadata.csv").open() as table:
         rows = list(csv.DictReader(table))
     assert Counter(row["label"] for row in rows) == {"0": 4, "1": 4, "2": 4}
-    scenes = Scenes("varied", 64, "validation", 2)
+    scenes = Scenes(Lines, "varied", 64, "validation", 2)
     for index, row in enumerate(rows):
         assert row["file_name"] == f"{index:05d}.png"
         a, b = (

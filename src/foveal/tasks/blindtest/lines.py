@@ -15,32 +15,17 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from PIL import Image
 
-from foveal.errors import UserError
-from foveal.images import Picture
-from foveal.prompts import Prompt
-from foveal.tasks.blindtest.common import (
-    LazyRows,
-    balanced_choice,
-    check_range,
-    load_pictures,
-    measure_labels,
-    read_number,
-    save_split,
-    split_of,
-)
+from foveal.tasks.blindtest.common import read_number
+from foveal.tasks.blindtest.puzzle import Puzzle, PuzzleData, PuzzleMake, Question, in_braces
+from foveal.tasks.blindtest.sources import Label, Layout, agreed
 from foveal.tasks.blindtest.strokes import Cap, Colour, Filter, Pen, draw_polylines
-from foveal.tasks.task import Example, Generator, Loaded, Prediction, Split, Task
 
-Style = Literal["paper", "tutorial", "varied"]
 Three = tuple[int, int, int]
 
 #: Coordinates are whole numbers of this part of the picture's side.
@@ -56,16 +41,8 @@ POINT = 1 / 72 / 5
 #: pixels: with them, pictures differ by 0.2 of 255 on average from OpenCV's (0.7 with neither).
 OPENCV_EXTRA, OPENCV_BLUR = 1.35, 0.2
 
-PROMPTS = {
-    "count": "Count the intersection points where the blue and red lines meet. "
-    "Put your answer in curly brackets, e.g., {2}.",
-    "how_many": "How many times do the blue and red lines touch each other? "
-    "Answer with a number in curly brackets, e.g., {5}.",
-    "prefix": "count",
-}
 LABELS = (0, 1, 2)
 WHITE, BLUE, RED = (255, 255, 255), (0, 0, 255), (255, 0, 0)
-_PUBLISHED = re.compile(r"gt_(\d+)_image_\d+_thickness_\d+_resolution_\d+\.png$")
 
 
 def meetings(blue: Three, red: Three) -> int:
@@ -106,17 +83,42 @@ class Scene:
         blue: The blue line's y there, downwards.
         red: The red line's y there; it differs from the blue one at each x.
         look: How they are drawn.
+        size: Side in pixels of the picture that the look's pen is for.
     """
 
     x: Three
     blue: Three
     red: Three
     look: Look
+    size: int = 224
 
     @property
     def label(self) -> int:
         """How often the lines meet."""
         return meetings(self.blue, self.red)
+
+    @property
+    def truths(self) -> tuple[int, int]:
+        """The same for both questions."""
+        return self.label, self.label
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """None."""
+        return {}
+
+    @property
+    def geometry(self) -> tuple[int, ...]:
+        """The six y."""
+        return (*self.blue, *self.red)
+
+    @property
+    def cells(self) -> dict[str, str]:
+        """Vertices and width, in sides of the picture."""
+        cells: dict[str, str] = {}
+        for name, values in (("x", self.x), ("blue_y", self.blue), ("red_y", self.red)):
+            cells |= {f"{name}{i}": f"{value / UNITS:.4f}" for i, value in enumerate(values)}
+        return {**cells, "width": f"{self.look.pen.width / self.size:.5f}"}
 
     def draw(self, size: int) -> Image.Image:
         """The picture, ``size`` pixels wide and high."""
@@ -228,101 +230,6 @@ def _pale(rng: random.Random) -> Colour:
 _STYLES = {"paper": _paper, "tutorial": _tutorial, "varied": _varied}
 
 
-@dataclass(frozen=True)
-class Scenes:
-    """A split's scenes, each a function of the settings and its index alone; calling it draws nothing.
-
-    Attributes:
-        style: The look.
-        size: Side of the pictures in pixels.
-        split: Its geometries occur in no other split, whatever the seeds and styles: ``split_of`` decides on the six
-            y. Within a split, pictures of the paper's style may repeat a geometry, as there are 3.8 million in all.
-        seed: Of everything random.
-        scale: Factor on the lines' widths.
-    """
-
-    style: Style
-    size: int
-    split: Split
-    seed: int
-    scale: float = 1.0
-
-    def label(self, index: int) -> int:
-        """The truth of a scene, known before it is made."""
-        return LABELS[balanced_choice(len(LABELS), self.seed, self.split, index)]
-
-    def __call__(self, index: int) -> Scene:
-        """The scene of an index."""
-        label = self.label(index)
-        rng = random.Random(f"{self.style}/{self.seed}/{self.split}/{index}")
-        look, sample = _STYLES[self.style](rng, self.size, self.scale)
-        while True:
-            candidate = sample()
-            if candidate is None:
-                continue
-            x, blue, red = candidate
-            if meetings(blue, red) == label and split_of((*blue, *red)) == self.split:
-                return Scene(x, blue, red, look)
-
-    def draw(self, index: int) -> Image.Image:
-        """The picture of an index."""
-        return self(index).draw(self.size)
-
-    def example(self, index: int) -> Example:
-        """The row of an index, not drawn yet."""
-        name = f"blindtest/lines {self.style} {self.split} {index}"
-        return Example(str(index), (Picture(name, partial(self.draw, index)),), self.label(index))
-
-
-@dataclass
-class LinesData:
-    """Where the pictures come from, and how the question is put."""
-
-    source: str = "generate"
-    """`generate`; or a folder that `foveal data make` wrote, a .parquet file or a folder of them with the columns image
-    and label, or a folder of published pictures (gt_1_image_..., which serve as the test split)."""
-    style: Literal["paper", "tutorial", "varied"] = "paper"
-    """Look of generated pictures: paper as BlindTest published them, tutorial as in Lucas Beyer's, varied for training
-    (wider than both; its geometries are never the published ones)."""
-    image_size: int = 224
-    """Side of generated pictures in pixels."""
-    train: int = 10_000
-    """Generated pictures to train on, balanced over the answers 0, 1 and 2."""
-    validation: int = 999
-    """Generated pictures that choose the best checkpoint. No geometry is in two splits."""
-    test: int = 3_000
-    """Generated pictures to measure with."""
-    seed: int = 0
-    """Seed of generated pictures."""
-    prompt: Literal["count", "how_many", "prefix"] = "count"
-    """count and how_many are BlindTest's two questions, word for word; prefix is the one word count, for PaliGemma."""
-    answer_format: Literal["braces", "number"] = "braces"
-    """braces: {2}, as the questions ask; number: 2."""
-
-
-@dataclass
-class LinesMake:
-    """Writes pictures with exact labels, which `datasets` loads as an imagefolder and data.source takes."""
-
-    folder: str
-    """Folder of the data set; its README.md describes what was made."""
-    split: Split = "train"
-    """Which split to write; others in the folder stay. No geometry is in two splits, whatever the seeds."""
-    num_images: int = 100
-    """Pictures for each of the answers 0, 1 and 2: 100 make 300."""
-    image_size: int = 224
-    """Side of the pictures in pixels."""
-    dpi: int = 100
-    """Dots per inch, as in matplotlib: at a fixed size in pixels, lines get wider in proportion. At 100 they have the
-    style's own width (paper: 2 or 4 points in a figure of 5 inches, whatever the size); at 200 twice that."""
-    style: Literal["paper", "tutorial", "varied"] = "paper"
-    """Look: paper, tutorial or varied, as in the recipe's data.style."""
-    seed: int = 0
-    """Seed of everything random; the same options write the same pictures."""
-    overwrite: bool = False
-    """Replace the split if it is there."""
-
-
 def read_label(text: str) -> int:
     """The truth in a data set's label.
 
@@ -334,124 +241,79 @@ def read_label(text: str) -> int:
     return int(text)
 
 
-class Lines(Task, Generator):
+def _published(match: re.Match[str], cells: Mapping[str, str] | None) -> list[Label]:
+    count = agreed(match[1], cells, "intersections", read_label)
+    return [Label((count, count))]
+
+
+@dataclass
+class LinesData(PuzzleData):
+    """Where the pictures come from, and how the question is put."""
+
+    style: Literal["paper", "tutorial", "varied"] = "paper"  # type: ignore[assignment]
+    """Look of generated pictures: paper as BlindTest published them, tutorial as in Lucas Beyer's, varied for training
+    (wider than both; its geometries are never the published ones). No geometry is in two splits."""
+
+
+@dataclass
+class LinesMake(PuzzleMake):
+    """Writes pictures with exact labels, which `datasets` loads as an imagefolder and data.source takes."""
+
+    style: Literal["paper", "tutorial", "varied"] = "paper"  # type: ignore[assignment]
+    """Look: paper, tutorial or varied, as in the recipe's data.style. No geometry is in two splits."""
+
+
+class Lines(Puzzle):
     """How many times do the blue and the red line meet: 0, 1 or 2?"""
 
     name = "blindtest/lines"
+    title = "Line intersections"
     summary = "Count how often a blue and a red line meet (BlindTest's line intersections): 0, 1 or 2."
-    Data = LinesData
-    Make = LinesMake
-
-    def __init__(self, data: LinesData) -> None:
-        super().__init__(data)
-        check_range("data.image_size", data.image_size, 32, 4096)
-        for split in ("train", "validation", "test"):
-            check_range(f"data.{split}", getattr(data, split), 0, 100_000_000)
-
-    def load(self, split: Split) -> Loaded:
-        """The rows of a split; generated ones are drawn when they are opened, and nothing is written.
-
-        Raises:
-            UserError: The source or its split is missing or malformed, or no pictures of it are to be generated.
-        """
-        data = self.data
-        if data.source != "generate":
-            return load_pictures(data.source, split, read_label, truth_in_name=_PUBLISHED, column="intersections")
-        count = getattr(data, split)
-        if count == 0:
-            raise UserError(f"data.{split}: is 0; give the number of pictures to generate.")
-        scenes = Scenes(data.style, data.image_size, split, data.seed)
-        source = f"generated: style {data.style}, {data.image_size} pixels, seed {data.seed}, split {split}"
-        return Loaded(LazyRows(count, scenes.example), source)
-
-    def prompt(self, example: Example, rng: random.Random | None = None) -> Prompt:
-        """The picture, the recipe's question and, where it is known, the answer."""
-        answer = None if example.truth is None else self._answer(example.truth)
-        return Prompt((example.images[0].open(),), PROMPTS[self.data.prompt], answer=answer)
-
-    def parse(self, reply: str) -> int | None:
-        """The number in a reply: the last in braces, else the only one; see ``read_number``."""
-        return read_number(reply, PROMPTS.values())
-
-    def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
-        """Accuracy, over all and for each true count, and the share of unparsable replies."""
-        return measure_labels(examples, predictions)
-
-    def answers(self) -> tuple[str, ...]:
-        """The three answers as the model writes them."""
-        return tuple(map(self._answer, LABELS))
-
-    def chance(self, examples: Sequence[Example]) -> float:
-        """Accuracy of the better of two blind guessers: always the most frequent count, or any count at random."""
-        counts = Counter(e.truth for e in examples)
-        return max(1 / len(LABELS), max(counts.values(), default=0) / max(len(examples), 1))
-
-    def _answer(self, truth: int) -> str:
-        return f"{{{truth}}}" if self.data.answer_format == "braces" else str(truth)
-
-    @classmethod
-    def make(cls, options: LinesMake) -> Path:
-        """Writes a split of generated pictures; they equal those of ``load`` with the same settings.
-
-        Raises:
-            UserError: An option is out of range, the split is there, or the disk is full.
-        """
-        if not options.folder.strip():
-            raise UserError("--folder: is empty; give the folder of the data set.")
-        check_range("--num_images", options.num_images, 1, 10_000_000)
-        check_range("--image_size", options.image_size, 32, 4096)
-        check_range("--dpi", options.dpi, 20, 400)
-        folder = Path(options.folder).expanduser()
-        scenes = Scenes(options.style, options.image_size, options.split, options.seed, options.dpi / 100)
-        save_split(
-            folder,
-            options.split,
-            _drawn(scenes, len(LABELS) * options.num_images),
-            dpi=options.dpi,
-            head=_CARD,
-            section=partial(_section, options),
-            overwrite=options.overwrite,
-        )
-        return folder
-
-
-def _drawn(scenes: Scenes, count: int) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
-    """Pictures with their line of ``metadata.csv``: lengths in sides of the picture, y downwards."""
-    for index in range(count):
-        scene = scenes(index)
-        cells: dict[str, Any] = {"label": scene.label}
-        for name, values in (("x", scene.x), ("blue_y", scene.blue), ("red_y", scene.red)):
-            cells |= {f"{name}{i}": f"{value / UNITS:.4f}" for i, value in enumerate(values)}
-        cells["width"] = f"{scene.look.pen.width / scenes.size:.5f}"
-        yield scene.draw(scenes.size), cells
-
-
-_CARD = """\
----
-pretty_name: Line intersections
-task_categories:
-- visual-question-answering
-tags:
-- synthetic
-- blindtest
----
-
-# Line intersections
-
-A blue and a red line of two segments each. The label says how many times they meet: 0, 1 or 2.
-Made by `foveal data make blindtest/lines`; labels are exact. No pair of lines is in two splits.
-
-Load it with `datasets.load_dataset("imagefolder", data_dir=FOLDER)`, or train on it with `--data.source FOLDER`.
+    first = Question(
+        "Count the intersection points where the blue and red lines meet. "
+        "Put your answer in curly brackets, e.g., {2}.",
+        "count",
+        in_braces,
+    )
+    second = Question(
+        "How many times do the blue and red lines touch each other? Answer with a number in curly brackets, e.g., {5}.",
+        "count",
+        in_braces,
+    )
+    labels = LABELS
+    values = LABELS
+    blind = 1 / 3
+    layout = Layout(
+        read_label,
+        re.compile(r"gt_(\d+)_image_\d+_thickness_\d+_resolution_\d+\.png$"),
+        _published,
+        columns=("intersections",),
+        hub_tasks=("Line Plot Intersections",),
+    )
+    card = """
+A blue and a red line of two segments each. The label says how many times they meet: 0, 1 or 2. No pair of lines is in
+two splits.
 
 Columns of `metadata.csv`: file_name; label; the x of the three vertices (x0, x1, x2); the lines' y there, downwards
 (blue_y0 ... red_y2); the lines' width. Lengths are in sides of the picture.
 """
+    Data = LinesData
+    Make = LinesMake
 
+    @classmethod
+    def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
+        """See ``Puzzle.sampler``."""
+        look, sample = _STYLES[style](rng, size, scale)
 
-def _section(options: LinesMake, cells: Sequence[Mapping[str, Any]]) -> str:
-    """What a split's section of the dataset card says."""
-    counts = Counter(cell["label"] for cell in cells)
-    settings = [(f.name, getattr(options, f.name)) for f in fields(options) if f.name not in ("folder", "overwrite")]
-    lines = ["| option | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in settings), ""]
-    lines += ["| label | pictures |", "| --- | --- |", *(f"| {label} | {counts[label]} |" for label in sorted(counts))]
-    return "\n".join(lines)
+        def scene() -> Scene | None:
+            candidate = sample()
+            if candidate is None or meetings(candidate[1], candidate[2]) != label:
+                return None
+            return Scene(*candidate, look, size)
+
+        return scene
+
+    @classmethod
+    def read(cls, reply: str, questions: Sequence[str]) -> int | None:
+        """The number in a reply: the last in braces, else the only one; see ``read_number``."""
+        return read_number(reply, questions)

@@ -1,0 +1,303 @@
+"""Asks a model both published questions of each of BlindTest's puzzles, in free text, and compares with others."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import time
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from foveal.errors import UserError
+from foveal.files import check_writable, write_text
+from foveal.images import Picture
+from foveal.prompts import Prompt
+from foveal.runs import create_run, environment
+from foveal.tasks.blindtest.benchmark_options import SETTINGS, Options, all_puzzles, check, resolve, save
+from foveal.tasks.blindtest.puzzle import Puzzle
+from foveal.tasks.blindtest.scores import QUESTIONS, Answer, Scores, Table, published, score, table
+from foveal.tasks.recipes import choices
+from foveal.tasks.task import Example
+from foveal.vlm.replies import Job, Replies, Reply
+
+#: Reasoning that a model wrote in front of its answer, where the server leaves it in the reply. One that was cut within
+#: it has not answered.
+_THOUGHTS = re.compile(r"^\s*<think>.*?(?:</think>|$)", re.DOTALL)
+#: Longest reply by default, of models that run here and of served ones, some of which think aloud first.
+_LONGEST = (256, 2048)
+#: Stands for a row's picture where only its question is wanted.
+_NO_PICTURE = Picture("no picture", Image.new("RGB", (1, 1)))
+_REPLIES, _RESULTS = "responses.jsonl", "results.json"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A row of a puzzle with one of its questions.
+
+    Attributes:
+        puzzle: The puzzle's name.
+        part: See ``Answer``.
+        question: See ``Answer``.
+        example: The row without its picture.
+        prompt: Makes the prompt.
+        task: The puzzle.
+        kind: What the published data set calls this kind of picture, where the row tells.
+    """
+
+    puzzle: str
+    part: str
+    question: str
+    example: Example
+    prompt: Callable[[], Prompt]
+    task: Puzzle
+    kind: str | None
+
+
+# ------------------------------------------------------------------------------------------------ what is asked
+
+
+def collect(options: Options, console: Console) -> list[Asked]:
+    """All that is to be asked, in the order of the table.
+
+    Raises:
+        UserError: The source is missing, malformed or lacks a puzzle that was named.
+    """
+    asked: list[Asked] = []
+    missing = []
+    for name, kind in all_puzzles().items():
+        if options.puzzles and name not in options.puzzles:
+            continue
+        rows = [row for place in _places(options, name, kind) for row in _rows(options, name, kind, place)]
+        if not rows:
+            missing.append(name)
+        groups: dict[tuple[str, str], list[Asked]] = {}
+        for question in QUESTIONS:
+            chosen = [row for row in rows if row.question == question]
+            for i in _spread(len(chosen), options.limit):
+                groups.setdefault((chosen[i].part, question), []).append(chosen[i])
+        asked += [row for key in sorted(groups, key=lambda k: k[0]) for row in groups[key]]
+    if not asked or (missing and options.puzzles):
+        raise UserError(
+            f"--source: {options.source}: holds no pictures of {', '.join(missing)}; check the path, or choose others "
+            "with --puzzles."
+        )
+    if missing:
+        console.print(f"{options.source} holds no pictures of {', '.join(missing)}; they are left out.", soft_wrap=True)
+    return asked
+
+
+def _spread(count: int, limit: int) -> list[int]:
+    return list(range(count)) if limit in (0, count) or limit > count else [i * count // limit for i in range(limit)]
+
+
+def _places(options: Options, name: str, kind: type[Puzzle]) -> list[str]:
+    """Where a puzzle's pictures are in the source."""
+    if options.source == "generate":
+        return ["generate"]
+    from foveal.tasks.blindtest.all import find_sources
+
+    return find_sources(options.source, name, kind.layout)
+
+
+def _rows(options: Options, name: str, kind: type[Puzzle], place: str) -> Iterator[Asked]:
+    styles = choices(typing.get_type_hints(kind.Data)["style"])
+    if options.style not in styles:
+        raise UserError(f"--style: {name} has no style {options.style!r}; choose from {', '.join(styles)}.")
+    task = kind(
+        kind.Data(
+            source=place, style=options.style, image_size=options.image_size, test=options.count, seed=options.seed,
+            question=options.questions, wording=options.wording,
+        )
+    )  # fmt: skip
+    try:
+        rows = task.load("test").examples
+        for index in range(len(rows)):
+            example = rows[index]
+            question = example.fields.get("question", "other")
+            yield Asked(
+                name,
+                example.fields.get("shape", ""),
+                question,
+                replace(example, images=()),
+                lambda index=index: task.prompt(rows[index]),  # type: ignore[misc]
+                task,
+                _published_task(kind, example),
+            )
+    except UserError as error:
+        text = str(error).removeprefix("data.source: ")
+        hint = "" if options.puzzles else f" (Read as the puzzle {name}; --puzzles leaves puzzles out.)"
+        raise UserError(f"--source: {text}{hint}" if text != str(error) else text) from error
+
+
+def _published_task(kind: type[Puzzle], example: Example) -> str | None:
+    """Which of the published data set's nine tasks a row belongs to, or None where it does not tell."""
+    names = kind.layout.hub_tasks
+    if len(names) == 1:
+        return names[0]
+    if example.fields.get("task") in names:
+        return str(example.fields["task"])
+    told = [str(example.fields.get(key, "")).lower() for key in ("shape", "kind")]
+    # Published grids have their kind in their names, e.g. text_grid_3x4_500_10.png.
+    told.append(re.split(r"[^a-z]", example.id.lower())[0].replace("text", "word"))
+    found = [name for name in names if any(word and word in name.lower() for word in told)]
+    return found[0] if len(found) == 1 else None
+
+
+# ------------------------------------------------------------------------------------------------ the whole job
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished benchmark.
+
+    Attributes:
+        scores: The accuracies.
+        table: They beside the published ones.
+        folder: Where all is written.
+    """
+
+    scores: Scores
+    table: Table
+    folder: Path
+
+
+def run(given: Mapping[str, Any], console: Console, *, out: Path | None = None, resume: Path | None = None) -> Done:
+    """Asks, scores, and writes ``results.json``, ``predictions.jsonl`` and ``table.md``.
+
+    Replies are kept in the folder's ``responses.jsonl`` as they come; the other files appear when all is done.
+
+    Args:
+        given: Options by name, see ``Options``.
+        console: Where progress is shown.
+        out: The folder; ``runs/benchmark-...`` by default.
+        resume: The folder of a benchmark that was stopped.
+
+    Raises:
+        UserError: Something a user can put right.
+        KeyboardInterrupt: Says how to go on.
+    """
+    from foveal.evaluation.asking import Served, is_url, open_model
+    from foveal.vlm.endpoint import Endpoint, Patience
+
+    options, folder = resolve(given, out, resume)
+    check(options)
+    if folder is not None:
+        check_writable(folder / _RESULTS)
+    asked = collect(options, console)
+    served = Served(
+        options.served_model, options.api_key_env, options.temperature, options.seed,
+        Patience(options.concurrency, options.timeout, options.tries),
+    )  # fmt: skip
+    longest = options.max_new_tokens or _LONGEST[is_url(options.model)]
+    opened = open_model(
+        options.model, options.settings, batch_size=options.batch_size, max_new_tokens=longest, served=served,
+        checkpoint=options.checkpoint,
+    )  # fmt: skip
+    facts = dict(opened.facts)
+    begun = folder is not None and (folder / SETTINGS).is_file()
+    fresh = folder is None or not folder.exists()
+    if isinstance(opened.asker, Endpoint) and (not begun or options.served_model is None):
+        options = replace(options, served_model=opened.asker.check())
+    name = options.served_model or (Path(options.model).name if Path(options.model).exists() else options.model)
+    if folder is None:
+        folder = create_run("runs", None, default_name=f"benchmark-blindtest-{Path(name).name}").path
+    with Replies(folder / _REPLIES) as replies:
+        save(options, folder)
+        console.print(f"{len(asked):,} questions of {name}; replies are kept in {folder}", soft_wrap=True)
+        started, kept = time.monotonic(), len(replies)
+        jobs = [Job(f"{row.puzzle} {row.example.id}", row.prompt) for row in asked]
+        try:
+            with _bar(console, f"asking {name}", len(jobs)) as progress:
+                told = opened.asker.ask(jobs, replies, progress)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_kept(replies, folder, fresh)) from None
+        except UserError as error:
+            raise UserError(f"{error} {_kept(replies, folder, fresh)}".rstrip()) from error
+        seconds, new = time.monotonic() - started, len(replies) - kept
+    answers = [_answer(row, reply) for row, reply in zip(asked, told, strict=True)]
+    scores = score(answers, _chances(asked))
+    shown = table(scores, every=len(all_puzzles()))
+    cut = sum(reply.finish == "length" for reply in told)
+    if cut:
+        note = f"{cut:,} of {len(told):,} replies were cut at {longest} tokens; --max_new_tokens allows longer ones."
+        shown = replace(shown, notes=(*shown.notes, note))
+    _write(folder, options, {**facts, "served_model": options.served_model}, answers, told, scores, shown, name)
+    console.print(f"{new:,} new replies in {seconds:.1f} s", soft_wrap=True)
+    return Done(scores, shown, folder)
+
+
+def _kept(replies: Replies, folder: Path, fresh: bool) -> str:
+    """What is there of a benchmark that stops, and how it goes on; a new folder without any reply is removed."""
+    if fresh and not len(replies):
+        shutil.rmtree(folder, ignore_errors=True)
+        return ""
+    again = f"foveal benchmark blindtest --resume {shlex.quote(str(folder))}"
+    return f"{len(replies):,} replies are kept; go on with: {again}"
+
+
+def _answer(row: Asked, reply: Reply) -> Answer:
+    value = row.task.value(_THOUGHTS.sub("", reply.text), row.example)
+    example = row.example
+    text = row.task.prompt(replace(example, images=(_NO_PICTURE,))).user
+    return Answer(row.puzzle, row.part, row.question, example.id, text, reply.text, value, example.truth, row.kind)
+
+
+def _chances(asked: Sequence[Asked]) -> dict[tuple[str, str, str], float]:
+    groups: dict[tuple[str, str, str], list[Asked]] = {}
+    for row in asked:
+        groups.setdefault((row.puzzle, row.part, row.question), []).append(row)
+    return {key: rows[0].task.chance([row.example for row in rows]) for key, rows in groups.items()}
+
+
+@contextmanager
+def _bar(console: Console, title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar of questions; without a terminal nothing is shown until the end."""
+    with Progress(
+        TextColumn("{task.description}", markup=False), BarColumn(bar_width=28), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), console=console, disable=not console.is_terminal, refresh_per_second=4,
+    ) as progress:  # fmt: skip
+        task = progress.add_task(title, total=total)
+        yield lambda number: progress.advance(task, number)
+
+
+def _write(
+    folder: Path,
+    options: Options,
+    facts: Mapping[str, Any],
+    answers: Sequence[Answer],
+    replies: Sequence[Reply],
+    scores: Scores,
+    shown: Table,
+    name: str,
+) -> None:
+    """Writes the results, ``results.json`` last: where it is, all is."""
+    lines = [{**asdict(a), "correct": a.correct} for a in answers]
+    write_text(
+        folder / "predictions.jsonl",
+        "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines),
+    )
+    write_text(folder / "table.md", shown.markdown(f"BlindTest: {name}"))
+    others = published()
+    results = {
+        "benchmark": "blindtest", **{k: v for k, v in facts.items() if v is not None},
+        "mean": scores.mean, "puzzles": dict(scores.puzzles), "task_mean": scores.task_mean, "tasks": dict(scores.tasks),
+        "scores": [{**asdict(s), "accuracy": s.accuracy, "interval_95": s.interval} for s in scores.scores],
+        "published": {m: {p: others.puzzles[p][i] for p in scores.puzzles if p in others.puzzles} for i, m in enumerate(others.models)},
+        "replies": {
+            "asked": len(replies), "cut": sum(r.finish == "length" for r in replies),
+            "tokens_in": sum(r.tokens_in or 0 for r in replies), "tokens_out": sum(r.tokens_out or 0 for r in replies),
+            "models": sorted({r.model for r in replies if r.model}),
+        },
+        "options": asdict(options), "environment": environment(),
+    }  # fmt: skip
+    write_text(folder / _RESULTS, json.dumps(results, indent=2, ensure_ascii=False, default=str) + "\n")

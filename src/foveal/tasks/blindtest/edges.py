@@ -1,0 +1,249 @@
+"""Anti-aliased discs and outlines, drawn from signed distances: how far a shape covers a pixel near its border.
+
+The share of a pixel that lies behind a straight border depends on the pixel's depth alone; it is read from a table. That
+is exact to a few levels of 255 for round and polygonal shapes that are larger than a few pixels, and much faster than
+drawing large and shrinking.
+
+Frame: pixels, x to the right, y downwards, the origin at the outer corner of the top left pixel.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from foveal.tasks.blindtest.strokes import Colour
+
+#: ``box`` averages over a pixel, as matplotlib draws; ``tent`` looks like a large picture that was shrunk with
+#: an anti-aliasing bilinear filter.
+Kernel = Literal["box", "tent"]
+
+WHITE = (255, 255, 255)
+#: By how much, summed over the three channels, a colour differs from the ground's at least: as much as the palest of
+#: the published pictures.
+_CONTRAST = 225
+#: Entries of a table per pixel of depth.
+_STEPS = 64
+#: Half-widths of the filters in pixels.
+_RADIUS: dict[Kernel, float] = {"box": 0.5, "tent": 1.0}
+_kept = threading.local()
+
+
+class Canvas:
+    """A square picture that shapes are painted on, later ones over earlier ones; one at a time in each thread.
+
+    Args:
+        size: Side in pixels.
+        ground: Colour of the background.
+        kernel: Filter of the edges.
+        blur: Standard deviation of a Gaussian blur on top, in pixels.
+    """
+
+    def __init__(self, size: int, ground: Colour, kernel: Kernel, blur: float) -> None:
+        self.size, self.ground, self.kernel = size, ground, kernel
+        self.blur = round(blur * 32) / 32
+        # Room for the filter on all sides, for shapes that reach the border.
+        self.margin = math.ceil(_RADIUS[kernel] + 3 * self.blur) + 3
+        self.stride = size + 2 * self.margin
+        self.pixels = _scratch(self.stride**2)
+        self.paper = int(np.array((*ground, 255), np.uint8).view(np.uint32)[0])
+        self.pixels.fill(self.paper)
+
+    def image(self) -> Image.Image:
+        """What was painted."""
+        inside = self.pixels[self.margin * (self.stride + 1) :].data.cast("B")
+        return Image.frombytes("RGB", (self.size, self.size), inside, "raw", "RGBX", 4 * self.stride, 1)
+
+    def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
+        """Paints a disc, which lies inside the picture."""
+        levels, middle = _border(self.kernel, self.blur)
+        side, left, top = self._box(x, y, radius + middle / _STEPS)
+        # All in steps of depth.
+        places = np.arange(side)
+        across = (places * _STEPS + (left + 0.5 - x) * _STEPS).astype(np.float32) ** 2
+        down = (places * _STEPS + (top + 0.5 - y) * _STEPS).astype(np.float32) ** 2
+        depth = np.sqrt(across + down[:, None])
+        np.subtract(np.float32(radius * _STEPS + middle + 0.5), depth, out=depth)
+        level = levels.take(depth.astype(np.intp), mode="clip").reshape(-1)
+        index = (places * self.stride + self._index(left, top))[:, None] + places
+        palette, colours = _palettes(self.ground, (colour,))
+        self._paint(index.reshape(-1), level, palette.take(level), colours)
+
+    def outlines(
+        self,
+        centres: Sequence[tuple[float, float]],
+        radius: float,
+        width: float,
+        colours: tuple[Colour, ...],
+        normals: Sequence[tuple[float, float]] = (),
+        apart: int = 1,
+    ) -> None:
+        """Paints outlines of one form and size, which lie inside the picture.
+
+        Args:
+            centres: Their centres.
+            radius: From the centre to the middle of the line; of polygons, to the middle of a side's line.
+            width: Of the line.
+            colours: Their colours; or one, for all.
+            normals: Unit vectors from the centre to the middles of a regular polygon's sides; none for circles.
+            apart: Outlines whose places in the list differ by a multiple of this do not meet.
+        """
+        band = _band(round(width * 256) / 256, self.kernel, self.blur)
+        # Corners are mitred: those of the line's outer border are farthest from the centre.
+        around = (radius + len(band) / _STEPS) / (math.cos(math.pi / len(normals)) if normals else 1)
+        # Those that do not meet come after each other, to be painted at once.
+        order = [i for first in range(apart) for i in range(first, len(centres), apart)]
+        boxes = [self._box(*centres[i], around) for i in order]
+        side = boxes[0][0]
+        places = np.arange(side)
+        corners = [(left - centres[i][0], top - centres[i][1]) for i, (_, left, top) in zip(order, boxes, strict=True)]
+        offsets = np.array(corners, np.float32)[:, :, None] + (places + 0.5).astype(np.float32)
+        dx, dy = offsets[:, 0, None, :], offsets[:, 1, :, None]
+        if normals:
+            distance = dx * np.float32(normals[0][0]) + dy * np.float32(normals[0][1])
+            for u, v in normals[1:]:
+                np.maximum(distance, dx * np.float32(u) + dy * np.float32(v), out=distance)
+        else:
+            distance = np.sqrt(dx * dx + dy * dy)
+        distance -= np.float32(radius)
+        np.abs(distance, out=distance)
+        distance *= np.float32(_STEPS)
+        distance += np.float32(0.5)
+        level = band.take(distance.astype(np.intp), mode="clip").reshape(-1)
+        touched = np.flatnonzero(level)
+        level = level.take(touched)
+        starts = np.array([self._index(left, top) for _, left, top in boxes])
+        index = (starts[:, None] + places * self.stride)[:, :, None] + places
+        index = index.reshape(-1).take(touched)
+
+        palettes, paints = _palettes(self.ground, colours)
+        ends = np.searchsorted(touched, np.arange(len(order) + 1) * side * side)
+        own = np.array(order if len(colours) > 1 else [0] * len(order)).repeat(np.diff(ends))
+        paint = palettes.take(own * 256 + level)
+        stop = 0
+        for first in range(apart):
+            begin, stop = stop, stop + len(range(first, len(centres), apart))
+            part = slice(ends[begin], ends[stop])
+            self._paint(index[part], level[part], paint[part], paints, own[part])
+
+    def _box(self, x: float, y: float, radius: float) -> tuple[int, int, int]:
+        """Side, left and top of the box of whole pixels around a circle: equal sides for equal radii."""
+        reach = math.ceil(radius)
+        side = min(2 * reach + 1, self.stride)
+        # A box that leaves the canvas is moved inwards; what it then lacks lies outside the picture.
+        last = self.size + self.margin - side
+        left, top = math.floor(x) - reach, math.floor(y) - reach
+        return side, min(max(left, -self.margin), last), min(max(top, -self.margin), last)
+
+    def _index(self, x: int, y: int) -> int:
+        return (y + self.margin) * self.stride + x + self.margin
+
+    def _paint(
+        self,
+        index: NDArray[np.intp],
+        level: NDArray[np.uint8],
+        paint: NDArray[np.uint32],
+        colours: NDArray[np.float32],
+        own: NDArray[np.intp] | None = None,
+    ) -> None:
+        """Lays colours on the canvas.
+
+        Args:
+            index: Where, each pixel once.
+            level: How far each is covered, 0 to 255.
+            paint: What that makes on the ground; altered.
+            colours: The colours, [N, 4].
+            own: Which of them each pixel gets; the only one.
+        """
+        below = self.pixels.take(index)
+        crossed = np.flatnonzero(below != self.paper)
+        if len(crossed):
+            old = below.take(crossed).view(np.uint8).reshape(-1, 4).astype(np.float32)
+            colour = colours if own is None else colours.take(own.take(crossed), axis=0)
+            share = level.take(crossed) * np.float32(1 / 255)
+            new = old + share[:, None] * (colour - old) + np.float32(0.5)
+            paint[crossed] = new.astype(np.uint8).view(np.uint32).reshape(-1)
+        self.pixels[index] = paint
+
+
+def random_colours(rng: random.Random, count: int, alike: float) -> tuple[tuple[Colour, ...], Colour]:
+    """Colours for shapes in varied pictures, and of their ground, from which they are well apart.
+
+    Args:
+        rng: Source of randomness.
+        count: How many colours.
+        alike: Probability that there is only one instead, for all shapes.
+    """
+    ground = WHITE
+    if rng.random() < 0.5:
+        gray = rng.randint(215, 248) if rng.random() < 0.8 else rng.randint(8, 40)
+        ground = (gray + rng.randint(-7, 7), gray + rng.randint(-7, 7), gray + rng.randint(-7, 7))
+    colours: list[Colour] = []
+    count = 1 if rng.random() < alike else count
+    while len(colours) < count:
+        colour = int(256 * rng.random()), int(256 * rng.random()), int(256 * rng.random())
+        if sum(abs(a - b) for a, b in zip(colour, ground, strict=True)) >= _CONTRAST:
+            colours.append(colour)
+    return tuple(colours), ground
+
+
+def _scratch(pixels: int) -> NDArray[np.uint32]:
+    """This thread's canvas, with any content; kept, because fresh memory of this size costs more than drawing in it."""
+    if getattr(_kept, "pixels", 0) < pixels:
+        _kept.pixels, _kept.canvas = pixels, np.empty(pixels, np.uint32)
+    canvas: NDArray[np.uint32] = _kept.canvas[:pixels]
+    return canvas
+
+
+@lru_cache(maxsize=256)
+def _edge(kernel: Kernel, blur: float) -> tuple[NDArray[np.float64], int]:
+    """Share covered of a pixel against its depth behind a straight border, in steps, and the entry of depth 0."""
+    reach = math.ceil((_RADIUS[kernel] + 3 * blur) * _STEPS) + 1
+    x = np.arange(-reach, reach + 1) / _STEPS
+    inside = _RADIUS[kernel] - np.abs(x)
+    weights = np.clip(inside, 0, None) if kernel == "tent" else np.clip(inside * _STEPS + 0.5, 0, 1)
+    if blur > 0:
+        weights = np.convolve(weights, np.exp(-0.5 * (x / blur) ** 2), mode="same")
+    # Half of each weight lies on either side of its own place, so that the edge is symmetric.
+    share: NDArray[np.float64] = (np.cumsum(weights) - weights / 2) / weights.sum()
+    return share, reach
+
+
+@lru_cache(maxsize=256)
+def _border(kernel: Kernel, blur: float) -> tuple[NDArray[np.uint8], int]:
+    """Level 0 to 255 of a pixel against its depth, in steps, from 0 to 255; and the entry of depth 0."""
+    share, middle = _edge(kernel, blur)
+    levels = np.rint(share * 255).astype(np.uint8)
+    levels[0], levels[-1] = 0, 255
+    return levels, middle
+
+
+@lru_cache(maxsize=256)
+def _band(width: float, kernel: Kernel, blur: float) -> NDArray[np.uint8]:
+    """Level of a pixel against its distance from the middle of a line, in steps; the last is 0."""
+    share, middle = _edge(kernel, blur)
+    half = width / 2 * _STEPS
+    places = np.arange(math.ceil(half) + middle + 2)
+    entries = np.arange(len(share)) - middle
+    band = np.interp(half - places, entries, share) - np.interp(-half - places, entries, share)
+    band[-1] = 0
+    levels: NDArray[np.uint8] = np.rint(band * 255).astype(np.uint8)
+    return levels
+
+
+@lru_cache(maxsize=256)
+def _palettes(ground: Colour, colours: tuple[Colour, ...]) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+    """Each colour laid on the ground at each level from 0 to 255, packed, one after the other; and the colours."""
+    paints = np.array([(*colour, 255) for colour in colours], np.float32)
+    paper = np.array((*ground, 255), np.float32)
+    share = np.arange(256, dtype=np.float32)[:, None] / np.float32(255)
+    mixed = paper + share * (paints - paper)[:, None] + np.float32(0.5)
+    return mixed.astype(np.uint8).view(np.uint32).reshape(-1), paints

@@ -1,0 +1,420 @@
+"""What a puzzle is: scenes made by rule whose answers are exact, two published questions, and a strict reader.
+
+A puzzle's file says how its scenes are drawn by lot, what their truth is, how the questions read and how published
+pictures are named. All the rest (rows, splits, files, metrics) is here and the same for all seven.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+from PIL import Image
+
+from foveal.errors import UserError
+from foveal.images import Picture
+from foveal.prompts import Prompt
+from foveal.tasks.blindtest.common import LazyRows, balanced_choice, check_range, measure_labels, split_of
+from foveal.tasks.blindtest.saving import SAMPLE, histogram, save_split
+from foveal.tasks.blindtest.sources import Layout, Row, load_rows
+from foveal.tasks.task import Example, Generator, Loaded, Prediction, Split, Task
+
+Which = Literal["first", "second"]
+WHICH: tuple[Which, Which] = ("first", "second")
+
+
+class Scene(Protocol):
+    """What one picture shows.
+
+    Attributes:
+        label: What pictures are balanced over; the truth, or a finer class.
+        truths: The right values of the two questions.
+        fields: What the questions name, e.g. the two stations; written as columns of ``metadata.csv``.
+        geometry: Whole numbers of up to 32 bits that tell the scene from all others of its style; they decide on the
+            only split that it may be in.
+        cells: Further columns of ``metadata.csv``: lengths in sides of the picture, y downwards.
+    """
+
+    @property
+    def label(self) -> Any: ...
+    @property
+    def truths(self) -> tuple[Any, Any]: ...
+    @property
+    def fields(self) -> Mapping[str, str]: ...
+    @property
+    def geometry(self) -> Sequence[int]: ...
+    @property
+    def cells(self) -> Mapping[str, Any]: ...
+    def draw(self, size: int) -> Image.Image:
+        """The picture, ``size`` pixels wide and high."""
+        ...
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question as it was published.
+
+    Attributes:
+        text: Its words; ``<from>`` and the like are filled in from the scene's fields where it has any.
+        short: The same in a word or two, for models that are trained on it.
+        answer: Writes a truth as the question asks for it.
+    """
+
+    text: str
+    short: str
+    answer: Callable[[Any], str] = str
+
+
+def in_braces(truth: Any) -> str:
+    """A truth in curly brackets, as most questions ask for it."""
+    return f"{{{truth}}}"
+
+
+@dataclass
+class PuzzleData:
+    """Where the pictures come from, and how the question is put."""
+
+    source: str = "generate"
+    """`generate`; or a folder that `foveal data make` wrote, a .parquet file or a folder of them, a data set on the Hub
+    (OWNER/NAME or OWNER/NAME@REVISION, also XAI/vlmsareblind as it is), or a folder of published pictures, which serve as the test split."""
+    style: Literal["paper", "varied"] = "paper"
+    """Look of generated pictures: paper with the published parameters, varied for training (wider)."""
+    image_size: int = 224
+    """Side of generated pictures in pixels."""
+    train: int = 10_000
+    """Generated pictures to train on, balanced."""
+    validation: int = 999
+    """Generated pictures that choose the best checkpoint."""
+    test: int = 3_000
+    """Generated pictures to measure with."""
+    seed: int = 0
+    """Seed of generated pictures."""
+    question: Literal["first", "second", "either", "both"] = "first"
+    """Which of BlindTest's two questions is asked: either asks one of them of each picture, both asks both."""
+    wording: Literal["published", "short", "mixed"] = "published"
+    """published: word for word; short: in a word or two, as suits PaliGemma and small models; mixed: training rows
+    either way by lot, others as published."""
+    answer_format: Literal["asked", "bare"] = "asked"
+    """asked: as the question asks, e.g. {2}; bare: 2."""
+
+
+@dataclass
+class PuzzleMake:
+    """Writes pictures with exact labels, which `datasets` loads as an imagefolder and data.source takes."""
+
+    folder: str
+    """Folder of the data set; its README.md describes what was made."""
+    split: Split = "train"
+    """Which split to write; others in the folder stay."""
+    num_images: int = 100
+    """Pictures for each label."""
+    image_size: int = 224
+    """Side of the pictures in pixels."""
+    dpi: int = 100
+    """Dots per inch, as in matplotlib: at a fixed size in pixels, lines get wider in proportion. At 100 they have the
+    style's own width, at 200 twice that."""
+    style: Literal["paper", "varied"] = "paper"
+    """Look: paper or varied, as in the recipe's data.style."""
+    seed: int = 0
+    """Seed of everything random; the same options write the same pictures."""
+    overwrite: bool = False
+    """Replace the split if it is there."""
+    push_to_hub: str | None = None
+    """OWNER/NAME of a data set on the Hub that the split and the README.md are then sent to (after `hf auth login`);
+    it is made if it is not there. The README.md names no licence: choose one."""
+    private: bool = False
+    """A data set that is made on the Hub is only for its owner to see."""
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """A split's scenes, each a function of the settings and its index alone; calling it draws nothing.
+
+    Attributes:
+        puzzle: Whose scenes.
+        style: The look.
+        size: Side of the pictures in pixels.
+        split: Its geometries occur in no other split, whatever the seeds, unless the style has too few of them
+            (``Puzzle.shared``).
+        seed: Of everything random.
+        scale: Factor on the lines' widths.
+    """
+
+    puzzle: type[Puzzle]
+    style: str
+    size: int
+    split: Split
+    seed: int
+    scale: float = 1.0
+
+    def label(self, index: int) -> Any:
+        """The label of a scene, known before it is made."""
+        labels = self.puzzle.labels
+        return labels[balanced_choice(len(labels), self.seed, self.split, index)]
+
+    def __call__(self, index: int) -> Any:
+        """The scene of an index."""
+        label = self.label(index)
+        rng = random.Random(f"{self.style}/{self.seed}/{self.split}/{index}")
+        sample = self.puzzle.sampler(self.style, rng, label, self.size, self.scale)
+        anywhere = self.style in self.puzzle.shared
+        while True:
+            scene = sample()
+            if scene is not None and (anywhere or split_of(scene.geometry) == self.split):
+                return scene
+
+    def draw(self, index: int) -> Image.Image:
+        """The picture of an index."""
+        image: Image.Image = self(index).draw(self.size)
+        return image
+
+    def row(self, index: int) -> Row:
+        """The row of an index, not drawn yet."""
+        scene = self(index)
+        name = f"{self.puzzle.name} {self.style} {self.split} {index}"
+        return Row(str(index), Picture(name, partial(scene.draw, self.size)), scene.truths, scene.fields)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Turns pictures into rows, one for each picture and question; rows that bring a question are asked that one."""
+
+    rows: Callable[[int], Row]
+    question: Literal["first", "second", "either", "both"]
+    block: int
+    own: bool = False
+
+    def __call__(self, index: int) -> Example:
+        number, which = index, int(self.question == "second")
+        if self.own:
+            row = self.rows(number)
+            # A question that is neither of the two has no name; its text alone is asked.
+            asked = {"question": row.which} if row.which else {}
+            truth = row.truths[WHICH.index(row.which) if row.which else which]
+            return Example(row.id, (row.picture,), truth, {**asked, **row.fields})
+        if self.question == "both":
+            number, which = divmod(index, 2)
+        elif self.question == "either":
+            # Whole blocks of balanced labels take turns, so that each question is asked about all labels alike.
+            which = index // self.block % 2
+        row = self.rows(number)
+        name = f"{row.id}/{WHICH[which]}" if self.question == "both" else row.id
+        return Example(name, (row.picture,), row.truths[which], {"question": WHICH[which], **row.fields})
+
+
+class Puzzle(Task, Generator):
+    """A puzzle of BlindTest.
+
+    Class attributes:
+        first: The first published question.
+        second: The second.
+        labels: What generated pictures are balanced over.
+        shared: Styles with so few geometries that the splits share them.
+        layout: How pictures on disk and on the Hub are named and labelled.
+        title: Its name in tables.
+        card: A paragraph of the dataset card: what the pictures show and what the columns mean.
+        values: The answers that published pictures have.
+        blind: Accuracy of a guess among them.
+    """
+
+    first: ClassVar[Question]
+    second: ClassVar[Question]
+    labels: ClassVar[tuple[Any, ...]]
+    shared: ClassVar[frozenset[str]] = frozenset()
+    layout: ClassVar[Layout]
+    title: ClassVar[str]
+    card: ClassVar[str]
+    values: ClassVar[tuple[Any, ...]]
+    blind: ClassVar[float]
+    Data: ClassVar[type] = PuzzleData
+    Make: ClassVar[type] = PuzzleMake
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data)
+        check_range("data.image_size", data.image_size, 32, 4096)
+        for split in ("train", "validation", "test"):
+            check_range(f"data.{split}", getattr(data, split), 0, 100_000_000)
+
+    @classmethod
+    @abstractmethod
+    def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
+        """Draws candidates by lot from ``rng``; None is a rejected one.
+
+        Args:
+            style: The look.
+            rng: The only source of randomness.
+            label: What the scene's label must be.
+            size: Side of the picture in pixels.
+            scale: Factor on the lines' widths.
+        """
+
+    @classmethod
+    @abstractmethod
+    def read(cls, reply: str, questions: Sequence[str]) -> Any:
+        """The value in a reply, or None; ``questions`` are texts that the model may have repeated."""
+
+    @classmethod
+    def questions(cls) -> dict[Which, Question]:
+        """The two published questions."""
+        return {"first": cls.first, "second": cls.second}
+
+    def load(self, split: Split) -> Loaded:
+        """The rows of a split; generated ones are drawn when they are opened, and nothing is written.
+
+        Raises:
+            UserError: The source or its split is missing or malformed, or no pictures of it are to be generated.
+        """
+        data = self.data
+        times = 2 if data.question == "both" else 1
+        if data.source != "generate":
+            only = data.question if data.question in WHICH else None
+            texts = [q.text for q in self.questions().values()]
+            rows, source = load_rows(data.source, split, self.layout, texts, only)
+            own = len(rows) > 0 and "text" in rows[0].fields
+            asked = _Asked(rows.__getitem__, data.question, 1, own)
+            return Loaded(LazyRows(len(rows) if own else times * len(rows), asked), source)
+        count = getattr(data, split)
+        if count == 0:
+            raise UserError(f"data.{split}: is 0; give the number of pictures to generate.")
+        scenes = Scenes(type(self), data.style, data.image_size, split, data.seed)
+        source = f"generated: style {data.style}, {data.image_size} pixels, seed {data.seed}, split {split}"
+        return Loaded(LazyRows(times * count, _Asked(scenes.row, data.question, len(self.labels))), source)
+
+    def prompt(self, example: Example, rng: random.Random | None = None) -> Prompt:
+        """The picture, the recipe's question and, where it is known, the answer."""
+        data, values = self.data, example.fields
+        question = self.questions()[values.get("question", "first" if data.question != "second" else "second")]
+        short = rng is not None and rng.random() < 0.5 if data.wording == "mixed" else data.wording == "short"
+        text = values.get("text")
+        if text is None or (short and "question" in values):
+            text = fill(question.short if short else question.text, values)
+        answer = None
+        if example.truth is not None:
+            answer = str(example.truth) if data.answer_format == "bare" else question.answer(example.truth)
+        return Prompt((example.images[0].open(),), text, answer=answer)
+
+    def parse(self, reply: str) -> Any:
+        """The value in a reply, or None; numbers of a question that it repeats are not read."""
+        return self.read(reply, [q.text for q in self.questions().values()])
+
+    def answers(self) -> tuple[str, ...] | None:
+        """The published answers as the model writes them; None where two questions write them differently."""
+        if self.data.answer_format == "bare":
+            return tuple(map(str, self.values))
+        asked = WHICH if self.data.question in ("either", "both") else (self.data.question,)
+        texts = {tuple(map(self.questions()[which].answer, self.values)) for which in asked}
+        return texts.pop() if len(texts) == 1 else None
+
+    def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
+        """Accuracy, over all and for each truth, and the share of unparsable replies."""
+        return measure_labels(examples, predictions)
+
+    def chance(self, examples: Sequence[Example]) -> float:
+        """Accuracy of the better of two blind guessers: always the most frequent truth, or any answer at random."""
+        counts = Counter(e.truth for e in examples)
+        return max(self.blind, max(counts.values(), default=0) / max(len(examples), 1))
+
+    @classmethod
+    def make(cls, options: Any) -> Path:
+        """Writes a split of generated pictures; they equal those of ``load`` with the same settings.
+
+        Raises:
+            UserError: An option is out of range, the split is there, the disk is full, or the pictures were made but
+                could not be sent to the Hub.
+        """
+        if not options.folder.strip():
+            raise UserError("--folder: is empty; give the folder of the data set.")
+        if options.push_to_hub is not None:
+            from foveal.tasks.blindtest import hub
+
+            hub.check_name("--push_to_hub", options.push_to_hub)
+        elif options.private:
+            raise UserError("--private: is for data sets on the Hub; give --push_to_hub OWNER/NAME too.")
+        check_range("--num_images", options.num_images, 1, 10_000_000)
+        check_range("--image_size", options.image_size, 32, 4096)
+        check_range("--dpi", options.dpi, 20, 400)
+        folder = Path(options.folder).expanduser()
+        scenes = Scenes(cls, options.style, options.image_size, options.split, options.seed, options.dpi / 100)
+        save_split(
+            folder,
+            options.split,
+            _drawn(scenes, len(cls.labels) * options.num_images),
+            dpi=options.dpi,
+            head=_CARD.format(
+                title=cls.title,
+                name=cls.name,
+                tag=cls.name.split("/")[-1],
+                card=cls.card.strip(),
+                questions="\n".join(f"{i}. `{q.text}`" for i, q in enumerate((cls.first, cls.second), 1)),
+                sample=SAMPLE,
+            ),
+            section=partial(_section, options),
+            overwrite=options.overwrite,
+        )
+        if options.push_to_hub is not None:
+            hub.push(folder, [options.split], options.push_to_hub, private=options.private)
+        return folder
+
+
+def fill(text: str, values: Mapping[str, Any]) -> str:
+    """A question with ``<name>`` replaced by the value of that name; braces are left as they are."""
+    return re.sub(r"<(\w+)>", lambda match: str(values[match[1]]), text)
+
+
+def _drawn(scenes: Scenes, count: int) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
+    """Pictures with their line of ``metadata.csv``."""
+    for index in range(count):
+        scene = scenes(index)
+        first, second = scene.truths
+        cells: dict[str, Any] = {"label": first}
+        if first != second or scenes.puzzle.layout.two_truths:
+            cells["label_second"] = second
+        yield scene.draw(scenes.size), {**cells, **scene.fields, **scene.cells}
+
+
+_CARD = """\
+---
+pretty_name: "{title}"
+task_categories:
+- visual-question-answering
+tags:
+- synthetic
+- blindtest
+- {tag}
+size_categories:
+- n<1K
+---
+
+# {title}
+
+![Some of the pictures with their labels]({sample})
+
+{card}
+
+BlindTest (arXiv 2407.06581) asks:
+
+{questions}
+
+Made by `foveal data make {name}`; labels are exact.
+
+Load it with `datasets.load_dataset("imagefolder", data_dir=FOLDER)`, or train on it with `--data.source FOLDER`; where
+it is on the Hub, with `datasets.load_dataset("OWNER/NAME")` or `--data.source OWNER/NAME`.
+"""
+
+
+def _section(options: Any, cells: Sequence[Mapping[str, Any]]) -> str:
+    """What a split's section of the dataset card says."""
+    left_out = ("folder", "overwrite", "push_to_hub", "private")
+    settings = [(f.name, getattr(options, f.name)) for f in fields(options) if f.name not in left_out]
+    lines = ["| option | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in settings), ""]
+    lines.append(histogram(cell["label"] for cell in cells))
+    if "label_second" in cells[0]:
+        lines += ["", histogram((cell["label_second"] for cell in cells), "label of the second question")]
+    return "\n".join(lines)

@@ -1,0 +1,277 @@
+"""Accuracies of a model on BlindTest, as a table beside the published ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from foveal.evaluation.formatting import percent
+from foveal.evaluation.statistics import wilson_interval
+
+#: What the two questions are called; a row's own question that is neither of them is ``other``.
+QUESTIONS = ("first", "second", "other")
+_ORDINAL = {"first": "1st", "second": "2nd", "other": "other"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question with the model's reply.
+
+    Attributes:
+        puzzle: E.g. ``lines``.
+        part: What the puzzle's pictures show where there are two kinds, e.g. ``pentagons``; else empty.
+        question: ``first``, ``second`` or ``other``.
+        id: The row.
+        prompt: The question's text.
+        reply: What the model wrote.
+        value: What the strict parser read in it; None for nothing.
+        truth: The right value.
+        task: What the published data set calls this kind of picture, where the row tells.
+    """
+
+    puzzle: str
+    part: str
+    question: str
+    id: str
+    prompt: str
+    reply: str
+    value: Any
+    truth: Any
+    task: str | None = None
+
+    @property
+    def correct(self) -> bool:
+        """Whether the value is the truth; an unparsable reply is wrong."""
+        return self.value is not None and self.value == self.truth
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy on one question of one puzzle.
+
+    Attributes:
+        puzzle: The puzzle.
+        part: See ``Answer``.
+        question: See ``Answer``.
+        rows: How often it was asked.
+        right: How many answers were right.
+        unparsable: How many replies gave no value.
+        chance: Accuracy of a blind guess.
+    """
+
+    puzzle: str
+    part: str
+    question: str
+    rows: int
+    right: int
+    unparsable: int
+    chance: float
+
+    @property
+    def name(self) -> str:
+        """The puzzle with its part."""
+        return f"{self.puzzle}/{self.part}" if self.part else self.puzzle
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return self.right / self.rows
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the accuracy."""
+        return wilson_interval(self.right, self.rows)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A model's result.
+
+    Attributes:
+        scores: By puzzle, part and question.
+        puzzles: Each puzzle's mean over its parts, of their means over the questions.
+        mean: The mean of those.
+        tasks: Accuracy by the published data set's nine kinds of picture, where all rows tell theirs.
+    """
+
+    scores: tuple[Score, ...]
+    puzzles: Mapping[str, float]
+    mean: float
+    tasks: Mapping[str, float]
+
+    @property
+    def task_mean(self) -> float | None:
+        """The mean over the nine kinds, or None where they are not all there."""
+        return sum(self.tasks.values()) / 9 if len(self.tasks) == 9 else None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def puzzle_means(accuracies: Mapping[tuple[str, str, str], float]) -> dict[str, float]:
+    """Means over questions, then over parts, from accuracies by (puzzle, part, question)."""
+    parts: dict[tuple[str, str], list[float]] = {}
+    for (puzzle, part, _), accuracy in accuracies.items():
+        parts.setdefault((puzzle, part), []).append(accuracy)
+    puzzles: dict[str, list[float]] = {}
+    for (puzzle, _), values in parts.items():
+        puzzles.setdefault(puzzle, []).append(_mean(values))
+    return {puzzle: _mean(values) for puzzle, values in puzzles.items()}
+
+
+def score(answers: Sequence[Answer], chances: Mapping[tuple[str, str, str], float]) -> Scores:
+    """Counts what is right.
+
+    Args:
+        answers: All of them, at least one.
+        chances: Accuracy of a blind guess by (puzzle, part, question).
+    """
+    groups: dict[tuple[str, str, str], list[Answer]] = {key: [] for key in chances}
+    tasks: dict[str | None, list[bool]] = {}
+    for answer in answers:
+        groups[answer.puzzle, answer.part, answer.question].append(answer)
+        tasks.setdefault(answer.task, []).append(answer.correct)
+    scores = tuple(
+        Score(
+            *key, len(rows), sum(a.correct for a in rows), sum(a.value is None for a in rows), chances[key]
+        )
+        for key, rows in groups.items()
+    )  # fmt: skip
+    means = puzzle_means({(s.puzzle, s.part, s.question): s.accuracy for s in scores})
+    told = {task: sum(hits) / len(hits) for task, hits in tasks.items() if task is not None}
+    return Scores(scores, means, _mean(list(means.values())), told if None not in tasks else {})
+
+
+# ---------------------------------------------------------------------------------------- published figures
+
+
+@dataclass(frozen=True)
+class Published:
+    """Accuracies that others measured, from 0 to 1.
+
+    Attributes:
+        models: Their names.
+        accuracies: By (puzzle, part, question); the question is ``both`` where the two are not told apart.
+        puzzles: Each model's means by puzzle, made as in ``Scores``.
+        overall: Single figures for the whole benchmark by model.
+    """
+
+    models: tuple[str, ...]
+    accuracies: Mapping[tuple[str, str, str], tuple[float, ...]]
+    puzzles: Mapping[str, tuple[float, ...]]
+    overall: Mapping[str, float]
+
+
+@cache
+def published() -> Published:
+    """The figures of ``published.yaml``."""
+    found = yaml.safe_load((files("foveal.tasks.blindtest") / "published.yaml").read_text(encoding="utf-8"))
+    models = tuple(found["models"])
+    table: dict[tuple[str, str, str], tuple[float, ...]] = {}
+    by_word: dict[str, list[tuple[int, list[float]]]] = {}
+    for name, entry in found["accuracies"].items():
+        puzzle, _, part = name.partition("/")
+        for question in ("first", "second"):
+            if question in entry:
+                table[puzzle, part, question] = tuple(value / 100 for value in entry[question])
+        if "both" in entry:  # words of the circled letters: their mean counts each picture alike
+            by_word.setdefault(puzzle, []).append((entry["pictures"], entry["both"]))
+    for puzzle, words in by_word.items():
+        total = sum(pictures for pictures, _ in words)
+        sums = [sum(pictures * values[i] for pictures, values in words) for i in range(len(models))]
+        table[puzzle, "", "both"] = tuple(value / total / 100 for value in sums)
+    means = [puzzle_means({key: values[i] for key, values in table.items()}) for i in range(len(models))]
+    puzzles = {puzzle: tuple(mean[puzzle] for mean in means) for puzzle in means[0]}
+    return Published(models, table, puzzles, {name: value / 100 for name, value in found["overall"].items()})
+
+
+# ---------------------------------------------------------------------------------------- the table
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text, without any markup.
+
+    Attributes:
+        columns: Their headings.
+        rows: Cells, as many as headings.
+        notes: Sentences below.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+    def markdown(self, title: str) -> str:
+        """The table as a page of Markdown."""
+        align = ["---", "---"] + ["--:"] * (len(self.columns) - 2)
+        lines = [self.columns, tuple(align), *self.rows]
+        text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        return f"# {title}\n\n{text}\n\n" + "".join(f"- {note}\n" for note in self.notes)
+
+
+def _figure(share: float) -> str:
+    return percent(share).removesuffix("%")
+
+
+def table(scores: Scores, *, every: int = 7) -> Table:
+    """The scores beside the published ones, all in per cent.
+
+    Args:
+        scores: What was measured.
+        every: How many puzzles there are in all.
+    """
+    others = published()
+    nothing = ("–",) * len(others.models)
+    rows: list[tuple[str, ...]] = []
+    asked: dict[str, list[Score]] = {}
+    for s in scores.scores:
+        asked.setdefault(s.puzzle, []).append(s)
+    for puzzle, group in asked.items():
+        for s in group:
+            theirs = others.accuracies.get((s.puzzle, s.part, s.question))
+            low, high = s.interval
+            rows.append(
+                (
+                    s.name, _ORDINAL[s.question], str(s.rows), _figure(s.accuracy), f"{100 * low:.1f}–{100 * high:.1f}",
+                    _figure(s.unparsable / s.rows), _figure(s.chance), *(map(_figure, theirs) if theirs else nothing),
+                )
+            )  # fmt: skip
+        if len(group) > 1:
+            rows.append(_mean_row(puzzle, "mean", group, scores.puzzles[puzzle], others.puzzles.get(puzzle)))
+    theirs_too = [others.puzzles[p] for p in scores.puzzles if p in others.puzzles]
+    means = (
+        tuple(_mean([values[i] for values in theirs_too]) for i in range(len(others.models))) if theirs_too else None
+    )
+    whole = "all puzzles" if len(asked) == every else f"{len(asked)} puzzles"
+    if len(asked) > 1:
+        rows.append(_mean_row(whole, "mean", scores.scores, scores.mean, means))
+    columns = ("puzzle", "asked", "n", "this model", "95 % interval", "not parsed", "chance", *others.models)
+    notes = [
+        "All in per cent. A reply that is not parsed counts as wrong. The mean of all puzzles is that of their means.",
+        "The published figures are for the published pictures and questions, asked in 2024 with the models' default "
+        "settings (temperature 1); those of the circled letters are not told apart by question.",
+    ]
+    if scores.task_mean is not None:
+        notes.append(f"Mean over the nine tasks of the published data set: {percent(scores.task_mean)}.")
+    if len(asked) == every:
+        told = ", ".join(f"{name} {100 * value:.1f}%" for name, value in others.overall.items())
+        notes.append(f"Told for the whole benchmark by the models' makers in 2026: {told}.")
+    return Table(columns, tuple(rows), tuple(notes))
+
+
+def _mean_row(
+    name: str, question: str, group: Sequence[Score], mean: float, theirs: Sequence[float] | None
+) -> tuple[str, ...]:
+    rows = sum(s.rows for s in group)
+    chance = puzzle_means({(s.puzzle, s.part, s.question): s.chance for s in group})
+    return (
+        name, question, str(rows), _figure(mean), "", _figure(sum(s.unparsable for s in group) / rows),
+        _figure(_mean(list(chance.values()))), *(map(_figure, theirs) if theirs else ("–",) * len(published().models)),
+    )  # fmt: skip

@@ -1,0 +1,282 @@
+"""BlindTest's nested squares: how many squares are in the picture, each inside the one before?
+
+Two looks are generated, in whole ten-thousandths of the picture's side:
+
+* ``paper``: the published pictures (Rahmanzadehgervi et al. 2024, arXiv 2407.06581). Matplotlib's figure of 10 inches
+  at 1,000 pixels, whose axes span 30 lengths in 770 pixels; the outermost square's side is 8 to 18 of them, each next
+  one's is three quarters of it less 0.75; black outlines of 2, 3 or 4 points on whole pixels.
+* ``varied``: for training. Half of the pictures look like the paper's with sizes, gaps and widths from ranges around
+  its own, anywhere between pixels; the others vary in size, place, gaps, width, colour, ground and blur.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from foveal.tasks.blindtest.bars import Filter, as_image, covered, dark, pale, palette
+from foveal.tasks.blindtest.common import read_number
+from foveal.tasks.blindtest.puzzle import Puzzle, PuzzleData, PuzzleMake, Question, in_braces
+from foveal.tasks.blindtest.sources import Label, Layout, agreed
+from foveal.tasks.blindtest.strokes import Colour
+
+#: Left, top, right and bottom of an outline's middle, in ``UNITS``.
+Box = tuple[int, int, int, int]
+
+#: Coordinates are whole numbers of this part of the picture's side.
+UNITS = 10_000
+#: Side of the published pictures in pixels; outlines there lie on whole pixels.
+PIXELS = 1000
+#: Where the published axes' origin is, and one of their lengths, in units.
+ORIGIN, LENGTH = (5125, 5050), 7700 / 30
+#: Width of an outline of one point in a figure of 10 inches, in units.
+POINT = UNITS / 72 / 10
+
+LABELS = (2, 3, 4, 5)
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a scene is drawn.
+
+    Attributes:
+        width: Width of the outlines in units.
+        ink: Their colour.
+        ground: Colour of the background.
+        kernel: Filter of the edges; ``box`` as if drawn at the picture's size, the others as if shrunk to it.
+        blur: Standard deviation of a blur on top, in units.
+    """
+
+    width: float
+    ink: Colour = BLACK
+    ground: Colour = WHITE
+    kernel: Filter = "bilinear"
+    blur: float = 0.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The outlines of a picture.
+
+    Attributes:
+        boxes: From the outermost one inwards; each lies inside the one before.
+        look: How they are drawn.
+    """
+
+    boxes: tuple[Box, ...]
+    look: Look
+
+    @property
+    def label(self) -> int:
+        """The number of squares."""
+        return len(self.boxes)
+
+    @property
+    def truths(self) -> tuple[int, int]:
+        """The same for both questions."""
+        return self.label, self.label
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """None."""
+        return {}
+
+    @property
+    def geometry(self) -> tuple[int, ...]:
+        """All coordinates."""
+        return tuple(v for box in self.boxes for v in box)
+
+    @property
+    def cells(self) -> dict[str, str]:
+        """The boxes and the width, in sides of the picture."""
+        boxes = (" ".join(f"{v / UNITS:.4f}" for v in box) for box in self.boxes)
+        return {"boxes": "; ".join(boxes), "width": f"{self.look.width / UNITS:.5f}"}
+
+    def draw(self, size: int) -> Image.Image:
+        """The picture, ``size`` pixels wide and high."""
+        look, scale = self.look, size / UNITS
+        # An outline is its outer rectangle without its inner one.
+        half, across, down = look.width / 2, [], []
+        for left, top, right, bottom in self.boxes:
+            inner = min(half, (right - left) / 2, (bottom - top) / 2)
+            across += [[((left - d) * scale, (right + d) * scale)] for d in (half, -inner)]
+            down += [[((top - d) * scale, (bottom + d) * scale)] for d in (half, -inner)]
+        x = covered(size, across, look.kernel, look.blur * scale)
+        y = covered(size, down, look.kernel, look.blur * scale)
+        x[1::2] *= -1
+        columns, rows = _used(x[0]), _used(y[0])
+        ink = y[:, rows].T @ x[:, columns]
+        level = np.rint(np.minimum(np.maximum(ink, 0), 1) * 255).astype(np.uint8)
+        colours = palette(look.ground, look.ink)
+        canvas = np.full((size, size), colours[0])
+        canvas[rows, columns] = colours.take(level)
+        return as_image(canvas)
+
+
+def _used(coverage: Any) -> slice:
+    """From the first to the last pixel that is covered at all."""
+    used = np.flatnonzero(coverage)
+    return slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 0)
+
+
+# A style is a function of (random source, side in pixels, scale of the width) that gives a look, and a function that
+# draws one candidate for the boxes, or None where the style rejects it, from the same source and the number of squares.
+Sampler = Callable[[int], "tuple[Box, ...] | None"]
+
+
+def _nested(
+    rng: random.Random, number: int, x: float, y: float, side: float, factor: float, padding: float
+) -> list[tuple[float, float, float]]:
+    """Centres and sides: each next square's side is ``factor`` of the last one's less ``padding``.
+
+    It lies anywhere in the last one, half of ``padding`` or more away from its sides.
+    """
+    found = [(x, y, side)]
+    for _ in range(number - 1):
+        smaller = side * factor - padding
+        away = (side - smaller - padding) / 2
+        x, y, side = x + rng.uniform(-away, away), y + rng.uniform(-away, away), smaller
+        found.append((x, y, side))
+    return found
+
+
+def _box(x: float, y: float, side: float) -> Box:
+    return round(x - side / 2), round(y - side / 2), round(x + side / 2), round(y + side / 2)
+
+
+def _paper(rng: random.Random, size: int, scale: float) -> tuple[Look, Sampler]:
+    points = rng.choice((2, 3, 4))
+    # Matplotlib lays outlines that are an odd number of pixels wide on the middle of one.
+    pixel = UNITS // PIXELS
+    odd = pixel // 2 * (round(points * POINT / pixel) % 2)
+
+    def snapped(units: float) -> int:
+        return int(units / pixel + 0.5) * pixel + odd
+
+    def sample(number: int) -> tuple[Box, ...]:
+        x, y, side = rng.uniform(-5, 5), rng.uniform(-5, 5), rng.uniform(8, 18)
+        boxes = []
+        for a, b, length in _nested(rng, number, x, y, side, 0.75, 0.75):
+            x, y, half = ORIGIN[0] + a * LENGTH, ORIGIN[1] + b * LENGTH, length / 2 * LENGTH
+            boxes.append((snapped(x - half), snapped(y - half), snapped(x + half), snapped(y + half)))
+        return tuple(boxes)
+
+    # Smaller pictures look like shrunken published ones.
+    return Look(points * POINT * scale, kernel="box" if size >= PIXELS else "bilinear"), sample
+
+
+def _varied(rng: random.Random, _: int, scale: float) -> tuple[Look, Sampler]:
+    kernel: Filter = rng.choice(("box", "bilinear", "bilinear", "bicubic"))
+    if rng.random() < 0.5:
+        width = rng.uniform(1.9, 4.2) * POINT
+        look = Look(width * scale, kernel=kernel, blur=rng.choice((0, 0, 10)))
+
+        def like_paper(number: int) -> tuple[Box, ...] | None:
+            length = LENGTH * rng.uniform(0.98, 1.02)
+            x, y = (o + rng.uniform(-5.2, 5.2) * length for o in ORIGIN)
+            side, factor = rng.uniform(7.8, 18.2), rng.uniform(0.73, 0.77)
+            found = _nested(rng, number, x, y, side * length, factor, rng.uniform(0.7, 0.85) * length)
+            # No published outline leaves less ground inside.
+            return tuple(_box(*square) for square in found) if found[-1][2] > width + 50 else None
+
+        return look, like_paper
+
+    width = 25 * 4.8 ** rng.random()
+    inverted = rng.random() < 0.1
+    ink, ground = dark(rng), pale(rng)
+    look = Look(
+        width * scale, *((ground, ink) if inverted else (ink, ground)), kernel=kernel, blur=rng.choice((0, 0, 10, 20))
+    )
+
+    def anywhere(number: int) -> tuple[Box, ...] | None:
+        side = UNITS * rng.uniform(0.2, 0.92)
+        free = UNITS - side - 2 * width
+        if free < 0:
+            return None
+        x, y = (width + side / 2 + rng.random() * free for _ in range(2))
+        # Outlines stay apart by a bit of ground.
+        padding = 2 * (width + rng.uniform(40, 150))
+        found = _nested(rng, number, x, y, side, rng.uniform(0.6, 0.9), padding)
+        return tuple(_box(*square) for square in found) if found[-1][2] > 2 * width + 80 else None
+
+    return look, anywhere
+
+
+_STYLES = {"paper": _paper, "varied": _varied}
+
+
+def read_label(text: str) -> int:
+    """The truth in a data set's label.
+
+    Raises:
+        ValueError: It is none of the answers.
+    """
+    if text.strip() not in map(str, LABELS):
+        raise ValueError(f"the number of squares is {text!r}, not 2, 3, 4 or 5")
+    return int(text)
+
+
+def _published(match: re.Match[str], cells: Mapping[str, str] | None) -> list[Label]:
+    count = agreed(match[1], cells, "squares", read_label)
+    return [Label((count, count))]
+
+
+class Squares(Puzzle):
+    """How many nested squares are in the picture: 2, 3, 4 or 5?"""
+
+    name = "blindtest/squares"
+    title = "Nested squares"
+    summary = "Count squares that lie one inside the other (BlindTest's nested squares): 2 to 5."
+    first = Question(
+        "Count total number of squares in the image. "
+        "Answer with only the number in numerical format in curly brackets e.g. {3}.",
+        "count squares",
+        in_braces,
+    )
+    second = Question(
+        "How many squares are in the image? Please answer with a number in curly brackets e.g., {10}.",
+        "count squares",
+        in_braces,
+    )
+    labels = LABELS
+    values = LABELS
+    blind = 1 / 4
+    layout = Layout(
+        read_label,
+        re.compile(r"nested_squares_depth_(\d+)_image_\d+_thickness_\d+\.png$"),
+        _published,
+        columns=("squares",),
+        hub_tasks=("Nested Squares",),
+    )
+    card = """
+Outlines of squares, each inside the one before. The label is their number: 2, 3, 4 or 5. No arrangement is in two
+splits.
+
+Columns of `metadata.csv`: file_name; label; the squares from the outermost one inwards, each as left, top, right and
+bottom of the middle of its outline (boxes); the outlines' width. Lengths are in sides of the picture, y downwards.
+"""
+    Data = PuzzleData
+    Make = PuzzleMake
+
+    @classmethod
+    def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
+        """See ``Puzzle.sampler``."""
+        look, sample = _STYLES[style](rng, size, scale)
+
+        def scene() -> Scene | None:
+            boxes = sample(label)
+            return None if boxes is None else Scene(boxes, look)
+
+        return scene
+
+    @classmethod
+    def read(cls, reply: str, questions: Sequence[str]) -> int | None:
+        """The number in a reply: the last in braces, else the only one; see ``read_number``."""
+        return read_number(reply, questions)

@@ -1,0 +1,222 @@
+"""Routes of a subway map: random walks on a lattice that start and end at stations and never share an edge.
+
+The published routes are walks that never turn back towards the station where they start: from the top station they go
+down, left or right, each as often as the others, until they meet the exit of a station that still wants a route.
+Walks that went wherever they liked would seldom give the number of routes that is asked for. So the station where a
+walk is to end is chosen first, and its steps are weighted with the probability to get there (Doob's h-transform): the
+walks are then distributed as free ones that happen to end there.
+
+Frame: lattice nodes (x, y), y downwards, 0 to 18 each. Stations are named by their letters: A at the top, B to the
+right, C at the bottom, D to the left.
+
+A walk runs on 13 lines: those of equal y for walks from A or C, of equal x from B or D, numbered from its start. It
+goes along a line for a while, or not at all, and then ahead to the next one. Places on a line are numbered by x (or y)
+from 0 to 12 and so are the edges, by their lower end.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import accumulate
+from typing import Final, Literal
+
+Node = tuple[int, int]
+#: A route's corners, its two exits included.
+Route = tuple[Node, ...]
+
+#: Cells along each side of the picture.
+CELLS: Final = 18
+#: Routes run within these, both included; exits are a step outside.
+LOW, HIGH = 3, 15
+MIDDLE: Final = (8, 9, 10)
+STATIONS: Final = "ABCD"
+EXITS: Final[dict[str, tuple[Node, ...]]] = {
+    "A": tuple((i, LOW - 1) for i in MIDDLE),
+    "B": tuple((HIGH + 1, i) for i in MIDDLE),
+    "C": tuple((i, HIGH + 1) for i in MIDDLE),
+    "D": tuple((LOW - 1, i) for i in MIDDLE),
+}
+#: The station of each exit.
+STATION_AT: Final = {node: station for station, nodes in EXITS.items() for node in nodes}
+
+_LINES: Final = HIGH - LOW + 1
+_OUT: Final = {"A": LOW - 1, "B": HIGH + 1, "C": HIGH + 1, "D": LOW - 1}
+#: Which side of a walk's lines its end is on, if it is not ahead.
+_Side = Literal["ahead", "low", "high"]
+
+
+@dataclass(frozen=True)
+class _Choices:
+    """What may come next where a walk enters a line.
+
+    Attributes:
+        to: Place where the walk leaves the line.
+        edges: The line's edges on the way, a bit for each.
+        ends: Whether it then leaves through an exit.
+        weights: Probability of each, times that to end at the right station.
+        sums: Their running sums.
+    """
+
+    to: list[int]
+    edges: list[int]
+    ends: list[bool]
+    weights: list[float]
+    sums: list[float]
+
+
+@cache
+def _choices(side: _Side, exits: tuple[int, ...], onward: float) -> list[list[_Choices]]:
+    """What a walk may do on each line, at each place where it may enter it.
+
+    Args:
+        side: Where the walk is to end.
+        exits: Places of the exits that it may end at; lines, if they are at the side.
+        onward: How much likelier than another a step straight on is.
+    """
+    last = _LINES - 1
+    table: list[list[_Choices]] = []
+    #: Probability to end at the right station from each place where a walk enters the line below.
+    hope = [1.0 if side == "ahead" and place in exits else 0.0 for place in range(_LINES)]
+    for line in reversed(range(_LINES)):
+        way_out = {"low": -1, "high": _LINES}[side] if side != "ahead" and line in exits else None
+        entries = []
+        for start in range(_LINES):
+            found: list[tuple[int, int, bool, float]] = []
+
+            def open_ahead(place: int, line: int = line) -> bool:
+                return line < last or (side == "ahead" and place in exits)
+
+            def open_along(place: int, way_out: int | None = way_out) -> bool:
+                return 0 <= place <= last or place == way_out
+
+            steps = {0: onward * open_ahead(start), -1: 1.0 * open_along(start - 1), 1: 1.0 * open_along(start + 1)}
+            total = sum(steps.values())
+            if steps[0]:
+                found.append((start, 0, line == last, onward / total * hope[start]))
+            for step in (-1, 1):
+                chance, place, edges = steps[step] / total, start, 0
+                while chance:
+                    if place + step == way_out:
+                        found.append((place, edges, True, chance))
+                        break
+                    edges |= 1 << min(place, place + step)
+                    place += step
+                    on, ahead = onward * open_along(place + step), 1.0 * open_ahead(place)
+                    if ahead:
+                        found.append((place, edges, line == last, chance * ahead / (on + ahead) * hope[place]))
+                    chance = chance * on / (on + ahead) if on else 0.0
+            found = [f for f in found if f[3]]
+            to, runs, ends, weights = map(list, zip(*found, strict=True)) if found else ([], [], [], [])
+            entries.append(_Choices(to, runs, ends, weights, list(accumulate(weights))))  # type: ignore[arg-type]
+        hope = [sum(entry.weights) for entry in entries]
+        table.append(entries)
+    return table[::-1]
+
+
+def _bits() -> list[int]:
+    return [0] * (CELLS + 1)
+
+
+@dataclass(frozen=True)
+class _Used:
+    """Edges that are taken: bit i is the edge from i to i + 1 along a line, or place i of those between two lines.
+
+    Attributes:
+        along: By line.
+        ahead: By the lower of the two lines.
+    """
+
+    along: list[int] = field(default_factory=_bits)
+    ahead: list[int] = field(default_factory=_bits)
+
+
+def _walk(
+    rng: random.Random, start: int, choices: list[list[_Choices]], lines: Sequence[int], used: _Used
+) -> list[tuple[int, int, int]] | None:
+    """A walk on free edges: line, place of entry and place of leaving of each part; None if it gets stuck."""
+    place, walked = start, []
+    # Of two neighbouring lines the lower one names the edges between them.
+    below = 0 if lines[0] < lines[-1] else 1
+    for number, line in enumerate(lines):
+        entry = choices[number][place]
+        if not entry.sums:
+            return None
+        along, ahead = used.along[line], used.ahead[line - below]
+        i = bisect(entry.sums, rng.random() * entry.sums[-1], 0, len(entry.sums) - 1)
+        if along & entry.edges[i] or (ahead >> entry.to[i] & 1 and not entry.ends[i]):
+            free = [
+                k
+                for k, edges in enumerate(entry.edges)
+                if not along & edges and (entry.ends[k] or not ahead >> entry.to[k] & 1)
+            ]
+            if not free:
+                return None
+            i = rng.choices(free, [entry.weights[k] for k in free])[0]
+        walked.append((line, place, entry.to[i]))
+        place = entry.to[i]
+        if entry.ends[i]:
+            return walked
+    return None
+
+
+def connect(
+    rng: random.Random, ends: Sequence[tuple[str, str]], onward: float = 1.0, tries: int = 4
+) -> tuple[Route, ...] | None:
+    """Routes between stations, each from the first named to the second; None if they cannot all be laid.
+
+    Args:
+        rng: The source of randomness.
+        ends: Stations of each route.
+        onward: How much likelier than another a step straight on is; 1 in published routes.
+        tries: How often each route is tried.
+    """
+    free = {station: rng.sample(MIDDLE, len(MIDDLE)) for station in STATIONS}
+    # The same edges as walks from A and C see them, and as those from B and D do.
+    rows, columns = _Used(), _Used()
+    routes: list[Route] = []
+    for start, end in ends:
+        upright = start in "AC"
+        own, other = (rows, columns) if upright else (columns, rows)
+        forward = _OUT[start] < LOW
+        lines = range(LOW, HIGH + 1) if forward else range(HIGH, LOW - 1, -1)
+        side: _Side = "ahead" if (end in "AC") == upright else "low" if _OUT[end] < LOW else "high"
+        first = free[start].pop()
+        exits = sorted(i - LOW if forward or side == "ahead" else HIGH - i for i in free[end])
+        choices = _choices(side, tuple(exits), onward)
+        for _ in range(tries):
+            walked = _walk(rng, first - LOW, choices, lines, own)
+            if walked is not None:
+                break
+        else:
+            return None
+        corners = [(first, _OUT[start])]
+        for line, place, to in walked:
+            if place != to:
+                low, high = min(place, to), max(place, to)
+                own.along[line] |= (1 << high) - (1 << low)
+                for i in range(low, high):
+                    other.ahead[i + LOW] |= 1 << line - LOW
+                corners.append((place + LOW, line))
+                corners.append((to + LOW, line))
+        for (line, _, to), (following, _, _) in zip(walked, walked[1:], strict=False):
+            edge = min(line, following)
+            own.ahead[edge] |= 1 << to
+            other.along[to + LOW] |= 1 << edge - LOW
+        line, _, to = walked[-1]
+        if side == "ahead":
+            last = (to + LOW, _OUT[end])
+        else:
+            # The last part of the way and the step out are one.
+            if len(corners) > 1 and corners[-1] == (to + LOW, line) and walked[-1][1] != to:
+                corners.pop()
+            else:
+                corners.append((to + LOW, line))
+            last = (_OUT[end], line)
+        free[end].remove(last[0] if side == "ahead" else last[1])
+        corners.append(last)
+        routes.append(tuple(corners) if upright else tuple((y, x) for x, y in corners))
+    return tuple(routes)

@@ -1,0 +1,69 @@
+"""Reads what the published data set of all puzzles, XAI/vlmsareblind on the Hub, says in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+Which = Literal["first", "second"]
+_WHICH: tuple[Which, Which] = ("first", "second")
+
+#: The columns that tell this data set from others; it has one for further data too.
+COLUMNS = ("task", "image", "prompt", "groundtruth")
+
+
+def match_question(text: str, questions: Sequence[str]) -> tuple[Which | None, dict[str, str]]:
+    """Which of two questions a text is, and what it has in the places of ``<from>`` and the like.
+
+    Case, the amount of white space and a full stop at the end do not matter.
+    """
+    for which, question in zip(_WHICH, questions, strict=False):
+        if match := _pattern(question).fullmatch(text.strip()):
+            return which, match.groupdict()
+    return None, {}
+
+
+def _pattern(question: str) -> re.Pattern[str]:
+    text, last = "", ""
+    for token in re.findall(r"<\w+>|\w+|[^\w\s]", question.strip().rstrip(". ")):
+        # Words are apart; before and after a sign there may be white space or none.
+        text += r"\s+" if re.match(r"[\w<]", token) and re.match(r"[\w<]", last) else r"\s*"
+        if not re.fullmatch(r"<\w+>", token):
+            text += re.escape(token)
+        elif f"(?P{token}" in text:
+            text += f"(?P={token[1:-1]})"
+        else:
+            text += rf"(?P{token}\S(?:.*?\S)?)"
+        last = token
+    return re.compile(text + r"[.\s]*", re.IGNORECASE | re.DOTALL)
+
+
+def read_loosely(text: str, truth: Callable[[str], Any]) -> Any:
+    """A label in one of several spellings: {2}, "2", 2.0, yes, (5, 6), rows={5} columns={6}.
+
+    Args:
+        text: The label.
+        truth: Reads one spelling of a label; raises ValueError at others.
+
+    Raises:
+        ValueError: It is no label in any of them.
+    """
+    bare = text.strip().strip("{}()[]\"'`. \t\n")
+    spellings = [text.strip(), bare, bare.lower(), bare.upper(), bare.capitalize()]
+    if re.fullmatch(r"\d+\.0+", bare):
+        spellings.append(bare.split(".")[0])
+    numbers = re.findall(r"\d+", text)
+    # Rows come before columns unless the words say otherwise.
+    if re.search(r"col.*row", text, re.IGNORECASE):
+        numbers.reverse()
+    if len(numbers) == 2:
+        spellings += [sign.join(numbers) for sign in (",", "x", ", ", " x ", " ", "×")]
+        spellings.append(f"({numbers[0]}, {numbers[1]})")
+    first: ValueError | None = None
+    for spelling in spellings:
+        try:
+            return truth(spelling)
+        except ValueError as error:
+            first = first or error
+    raise first or ValueError("the label is empty")

@@ -1,0 +1,156 @@
+"""Replies that are kept on disk as they come, so that no question is asked twice."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from foveal.errors import UserError
+from foveal.files import disk_errors
+from foveal.prompts import Prompt
+
+if sys.platform != "win32":
+    import fcntl
+
+
+@dataclass(frozen=True)
+class Job:
+    """A question to be asked.
+
+    Attributes:
+        name: What an error calls it.
+        prompt: Makes the prompt; its pictures are in memory only while the question is asked.
+    """
+
+    name: str
+    prompt: Callable[[], Prompt]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model answered.
+
+    Attributes:
+        text: Its words.
+        finish: Why it stopped, where that is told: ``stop``, ``length`` (the reply was cut), ...
+        model: What a server says that it used, which may be more exact than the name that it was asked by.
+        tokens_in: Length of the question, where it is told.
+        tokens_out: Length of the reply, where it is told.
+    """
+
+    text: str
+    finish: str | None = None
+    model: str | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+
+
+def reply_key(model: str, prompt: Prompt, settings: Mapping[str, Any]) -> str:
+    """A digest of all that a reply depends on: the model's name, the messages with their pixels, the settings."""
+    pictures = []
+    for image in prompt.images:
+        pixels = hashlib.sha256(f"{image.mode} {image.size}".encode())
+        pixels.update(image.tobytes())
+        pictures.append(pixels.hexdigest())
+    told = {
+        "model": model,
+        "system": prompt.system,
+        "pictures": pictures,
+        "user": prompt.user,
+        "settings": dict(settings),
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+class Replies:
+    """A file of replies, a line of JSON each, which grows as they come.
+
+    What was written stays whatever happens to the process: a line is written in one step, and half a line that a full
+    disk or a power cut left is dropped when the file is opened again. A lock keeps a second process out.
+
+    Args:
+        path: The file; it is made with its folder where it is not there.
+
+    Raises:
+        UserError: It may not be written, or another process is writing it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: dict[str, Reply] = {}
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            self._lock()
+            self._read()
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def _lock(self) -> None:
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"{self.path.parent}: another foveal is at work in this folder; wait for it, or choose another --out."
+                ) from None
+            except OSError as error:
+                # Some network file systems have no locks.
+                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
+                    raise
+
+    def _read(self) -> None:
+        data = self.path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            os.ftruncate(self._file, whole)
+        for line in data[:whole].splitlines():
+            try:
+                row = json.loads(line)
+                key = row.pop("key")
+                self._known[key] = Reply(**row)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                continue  # a damaged line: its question is asked again
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, key: str) -> Reply | None:
+        """The reply to a question that was asked before, or None."""
+        return self._known.get(key)
+
+    def add(self, key: str, reply: Reply) -> None:
+        """Keeps a reply.
+
+        Raises:
+            UserError: The disk is full.
+        """
+        line = json.dumps({"key": key, **asdict(reply)}).encode() + b"\n"
+        with disk_errors(self.path):
+            before = os.lseek(self._file, 0, os.SEEK_END)
+            if os.write(self._file, line) < len(line):
+                os.ftruncate(self._file, before)
+                raise OSError(errno.ENOSPC, "no room for the whole line")
+        self._known[key] = reply
+
+    def close(self) -> None:
+        """Lets other processes at the file."""
+        os.close(self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,84 @@
+"""A model looks at larger or smaller pictures than it was trained on: its table of positions is stretched.
+
+Only families whose vision tower has one square table of learned positions can be changed so, and of them those whose
+processor is told one size. The changed size is part of the configuration and the processor that a run saves.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedModel, ProcessorMixin
+
+from foveal.errors import UserError
+
+_FAMILIES: Final = ("idefics3", "smolvlm", "paligemma")
+
+
+def set_resolution(model: PreTrainedModel, processor: ProcessorMixin, side: int) -> None:
+    """Lets a model and its processor look at pictures of ``side`` pixels, in place.
+
+    Learned positions are interpolated bicubically (Dosovitskiy et al. 2021, section 3.2); nothing changes where the
+    model has that size already.
+
+    Args:
+        model: The model; its configuration is changed too.
+        processor: Its processor.
+        side: Width and height of the square that the vision tower sees, in pixels.
+
+    Raises:
+        UserError: The family cannot be changed so, or no whole number of patches and tokens covers that side.
+    """
+    config: Any = model.config
+    family = str(config.model_type)
+    if family not in _FAMILIES:
+        raise UserError(
+            f"model.resolution: cannot be changed for the family {family}, only for {', '.join(_FAMILIES)}; leave it out."
+        )
+    vision, image_processor = config.vision_config, processor.image_processor
+    if getattr(image_processor, "do_image_splitting", False):
+        raise UserError(
+            "model.resolution: this model cuts pictures into tiles of a fixed size; leave it out, or lower "
+            "model.image_size to get fewer tiles."
+        )
+    unit = vision.patch_size * (1 if family == "paligemma" else config.scale_factor)
+    if side % unit or not unit * 2 <= side <= unit * 64:
+        raise UserError(f"model.resolution: {side} is not possible; give a multiple of {unit} up to {unit * 64}.")
+    # A checkpoint's model has its size already, while the processor is the original one, so both are set by themselves.
+    tokens = (side // unit) ** 2
+    if family == "paligemma":
+        image_processor.size = {"height": side, "width": side}
+        image_processor.image_seq_length = tokens
+        processor.image_seq_length = tokens
+    else:
+        image_processor.size = {"longest_edge": side}
+        image_processor.max_image_size = {"longest_edge": side}
+        processor.image_seq_len = tokens
+    if side == vision.image_size:
+        return
+    count = side // vision.patch_size
+    embeddings: Any = next(m for m in model.modules() if isinstance(getattr(m, "position_embedding", None), nn.Embedding))
+    embeddings.position_embedding = _stretched(embeddings.position_embedding, count)
+    embeddings.image_size, embeddings.num_patches, embeddings.num_positions = side, count**2, count**2
+    vision.image_size = side
+    if family == "paligemma":
+        embeddings.position_ids = torch.arange(count**2, device=embeddings.position_embedding.weight.device)[None]
+        config.text_config.num_image_tokens = tokens
+        vision.num_image_tokens = tokens
+    else:
+        embeddings.num_patches_per_side = count
+
+
+def _stretched(table: nn.Embedding, count: int) -> nn.Embedding:
+    """A table of positions on a square of ``count`` x ``count``."""
+    weight = table.weight.detach()
+    side = round(weight.shape[0] ** 0.5)
+    grid = weight.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    grid = functional.interpolate(grid, (count, count), mode="bicubic", align_corners=False)
+    new = nn.Embedding(count**2, weight.shape[1], device=weight.device, dtype=weight.dtype)
+    with torch.no_grad():
+        new.weight.copy_(grid.permute(0, 2, 3, 1).reshape(count**2, -1))
+    return new
