@@ -1,8 +1,15 @@
-"""How many line-intersection pictures a second does one core make, beside matplotlib drawing the same scenes?
+"""How many pictures a second does one core make, beside matplotlib drawing the same scenes? For all seven puzzles.
 
-Run it as ``python benchmarks/pictures.py``. Each round makes the same pictures in every way, one after the other, and
-the medians of the rounds are compared. The clock is processor time, which leaves out the time that other programs had
-the core; all ways are single-threaded. No files are written.
+Run it as ``python benchmarks/pictures.py``. In each round every way makes its pictures, one way after the other, so that
+whatever else the machine does meets all of them. Each round makes new pictures, for what a generator keeps (masks of
+words, tables) is found more often in pictures it has made before; the first round, which fills that, is not counted. The
+clock is processor time, which leaves out the time that other programs had the core; all ways are single-threaded. Laying
+out the scene is in on both sides. No files are written.
+
+matplotlib draws the scenes of the style ``paper``, each in a figure of its own, at the pixel size asked for; see
+``matplotlib_scenes.py``. The ratio is that of the two rates of a round. The last column is how much the two pictures of a
+scene differ per pixel and channel, of 255, on average: it shows that both draw the same thing, but for hinting, fonts,
+and edges softened as if shrunk.
 """
 
 from __future__ import annotations
@@ -10,57 +17,81 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
+import matplotlib_scenes
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from PIL import Image
 
-from foveal.tasks.blindtest.lines import POINT, UNITS, Scene, Scenes
+from foveal.tasks.blindtest.all import PUZZLES
+from foveal.tasks.blindtest.puzzle import Scenes
+
+Draw = Callable[[int], Image.Image]
 
 
-def _figure(size: int) -> tuple[Figure, list[Line2D]]:
-    """An empty figure of 5 inches with two lines, as BlindTest's authors make it, but ``size`` pixels wide and high."""
-    figure = plt.figure(figsize=(5, 5), dpi=size / 5)
-    axes = figure.add_axes((0, 0, 1, 1))
-    lines = [axes.plot([], [], color=colour)[0] for colour in ("b", "r")]
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
-    axes.axis("off")
-    return figure, lines
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        name: What it is about.
+        paper: Makes a published-looking picture, or None where an earlier row has it.
+        varied: Makes a varied one, or None.
+        matplotlib: Makes the published-looking picture with matplotlib, or None.
+        base: Name of the row whose ``paper`` the ratio is about.
+    """
+
+    name: str
+    paper: Draw | None
+    varied: Draw | None
+    matplotlib: Draw | None
+    base: str
 
 
-def _plot(figure: Figure, lines: list[Line2D], scene: Scene, size: int) -> Image.Image:
-    """Draws a scene of the paper's style."""
-    for line, values in zip(lines, (scene.blue, scene.red), strict=True):
-        line.set_data([x / UNITS for x in scene.x], [1 - y / UNITS for y in values])
-        line.set_linewidth(scene.look.pen.width / size / POINT)
-    figure.canvas.draw()
-    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+def rows(puzzles: Sequence[str], size: int) -> list[Row]:
+    """A row for each puzzle; three for lines."""
+    found = []
+    for name in puzzles:
+        paper, varied = (Scenes(PUZZLES[name], style, size, "train", 0) for style in ("paper", "varied"))
+        found.append(Row(name, paper.draw, varied.draw, partial(_with_matplotlib, name, paper), name))
+        if name == "lines":
+            move = matplotlib_scenes.reused_lines(size)
+            found.append(Row("lines, figure reused", None, None, partial(_moved, move, paper), name))
+            tutorial = Scenes(PUZZLES[name], "tutorial", size, "train", 0)
+            found.append(Row("lines, style tutorial", tutorial.draw, None, None, name))
+    return found
 
 
-def new_figures(scenes: Scenes, size: int) -> Callable[[int], Image.Image]:
-    """matplotlib with a figure for each picture."""
-
-    def draw(index: int) -> Image.Image:
-        figure, lines = _figure(size)
-        image = _plot(figure, lines, scenes(index), size)
-        plt.close(figure)
-        return image
-
-    return draw
+def _with_matplotlib(name: str, scenes: Scenes, index: int) -> Image.Image:
+    return matplotlib_scenes.draw(name, scenes(index), scenes.size)
 
 
-def one_figure(scenes: Scenes, size: int) -> Callable[[int], Image.Image]:
-    """matplotlib with one figure whose lines are moved."""
-    figure, lines = _figure(size)
-    return lambda index: _plot(figure, lines, scenes(index), size)
+def _moved(move: Callable[[object], Image.Image], scenes: Scenes, index: int) -> Image.Image:
+    return move(scenes(index))
+
+
+def rate(draw: Draw, indices: range) -> float:
+    """Pictures per second of processor time."""
+    start = time.process_time()
+    for index in indices:
+        draw(index)
+    return len(indices) / (time.process_time() - start)
+
+
+def difference(ours: Draw, theirs: Draw, pictures: int) -> float:
+    """Mean absolute difference of pixels."""
+    pairs = [(np.asarray(ours(i), float), np.asarray(theirs(i), float)) for i in range(pictures)]
+    return float(np.mean([np.abs(a - b).mean() for a, b in pairs]))
+
+
+def spread(values: Sequence[float], digits: int = 0) -> str:
+    """Median and range."""
+    if not values:
+        return ""
+    middle, low, high = (f"{f(values):,.{digits}f}" for f in (statistics.median, min, max))
+    return f"{middle} ({low} to {high})"
 
 
 def main() -> None:
@@ -70,30 +101,44 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="rounds (default 7)")
     parser.add_argument("--pictures", type=int, default=500, help="pictures of each style in a round (default 500)")
     parser.add_argument("--plots", type=int, default=20, help="matplotlib's pictures in a round (default 20)")
+    parser.add_argument("--puzzles", nargs="+", choices=list(PUZZLES), default=list(PUZZLES), help="default: all")
     given = parser.parse_args()
-    paper = Scenes("paper", given.size, "train", 0)
-    ways: dict[str, tuple[Callable[[int], Image.Image], int]] = {
-        f"foveal, {style}": (Scenes(style, given.size, "train", 0).draw, given.pictures)
-        for style in ("paper", "tutorial", "varied")
-    }
-    ways["matplotlib, figure reused"] = one_figure(paper, given.size), given.plots
-    ways["matplotlib, new figures"] = new_figures(paper, given.size), given.plots
-    same = np.abs(np.asarray(paper.draw(0), float) - np.asarray(ways["matplotlib, new figures"][0](0), float)).mean()
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(given.rounds + 1):
-        for name, (draw, count) in ways.items():
-            start = time.process_time()
-            for index in range(count):
-                draw(index)
-            rates[name].append(count / (time.process_time() - start))
-    # The first round warms up.
-    medians = {name: statistics.median(values[1:]) for name, values in rates.items()}
-    print(f"{given.size} x {given.size} pixels, one core, median and range of {given.rounds} rounds")
-    base = medians["matplotlib, new figures"]
-    for name, rate in medians.items():
-        low, high = min(rates[name][1:]), max(rates[name][1:])
-        print(f"{name:<28}{rate:>8,.0f} pictures/s   ({low:,.0f} to {high:,.0f})   {rate / base:>6.1f} x")
-    print(f"The first picture differs by {same:.2f} of 255 on average from matplotlib's.")
+    for key in ("size", "rounds", "pictures", "plots"):
+        if getattr(given, key) < 1:
+            parser.error(f"--{key} is below 1")
+
+    table = rows(given.puzzles, given.size)
+    rates: dict[tuple[str, str], list[float]] = {}
+    for turn in range(given.rounds + 1):
+        for row in table:
+            for way, draw, count in (
+                ("paper", row.paper, given.pictures),
+                ("varied", row.varied, given.pictures),
+                ("matplotlib", row.matplotlib, given.plots),
+            ):
+                start = turn * given.pictures
+                # The first round warms up.
+                if draw is not None and (speed := rate(draw, range(start, start + count))) and turn:
+                    rates.setdefault((row.name, way), []).append(speed)
+
+    print(
+        f"{given.size} x {given.size} pixels, one core, pictures per second: median and range of {given.rounds} rounds"
+    )
+    cells = [("puzzle", "style paper", "style varied", "matplotlib, paper", "paper / matplotlib", "differs")]
+    papers = {row.name: row.paper for row in table}
+    for row in table:
+        paper, varied, other = (rates.get((row.name, way), []) for way in ("paper", "varied", "matplotlib"))
+        ratios, differs = "", ""
+        base = papers[row.base]
+        if row.matplotlib is not None and base is not None:
+            ratios = spread([a / b for a, b in zip(rates[row.base, "paper"], other, strict=True)], 1)
+            differs = f"{difference(base, row.matplotlib, min(given.plots, 20)):.2f}"
+        cells.append((row.name, spread(paper), spread(varied), spread(other), ratios, differs))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    if any(row.name == "lines, style tutorial" for row in table):
+        print("The pictures of lines in style tutorial are in the column of style paper.")
 
 
 if __name__ == "__main__":

@@ -233,7 +233,7 @@ class Foveal(Runner):
         import torch
         from transformers import TrainingArguments
 
-        from foveal.evaluation.predict import Predictor
+        from foveal.evaluation.predict import VlmPredictor
         from foveal.runs import Run
         from foveal.training.objectives import make_objective
         from foveal.training.rows import TrainingRows
@@ -244,9 +244,9 @@ class Foveal(Runner):
         )
         return FovealTrainer(
             model=self.vlm.model, recipe=self.recipe, run=Run(self.folder / "runs"), task=self.task,
-            objective=make_objective(self.recipe, self.task, self.encoder, self.vlm.family),
+            objective=make_objective(self.recipe, self.task, self.vlm),
             rows=TrainingRows(self.task, self.examples, SEED), validation=[],
-            predictor=Predictor(self.task, self.vlm, self.encoder, self.recipe.evaluation, torch.float32),
+            predictor=VlmPredictor(self.task, self.vlm, self.encoder, self.recipe.evaluation, torch.float32),
             processor_source=self.vlm.source, arguments=arguments, callbacks=[callback],
         )  # fmt: skip
 

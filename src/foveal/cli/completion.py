@@ -16,6 +16,8 @@ from foveal.tasks.task import registry
 
 #: Commands that take a recipe's keys beside their own options.
 _WITH_KEYS = ("quickstart", "train", "evaluate", "predict")
+#: Commands that take the keys of a recipe's section model.
+_WITH_MODEL = ("benchmark",)
 
 
 def parser() -> Parser:
@@ -37,12 +39,12 @@ def whole_parser() -> argparse.ArgumentParser:
         own = importlib.import_module(f"foveal.cli.{module}").parser()
         sub = commands.add_parser(name, help=text, parents=[own], add_help=False, conflict_handler="resolve")
         for action in sub._actions:
-            if action.dest in ("recipe", "target", "resume", "pictures"):
+            if action.dest in ("recipe", "target", "resume", "pictures", "model", "source"):
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
             if action.dest == "task":
                 action.choices = list(registry())
-        if name in _WITH_KEYS:
-            for key, kind in every.items():
+        for key, kind in every.items():
+            if name in _WITH_KEYS or (name in _WITH_MODEL and key.startswith("model.")):
                 sub.add_argument(f"--{key}", choices=choices(kind) or None, help="recipe key")
     return top
 

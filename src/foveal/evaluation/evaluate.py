@@ -11,7 +11,7 @@ from rich.console import Console
 
 from foveal.errors import UserError
 from foveal.evaluation.measure import Result, measure, save, showcase
-from foveal.evaluation.predict import Predictor, make_encoder, precision
+from foveal.evaluation.predict import Predictor, make_predictor, open_model
 from foveal.evaluation.report import Report
 from foveal.evaluation.report import write as write_report
 from foveal.evaluation.showing import write_grid
@@ -20,7 +20,6 @@ from foveal.images import set_pixel_limit
 from foveal.recipe import Recipe, dump_recipe
 from foveal.runs import Run, check_new_run, create_run, environment
 from foveal.tasks.task import Split, Task, find_task
-from foveal.vlm.loading import load
 
 
 def open_predictor(recipe: Recipe, run: Run | None, checkpoint: str = "best") -> tuple[Task, Predictor, str]:
@@ -35,8 +34,7 @@ def open_predictor(recipe: Recipe, run: Run | None, checkpoint: str = "best") ->
     set_pixel_limit(recipe.model.max_pixels)
     task = find_task(recipe.task)(recipe.data)
     weights = run.checkpoint(checkpoint) if run is not None else None
-    vlm = load(recipe.model, weights=weights)
-    predictor = Predictor(task, vlm, make_encoder(vlm, recipe), recipe.evaluation, precision(recipe, vlm.device))
+    predictor = make_predictor(task, open_model(task, recipe, weights=weights), recipe)
     return task, predictor, weights.name if weights is not None else recipe.model.id
 
 

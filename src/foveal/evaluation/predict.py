@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import torch
+from torch import nn
 
 from foveal.errors import UserError
 from foveal.prompts import Prompt
 from foveal.recipe import Evaluation, Recipe
-from foveal.tasks.task import Example, Prediction, Task
+from foveal.tasks.specialist import Specialist
+from foveal.tasks.task import Episode, Example, Prediction, Task
 from foveal.vlm import scoring
 from foveal.vlm.encoding import Encoder
-from foveal.vlm.generation import generate
-from foveal.vlm.loading import Vlm, cpu_has_bfloat16, memory_errors
+from foveal.vlm.generation import generate, write
+from foveal.vlm.loading import Vlm, cpu_has_bfloat16, load, memory_errors
+from foveal.vlm.video_free import save_processor
 
 
 def make_encoder(vlm: Vlm, recipe: Recipe) -> Encoder:
@@ -41,24 +47,18 @@ def mixed(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
             yield
 
 
-class Predictor:
+class Predictor(ABC):
     """Asks a model about examples of a task.
 
     Args:
         task: What is asked and how replies are read.
-        vlm: The model, in eval mode while it predicts.
-        encoder: Its encoder.
+        model: The model, in eval mode while it predicts.
         options: The recipe's evaluation section.
         dtype: Type of the forward pass.
     """
 
-    def __init__(self, task: Task, vlm: Vlm, encoder: Encoder, options: Evaluation, dtype: torch.dtype) -> None:
-        self.task, self.vlm, self.encoder, self.options, self.dtype = task, vlm, encoder, options, dtype
-        self.answers = task.answers() if options.method != "generate" else None
-        if options.method == "score" and self.answers is None:
-            raise UserError(
-                f"evaluation.method: score needs a closed set of answers, which {task.name} has not; use generate."
-            )
+    def __init__(self, task: Task, model: nn.Module, options: Evaluation, dtype: torch.dtype) -> None:
+        self.task, self.model, self.options, self.dtype = task, model, options, dtype
 
     def predict(
         self, examples: Sequence[Example], progress: Callable[[int], None] | None = None
@@ -73,33 +73,84 @@ class Predictor:
             UserError: A picture is unreadable, a row too long, or memory does not suffice.
         """
         size = self.options.batch_size
-        training = self.vlm.model.training
-        self.vlm.model.eval()
+        training = self.model.training
+        self.model.eval()
         try:
             for start in range(0, len(examples), size):
                 rows = [examples[i] for i in range(start, min(start + size, len(examples)))]
-                with memory_errors():
+                with memory_errors(), mixed(self.dtype, next(self.model.parameters()).device):
                     predictions = self.ask(rows)
                 yield from predictions
                 if progress is not None:
                     progress(len(rows))
         finally:
-            self.vlm.model.train(training)
+            self.model.train(training)
+
+    @abstractmethod
+    def ask(self, rows: Sequence[Example]) -> list[Prediction]:
+        """Predictions of one batch."""
+
+    @abstractmethod
+    def save_parts(self, folder: Path) -> None:
+        """Writes beside the weights what loading them needs."""
+
+
+class SpecialistPredictor(Predictor):
+    """Asks a task's own model."""
+
+    def __init__(self, specialist: Specialist, options: Evaluation, dtype: torch.dtype) -> None:
+        super().__init__(specialist.task, specialist.model, options, dtype)
+        self.specialist = specialist
+
+    @torch.inference_mode()
+    def ask(self, rows: Sequence[Example]) -> list[Prediction]:
+        """Predictions of one batch."""
+        return self.specialist.ask(rows)
+
+    def save_parts(self, folder: Path) -> None:
+        """See ``Specialist.save_parts``."""
+        self.specialist.save_parts(folder)
+
+
+class VlmPredictor(Predictor):
+    """Asks a VLM, by exact scores of a closed set of answers, in free text, or step by step.
+
+    Args:
+        task: What is asked and how replies are read.
+        vlm: The model.
+        encoder: Its encoder.
+        options: The recipe's evaluation section.
+        dtype: Type of the forward pass.
+    """
+
+    def __init__(self, task: Task, vlm: Vlm, encoder: Encoder, options: Evaluation, dtype: torch.dtype) -> None:
+        super().__init__(task, vlm.model, options, dtype)
+        self.vlm, self.encoder = vlm, encoder
+        self.answers = task.answers() if options.method != "generate" else None
+        if options.method == "score" and self.answers is None:
+            raise UserError(
+                f"evaluation.method: score needs a closed set of answers, which {task.name} has not; use generate."
+            )
+
+    def save_parts(self, folder: Path) -> None:
+        """The processor."""
+        save_processor(self.vlm.processor, folder)
 
     def ask(self, rows: Sequence[Example]) -> list[Prediction]:
         """Predictions of one batch."""
+        episodes = [self.task.episode(e) for e in rows]
+        talks = [e for e in episodes if e is not None]
+        if len(talks) == len(rows):
+            return self._in_steps(talks, rows)
         prompts = [self.task.prompt(e) for e in rows]
         names = [e.id for e in rows]
-        with mixed(self.dtype, self.vlm.device):
-            if self.answers is None:
-                replies = generate(
-                    self.vlm, self.encoder, prompts, max_new_tokens=self.options.max_new_tokens, names=names
-                )
-                return [
-                    Prediction(e.id, self.task.value(text, e), text, truth=e.truth)
-                    for e, text in zip(rows, replies, strict=True)
-                ]
-            return self._scored(rows, prompts, names)
+        if self.answers is None:
+            replies = generate(self.vlm, self.encoder, prompts, max_new_tokens=self.options.max_new_tokens, names=names)
+            return [
+                Prediction(e.id, self.task.value(text, e), text, truth=e.truth)
+                for e, text in zip(rows, replies, strict=True)
+            ]
+        return self._scored(rows, prompts, names)
 
     def _scored(self, rows: Sequence[Example], prompts: Sequence[Prompt], names: Sequence[str]) -> list[Prediction]:
         assert self.answers is not None
@@ -110,6 +161,44 @@ class Predictor:
             text = max(probabilities, key=lambda a: probabilities[a])
             out.append(Prediction(example.id, self.task.value(text, example), text, probabilities, example.truth))
         return out
+
+    def _in_steps(self, episodes: Sequence[Episode], rows: Sequence[Example]) -> list[Prediction]:
+        """Steps of all episodes together; those that are over leave the batch."""
+        while asked := [(e, p, r.id) for e, r in zip(episodes, rows, strict=True) if (p := e.prompt()) is not None]:
+            replies = write(
+                self.vlm, self.encoder, [p for _, p, _ in asked], max_new_tokens=self.options.max_new_tokens,
+                names=[name for _, _, name in asked],
+            )  # fmt: skip
+            for (episode, _, _), reply in zip(asked, replies, strict=True):
+                episode.reply(reply.text, reply.confidence)
+        return [e.result() for e in episodes]
+
+
+def open_model(task: Task, recipe: Recipe, *, weights: Path | None = None, training: bool = False) -> Vlm | Specialist:
+    """The model of a recipe: one of the task's own where ``model.id`` is its name, else a VLM.
+
+    Args:
+        task: The task.
+        recipe: The resolved recipe.
+        weights: A checkpoint folder of a run.
+        training: Whether parameters shall learn.
+
+    Raises:
+        UserError: It does not exist, does not fit, or the recipe asks for what it cannot do.
+    """
+    if recipe.model.id in task.specialists:
+        module, _, name = task.specialists[recipe.model.id].partition(":")
+        kind: type[Specialist] = getattr(importlib.import_module(module), name)
+        return kind.open(task, recipe, weights=weights, training=training)
+    return load(recipe.model, weights=weights, training=training)
+
+
+def make_predictor(task: Task, model: Vlm | Specialist, recipe: Recipe) -> Predictor:
+    """Asks an opened model as the recipe says."""
+    dtype = precision(recipe, model.device)
+    if isinstance(model, Vlm):
+        return VlmPredictor(task, model, make_encoder(model, recipe), recipe.evaluation, dtype)
+    return SpecialistPredictor(model, recipe.evaluation, dtype)
 
 
 def spread(count: int, samples: int) -> list[int]:

@@ -89,6 +89,31 @@ class Loaded:
     refused: tuple[tuple[str, str], ...] = ()
 
 
+class Episode(ABC):
+    """One example asked about in several steps, each after the reply to the one before.
+
+    The engine asks many episodes at once: it takes ``prompt`` of all that are not over, has them answered in one
+    batch, and hands each its ``reply``.
+    """
+
+    @abstractmethod
+    def prompt(self) -> Prompt | None:
+        """The next question, or None when it is over."""
+
+    @abstractmethod
+    def reply(self, text: str, confidence: float | None) -> None:
+        """Takes the answer to the last prompt.
+
+        Args:
+            text: What the model wrote.
+            confidence: Probability of that text, token by token the product, or None where it is not known.
+        """
+
+    @abstractmethod
+    def result(self) -> Prediction:
+        """What came out, once ``prompt`` is None."""
+
+
 class Task(ABC):
     """A kind of question. Instances hold a checked data section and no other state.
 
@@ -97,6 +122,8 @@ class Task(ABC):
         summary: One line for ``foveal tasks``.
         Data: A dataclass: the recipe's ``data`` section, with a docstring for each field.
         headline: The metric that picks the best checkpoint; ``higher_is_better`` tells its direction.
+        specialists: The task's own models by the name that ``model.id`` gives, each as ``module:Class`` of a
+            ``foveal.tasks.specialist.Specialist``.
     """
 
     name: ClassVar[str]
@@ -104,6 +131,7 @@ class Task(ABC):
     Data: ClassVar[type]
     headline: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
+    specialists: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, data: Any) -> None:
         self.data = data
@@ -136,6 +164,10 @@ class Task(ABC):
     @abstractmethod
     def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
         """Metrics of predictions against truths, ``headline`` among them. Unparsable replies count as wrong."""
+
+    def episode(self, example: Example) -> Episode | None:
+        """A conversation of several questions about the example; None where ``prompt`` is all that is asked."""
+        return None
 
     def answers(self) -> tuple[str, ...] | None:
         """The closed set of answer texts, scored exactly at evaluation; None for free text."""

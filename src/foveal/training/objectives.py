@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
 
 from foveal.errors import UserError
+from foveal.evaluation.predict import make_encoder
 from foveal.recipe import Recipe
+from foveal.tasks.specialist import Specialist
 from foveal.tasks.task import Task
 from foveal.training.rows import Row
 from foveal.vlm.answer_loss import IGNORE, answer_loss
 from foveal.vlm.encoding import Batch, Encoder
+from foveal.vlm.loading import Vlm
 from foveal.vlm.scoring import label_loss
 
 Normaliser = torch.Tensor | float | None
+
+
+class NamedLosses(NamedTuple):
+    """A loss with the parts that it was made of.
+
+    Attributes:
+        total: What is minimised, a scalar.
+        parts: Scalars by name, unweighted, for ``metrics.csv``; divided by the same normaliser.
+    """
+
+    total: torch.Tensor
+    parts: Mapping[str, torch.Tensor]
 
 
 class Objective(Protocol):
@@ -30,7 +45,7 @@ class Objective(Protocol):
         """What the batch's loss is a sum over (answer tokens, rows), a scalar."""
         ...
 
-    def loss(self, model: nn.Module, batch: Batch, normaliser: Normaliser) -> torch.Tensor:
+    def loss(self, model: nn.Module, batch: Batch, normaliser: Normaliser) -> torch.Tensor | NamedLosses:
         """The sum of the batch's losses over ``normaliser``, or over its own count where that is None."""
         ...
 
@@ -101,15 +116,19 @@ class LabelObjective:
         return f"{self.encoder.text(prompt)}{choices}"
 
 
-def make_objective(recipe: Recipe, task: Task, encoder: Encoder, family: str) -> Any:
-    """The objective that a recipe names.
+def make_objective(recipe: Recipe, task: Task, model: Vlm | Specialist) -> Objective:
+    """The objective that a recipe names, or that the task's own model brings along.
 
     Raises:
         UserError: ``label`` for a task without a closed set of answers.
     """
+    if isinstance(model, Specialist):
+        own: Objective = model.objective()
+        return own
+    encoder = make_encoder(model, recipe)
     if recipe.objective == "answer":
         return AnswerObjective(encoder)
     answers = task.answers()
     if answers is None:
         raise UserError(f"objective: label needs a closed set of answers, which {task.name} has not; use answer.")
-    return LabelObjective(encoder, answers, family)
+    return LabelObjective(encoder, answers, model.family)

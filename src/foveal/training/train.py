@@ -26,7 +26,7 @@ from transformers import TrainingArguments
 from foveal.errors import UserError
 from foveal.evaluation.measure import Result, measure, read_measured, save, showcase
 from foveal.evaluation.plots import curves_png
-from foveal.evaluation.predict import Predictor, make_encoder, precision
+from foveal.evaluation.predict import Predictor, make_predictor, open_model
 from foveal.evaluation.report import Measured, Report
 from foveal.evaluation.report import write as write_report
 from foveal.evaluation.showing import write_grid
@@ -35,6 +35,7 @@ from foveal.images import set_pixel_limit
 from foveal.recipe import Recipe, dump_recipe
 from foveal.runs import Run, check_new_run, create_run, environment
 from foveal.tasks.recipes import check
+from foveal.tasks.specialist import Specialist
 from foveal.tasks.task import Loaded, Split, Task, find_task
 from foveal.training.objectives import make_objective
 from foveal.training.processes import agree_on_run, finish, is_main
@@ -42,7 +43,7 @@ from foveal.training.progress import TrainingBar
 from foveal.training.rows import TrainingRows
 from foveal.training.trainer import PROGRESS_FILE, FovealTrainer, worker_sentence
 from foveal.vlm import adapters
-from foveal.vlm.loading import Vlm, lacks_memory, load, memory_errors, pick_device
+from foveal.vlm.loading import Vlm, lacks_memory, memory_errors, pick_device
 
 _SCHEDULES = {
     "cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup", "plateau": "reduce_lr_on_plateau",
@@ -130,12 +131,11 @@ def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Tra
     validation = _load_rows(task, "validation") if recipe.training.evaluate else Loaded([], "none")
     measured = _load_rows(task, recipe.evaluation.split)
     try:
-        vlm = load(recipe.model, training=True)
-        encoder = make_encoder(vlm, recipe)
-        objective = make_objective(recipe, task, encoder, vlm.family)
+        vlm = open_model(task, recipe, training=True)
+        objective = make_objective(recipe, task, vlm)
         rows = TrainingRows(task, training.examples, recipe.seed)
         mask = objective.shown([rows[0]])
-        predictor = Predictor(task, vlm, encoder, recipe.evaluation, precision(recipe, vlm.device))
+        predictor = make_predictor(task, vlm, recipe)
         default = f"{recipe.task}-{Path(recipe.model.id).name}"
         run = run or agree_on_run(
             lambda: create_run(recipe.output, recipe.name, default_name=default), cpu=vlm.device.type == "cpu"
@@ -156,8 +156,7 @@ def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Tra
         if not is_main():
             return Trained(run, results, task, predictor, seconds)
         best = run.checkpoint("best")
-        after_vlm = load(recipe.model, weights=best)
-        predictor = Predictor(task, after_vlm, make_encoder(after_vlm, recipe), recipe.evaluation, predictor.dtype)
+        predictor = make_predictor(task, open_model(task, recipe, weights=best), recipe)
         after = measure(task, predictor, measured, console, label=f"after training ({best.name})")
     except RuntimeError as error:
         if str(error).startswith("DataLoader worker (pid"):
@@ -231,7 +230,9 @@ def _state(checkpoint: Path) -> transformers.TrainerState:
         raise UserError(f"{file}: cannot be read ({error}); the checkpoint is damaged, restore it.") from error
 
 
-def _describe(console: Console, recipe: Recipe, vlm: Vlm, training: Loaded, validation: Loaded, mask: str) -> None:
+def _describe(
+    console: Console, recipe: Recipe, vlm: Vlm | Specialist, training: Loaded, validation: Loaded, mask: str
+) -> None:
     table = Table(title=f"{recipe.model.id} ({vlm.family}) on {vlm.device}", title_justify="left")
     for column in ("component", "parameters", "trainable", "share"):
         table.add_column(column, justify="left" if column == "component" else "right")
@@ -268,7 +269,7 @@ def _arguments(recipe: Recipe, run: Run, task: Task, dtype: torch.dtype) -> Trai
 
 
 def _fit(
-    recipe: Recipe, run: Run, task: Task, vlm: Vlm, objective: Any, rows: TrainingRows, validation: Loaded,
+    recipe: Recipe, run: Run, task: Task, vlm: Vlm | Specialist, objective: Any, rows: TrainingRows, validation: Loaded,
     predictor: Predictor, console: Console, checkpoint: Path | None,
 ) -> float:  # fmt: skip
     """Trains to the end. Returns the seconds it took."""
@@ -309,7 +310,7 @@ def report(
     run: Run,
     recipe: Recipe,
     task: Task,
-    vlm: Vlm,
+    vlm: Vlm | Specialist,
     last: Result,
     table: Sequence[Measured],
     *,

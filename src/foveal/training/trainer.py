@@ -24,11 +24,10 @@ from foveal.files import disk_errors, write_text
 from foveal.recipe import Recipe
 from foveal.runs import Run
 from foveal.tasks.task import Example, Task
-from foveal.training.objectives import Objective
+from foveal.training.objectives import NamedLosses, Objective
 from foveal.training.optimizers import MuonWithAdamW, split_for_muon
 from foveal.training.rows import Row, TrainingRows
 from foveal.vlm.adapters import parameter_groups
-from foveal.vlm.video_free import save_processor
 
 #: Beside the weights in every checkpoint: what the running epoch has summed up so far.
 PROGRESS_FILE = "foveal_progress.json"
@@ -67,15 +66,20 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         # Our losses are sums over the whole optimizer step's answer tokens (or rows): nothing is left to scale.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
-        self.epoch_loss, self.epoch_steps, self.epoch_rows, self.epoch_started = 0.0, 0, 0, time.monotonic()
+        self._begin_sums()
         self.is_best = False
         self.save_kind = _EPOCH_END
         self.on_rows: Callable[[int], None] = lambda n: None
+
+    def _begin_sums(self) -> None:
+        self.epoch_loss, self.epoch_steps, self.epoch_rows, self.epoch_started = 0.0, 0, 0, time.monotonic()
+        self.epoch_parts: dict[str, float] = {}
 
     def resume_progress(self, file: Path) -> None:
         """Takes up the running epoch's sums where the checkpoint left them."""
         saved = json.loads(file.read_text())
         self.epoch_loss, self.epoch_steps, self.epoch_rows = saved["loss"], saved["steps"], saved["rows"]
+        self.epoch_parts = dict(saved.get("parts", {}))
 
     def finished(self, state: TrainerState) -> bool:
         """Whether a checkpoint's state is the end of the training; the engine itself would take one step more."""
@@ -110,11 +114,15 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
     ) -> Any:
         """The objective's loss; DDP averages gradients over processes, hence the factor."""
         loss = self.objective.loss(model, inputs, num_items_in_batch)
+        if isinstance(loss, NamedLosses):
+            for name, part in loss.parts.items():
+                self.epoch_parts[name] = self.epoch_parts.get(name, 0.0) + part.item()
+            loss = loss.total
         return loss * self.accelerator.num_processes if num_items_in_batch is not None else loss
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One forward and backward pass; keeps the epoch's mean loss."""
-        count = len(inputs["input_ids"])
+        count = len(next(iter(inputs.values())))
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         value = loss.item() / self.accelerator.num_processes
         if math.isnan(value):
@@ -156,10 +164,13 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
             "epoch": round(self.state.epoch or 0.0, 6), "step": self.state.global_step,
             "train_loss": self.epoch_loss / max(1, self.epoch_steps),
         }  # fmt: skip
+        if self.epoch_parts:
+            row["train_total_loss"] = row["train_loss"]
+            row |= {f"train_{name}_loss": part / max(1, self.epoch_steps) for name, part in self.epoch_parts.items()}
         metrics: dict[str, float] = {}
         if self.validation and training.evaluate:
             chosen = [self.validation[i] for i in spread(len(self.validation), self.recipe.evaluation.samples)]
-            metrics["loss"] = self._validation_loss(chosen)
+            metrics |= self._validation_losses(chosen)
             metrics |= self.task.measure(chosen, list(self.predictor.predict(chosen)))
         row |= {f"val_{k}": v for k, v in metrics.items()}
         for group in self.optimizer.param_groups if self.optimizer is not None else ():
@@ -172,25 +183,33 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         }  # fmt: skip
         if self.is_world_process_zero():
             self.run.append_metrics(row)
-        self.epoch_loss, self.epoch_steps, self.epoch_rows, self.epoch_started = 0.0, 0, 0, time.monotonic()
+        self._begin_sums()
         logs = {f"eval_{k}": v for k, v in metrics.items()}
         self.log(dict(logs))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics=logs)
         return logs
 
     @torch.no_grad()
-    def _validation_loss(self, examples: Sequence[Example]) -> float:
-        model, size = self.predictor.vlm.model, self.recipe.evaluation.batch_size
-        training, total, count = model.training, 0.0, 0
+    def _validation_losses(self, examples: Sequence[Example]) -> dict[str, float]:
+        """The loss on the validation rows, and its parts where it has any."""
+        model, size = self.predictor.model, self.recipe.evaluation.batch_size
+        training, count = model.training, 0
+        sums: dict[str, float] = {"loss": 0.0}
         model.eval()
         for start in range(0, len(examples), size):
             rows = [Row(e, self.task.prompt(e)) for e in examples[start : start + size]]
             batch = self._prepare_inputs(self.objective.collate(rows))
             with mixed(self.predictor.dtype, self.args.device):
-                total += self.objective.loss(model, batch, 1.0).item()
+                loss = self.objective.loss(model, batch, 1.0)
+            if isinstance(loss, NamedLosses):
+                for name, part in loss.parts.items():
+                    sums[f"{name}_loss"] = sums.get(f"{name}_loss", 0.0) + part.item()
+                loss = loss.total
+                sums["total_loss"] = sums.get("total_loss", 0.0) + loss.item()
+            sums["loss"] += loss.item()
             count += int(self.objective.count(batch))
         model.train(training)
-        return total / max(1, count)
+        return {name: value / max(1, count) for name, value in sums.items()}
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         if self.args.metric_for_best_model not in metrics:
@@ -222,8 +241,13 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
                 super()._save_checkpoint(model, trial)
                 folder = self._writing / f"checkpoint-{self.state.global_step}"
                 if self.is_world_process_zero():
-                    save_processor(self.predictor.vlm.processor, folder)
-                    progress = {"loss": self.epoch_loss, "steps": self.epoch_steps, "rows": self.epoch_rows}
+                    self.predictor.save_parts(folder)
+                    progress = {
+                        "loss": self.epoch_loss,
+                        "steps": self.epoch_steps,
+                        "rows": self.epoch_rows,
+                        "parts": self.epoch_parts,
+                    }
                     write_text(folder / PROGRESS_FILE, json.dumps(progress))
         except UserError:
             shutil.rmtree(self._writing, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -12,11 +13,31 @@ from foveal.vlm.loading import Vlm
 from foveal.vlm.scoring import to_device
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Written:
+    """A reply.
+
+    Attributes:
+        text: Without the prompt and special tokens.
+        confidence: The product of its tokens' probabilities, the end of the reply included.
+    """
+
+    text: str
+    confidence: float
+
+
 def generate(
     vlm: Vlm, encoder: Encoder, prompts: Sequence[Prompt], *, max_new_tokens: int, names: Sequence[str]
 ) -> list[str]:
-    """Greedy replies, one for each prompt, without the prompt and special tokens.
+    """Greedy replies, one for each prompt, without the prompt and special tokens; see ``write``."""
+    return [w.text for w in write(vlm, encoder, prompts, max_new_tokens=max_new_tokens, names=names)]
+
+
+@torch.inference_mode()
+def write(
+    vlm: Vlm, encoder: Encoder, prompts: Sequence[Prompt], *, max_new_tokens: int, names: Sequence[str]
+) -> list[Written]:
+    """Greedy replies with their probabilities, one for each prompt.
 
     Args:
         vlm: The model.
@@ -31,9 +52,18 @@ def generate(
     batch = encoder.encode(prompts, side="left")
     encoder.check_prompts(batch, names)
     length = batch["input_ids"].shape[1]
+    ends = sorted(encoder.end_ids)
     out = vlm.model.generate(  # type: ignore[operator]
         **to_device(batch, vlm), max_new_tokens=max_new_tokens, do_sample=False, temperature=None, top_p=None, top_k=None,
-        eos_token_id=sorted(encoder.end_ids), pad_token_id=encoder.tokenizer.pad_token_id or encoder.end_id,
+        eos_token_id=ends, pad_token_id=encoder.tokenizer.pad_token_id or encoder.end_id,
+        return_dict_in_generate=True, output_logits=True,
     )  # fmt: skip
-    replies: list[str] = encoder.tokenizer.batch_decode(out[:, length:], skip_special_tokens=True)
-    return [r.strip() for r in replies]
+    ids = out.sequences[:, length:]
+    # [B, T]; what comes behind the end of a reply is padding and counts as certain.
+    chosen = torch.stack(
+        [step.float().log_softmax(-1).gather(1, ids[:, t : t + 1])[:, 0] for t, step in enumerate(out.logits)], 1
+    )
+    over = torch.isin(ids, torch.tensor(ends, device=ids.device)).cumsum(1).cumsum(1) > 1
+    confidence = chosen.masked_fill(over, 0).sum(1).exp().tolist()
+    texts: list[str] = encoder.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    return [Written(text.strip(), share) for text, share in zip(texts, confidence, strict=True)]

@@ -60,7 +60,9 @@ def set_resolution(model: PreTrainedModel, processor: ProcessorMixin, side: int)
     if side == vision.image_size:
         return
     count = side // vision.patch_size
-    embeddings: Any = next(m for m in model.modules() if isinstance(getattr(m, "position_embedding", None), nn.Embedding))
+    embeddings: Any = next(
+        m for m in model.modules() if isinstance(getattr(m, "position_embedding", None), nn.Embedding)
+    )
     embeddings.position_embedding = _stretched(embeddings.position_embedding, count)
     embeddings.image_size, embeddings.num_patches, embeddings.num_positions = side, count**2, count**2
     vision.image_size = side

@@ -55,7 +55,8 @@ def test_every_answer_is_read_back(question: Any, wording: Any, answer_format: A
         prompt = task.prompt(example)
         assert prompt.answer is not None
         assert task.value(prompt.answer, example) == example.truth
-        assert task.value(f"{prompt.user}\n{prompt.answer}", example) == example.truth
+        if wording == "published":
+            assert task.value(f"{prompt.user}\n{prompt.answer}", example) == example.truth
         assert task.value(prompt.user, example) is None
         assert "<" not in prompt.user and task.parse(prompt.answer) is None
 
@@ -71,18 +72,16 @@ def test_mixed_wording_is_drawn_in_training_only() -> None:
 def test_the_headline_is_the_mean_over_the_puzzles() -> None:
     task = blindtest(puzzles=["lines", "circles"], shares={})
     examples = task.load("test").examples
-    lines = [e for e in examples if e.fields["puzzle"] == "lines"]
+    lines, ovals = ([e for e in examples if e.fields["puzzle"] == name] for name in ("lines", "circles"))
     # All lines right; half of the circles unparsable, the others right; two lines fewer are measured than circles.
-    measured = [e for e in examples if e not in lines[:2]]
+    measured = [*lines[2:], *ovals]
     circles = [e.id for e in measured if e.fields["puzzle"] == "circles"]
     said = [Prediction(e.id, None if e.id in circles[::2] else e.truth, "") for e in measured]
     metrics = task.measure(measured, said)
     assert metrics["accuracy_lines"] == 1 and metrics["accuracy_circles"] == 0.5
     assert metrics["mean_accuracy"] == 0.75 and task.headline == "mean_accuracy"
     assert metrics["unparsable"] == pytest.approx(len(circles[::2]) / len(measured))
-    assert task.chance(examples) == pytest.approx(
-        (task.parts["lines"].chance(lines) + task.parts["circles"].chance([e for e in examples if e not in lines])) / 2
-    )
+    assert task.chance(examples) == pytest.approx((5 / 14 + 9 / 14) / 2)
 
 
 @pytest.mark.parametrize(

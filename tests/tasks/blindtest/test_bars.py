@@ -38,7 +38,7 @@ def test_it_looks_like_a_large_picture_that_pillow_shrank(kernel: Any, size: int
 def test_rows_are_apart_and_what_lies_outside_is_nothing() -> None:
     rows = covered(8, [[(1, 2.5)], [(-9, -3), (7.25, 30)], [(-5, 40)]])
     expected = [[0, 1, 0.5, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0.75], [1] * 8]
-    assert np.abs(rows - expected).max() < 0.005
+    assert np.abs(rows - np.array(expected)).max() < 0.005
 
 
 @pytest.mark.parametrize("kernel", RESAMPLING)

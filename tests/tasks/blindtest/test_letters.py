@@ -40,9 +40,9 @@ def scenes(style: str, count: int, *, size: int = 224, split: Any = "train", see
     return [Scenes(Letters, style, size, split, seed)(i) for i in range(count)]
 
 
-def redness(image: Image.Image) -> np.ndarray:
+def redness(image: Image.Image, rows: slice = slice(None)) -> np.ndarray:
     """How red each pixel is, 0 to 1."""
-    pixels = np.asarray(image.convert("RGB"), float)
+    pixels = np.asarray(image.convert("RGB"))[rows].astype(float)
     return np.asarray(np.clip(pixels[..., 0] - pixels[..., 1:].max(-1), 0, 255) / 255)
 
 
@@ -61,7 +61,7 @@ def extent(amount: np.ndarray) -> tuple[float, float]:
 @pytest.mark.parametrize("style", STYLES)
 def test_the_circled_letter_is_the_one_of_that_number_among_the_drawn_ones(style: str) -> None:
     size, told = 512, 0
-    for scene in scenes(style, 45, size=size):
+    for scene in scenes(style, 30, size=size):
         plain = replace(scene, look=Look(scene.look.face))
         # Without the ellipse's part, blank columns separate the letters, unless two of them overlap.
         word = np.asarray(replace(plain, centre=(300, 9700), radii=(100, 100)).draw(size))[: int(0.95 * size), :, 1]
@@ -69,11 +69,12 @@ def test_the_circled_letter_is_the_one_of_that_number_among_the_drawn_ones(style
         letters = np.split(ink, np.flatnonzero(np.diff(ink) > 1) + 1)
         if len(letters) == len(scene.word):
             told += 1
-            middle = sum(extent(redness(plain.draw(size)).max(0))) / 2
+            near = slice(scene.centre[1] * size // UNITS - 6, scene.centre[1] * size // UNITS + 6)
+            middle = sum(extent(redness(plain.draw(size), near).max(0))) / 2
             nearest = min(range(len(letters)), key=lambda i: abs(letters[i].mean() + 0.5 - middle))
             assert scene.truths == (scene.word[nearest].lower(),) * 2
             assert letters[nearest][0] < middle < letters[nearest][-1] + 1
-    assert told >= 10
+    assert told >= 7
 
 
 def test_labels_and_values() -> None:
@@ -259,20 +260,25 @@ def test_labels_are_balanced() -> None:
 # The published pictures.
 
 
+#: The rows of published pictures where the word is.
+BAND = slice(200, 312)
+
+
 @lru_cache(maxsize=1)
 def table(folder: Path) -> list[dict[str, str]]:
     with (folder / "circled_letter.csv").open() as lines:
         return list(csv.DictReader(lines))
 
 
-def closest(image: np.ndarray, word: str, index: int) -> tuple[float, Scene, int]:
-    """The scene of the published parameters that looks most like a picture, its difference and its padding."""
+def closest(image: np.ndarray, word: str, index: int) -> tuple[Scene, int]:
+    """The scene of the published parameters that looks most like a picture, and its padding."""
     found = []
     for face in (HELVETICA, OPEN_SANS):
         for padding in PADDINGS:
             scene = place_word(word, index, Look(face), padding, 5)
-            found.append((float(np.abs(np.asarray(scene.draw(512), float) - image).mean()), scene, padding))
-    return min(found, key=lambda item: item[0])
+            drawn = np.asarray(scene.draw(512))[BAND, :, 1]
+            found.append((float(np.abs(drawn - image[BAND, :, 1]).mean()), scene, padding))
+    return min(found, key=lambda item: item[0])[1:]
 
 
 def test_published_pictures_have_our_geometry_labels_and_look(real_data: Path) -> None:
@@ -283,7 +289,7 @@ def test_published_pictures_have_our_geometry_labels_and_look(real_data: Path) -
         with Image.open(folder / "circled_letter" / row["file"]) as picture:
             image = picture.convert("RGB")
         pixels = np.asarray(image, float)
-        difference, scene, padding = closest(pixels, row["word"], int(row["letter_index"]))
+        scene, padding = closest(pixels, row["word"], int(row["letter_index"]))
         assert scene.truths[0] == row["letter"].lower()
         layouts.setdefault((row["word"], row["layout"]), set()).add((scene.look.face, padding))
         # The ellipse, within a pixel or so of 512. Measured: 1.1 at most.
@@ -301,6 +307,7 @@ def test_published_pictures_have_our_geometry_labels_and_look(real_data: Path) -
         assert min(range(len(middles)), key=lambda i: abs(middles[i] - place)) == scene.index
         # The look: blank pages differ by 2.6 to 6.9.
         drawn = np.asarray(scene.draw(512), float)
+        difference = np.abs(drawn - pixels).mean()
         assert difference < 1.5 and difference < 0.3 * (255 - pixels).mean()
         differences.append(difference)
         ink.append((255 - drawn).sum() / (255 - pixels).sum())
@@ -308,7 +315,7 @@ def test_published_pictures_have_our_geometry_labels_and_look(real_data: Path) -
         smaller = replace(scene, look=replace(scene.look, kernel="bilinear")).draw(112)
         assert np.abs(np.asarray(smaller, float) - small).mean() < 1.6
     assert np.mean(differences) < 1.0
-    assert min(ink) > 0.96 and max(ink) < 1.04 and np.mean(ink) == pytest.approx(1, abs=0.02)
+    assert min(ink) > 0.95 and max(ink) < 1.04 and np.mean(ink) == pytest.approx(1, abs=0.02)
     # Pictures that the table puts in one layout have one font and one padding.
     assert all(len(found) == 1 for found in layouts.values())
     assert {padding for found in layouts.values() for _, padding in found} == set(PADDINGS)

@@ -77,9 +77,9 @@ def test_the_shapes_can_be_counted_in_the_picture(shape: str) -> None:
     """Each shape overlaps the next in the other row, so that n outlines part the picture into 2 n fields."""
     found = [s for s in scenes("paper", 60, seed=1) if s.shape == shape]
     assert {s.label[1] for s in found} == set(COUNTS)
-    for scene in found[:12]:
+    for scene in found[:10]:
         scene = dataclasses.replace(scene, look=Look(0.5 * POINT, (BLACK,), "box"))
-        ground = np.asarray(scene.draw(1400).convert("L")) > 250
+        ground = np.asarray(scene.draw(1200).convert("L")) > 250
         fields, count = components(ground)
         sizes = np.bincount(fields.reshape(-1))[1:]
         assert count - int((sizes < 4).sum()) == 2 * scene.label[1]
@@ -90,11 +90,13 @@ def test_coloured_shapes_can_be_counted_by_their_colours() -> None:
     assert len(found) > 20
     for scene in found:
         large = dataclasses.replace(scene, look=Look(1 / 300, scene.look.colours, "box"))
-        pixels, amounts = np.unique(np.asarray(large.draw(900)).reshape(-1, 3), axis=0, return_counts=True)
-        solid = {tuple(map(int, p)) for p, n in zip(pixels, amounts, strict=True) if n > 100 and min(p) < 250}
-        assert solid == set(scene.look.colours)
+        pixels = np.asarray(large.draw(600).convert("RGBX")).view("<u4")
+        packed, amounts = np.unique(pixels[pixels != pixels[0, 0]], return_counts=True)
+        common = packed[amounts > 60].tolist()
+        solid = {(value & 255, value >> 8 & 255, value >> 16 & 255) for value in common}
+        solid = {colour for colour in solid if min(colour) < 250}
+        assert solid == set(scene.look.colours) == set(TAB10[: len(solid)])
         assert len(solid) == scene.truths[0]
-        assert solid == set(TAB10[: len(solid)])
 
 
 def test_the_papers_parameters() -> None:
@@ -274,7 +276,7 @@ def test_published_pictures_have_our_geometry_and_look(real_data: Path, shape: s
             shrunk, published = (i.convert("L").resize((112, 112), Image.Resampling.BOX) for i in (best[1], image))
             assert np.mean(shrunk) - 255 == pytest.approx(np.mean(published) - 255, rel=0.04)
     # Of the ink. In four small pictures of circles some are displaced by a pixel.
-    assert np.median(errors) < 0.07 and sum(error > 0.12 for error in errors) <= 5 and max(errors) < 0.4
+    assert np.median(errors) < 0.08 and sum(error > 0.12 for error in errors) <= 5 and max(errors) < 0.4
 
 
 @pytest.mark.parametrize("shape", SHAPES)

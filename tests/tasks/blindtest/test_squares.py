@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import label
+from scipy.ndimage import label  # type: ignore[import-untyped]
 
 from foveal.errors import UserError
 from foveal.tasks.blindtest.puzzle import PuzzleData, PuzzleMake, Scenes
@@ -182,13 +182,13 @@ def traced(image: Image.Image, count: int, width: int) -> list[Box]:
         half = width / 2
         boxes.append(tuple(round(10 * v) for v in (left + half, top + half, right - half, bottom - half)))
     assert not left_over.any()
-    return boxes  # type: ignore[return-value]
+    return boxes
 
 
 def test_published_pictures_have_our_look(real_data: Path) -> None:
     folder = real_data / "blindtest" / "nested_squares"
     labels = published_labels(folder)
-    for number, path in enumerate(sorted(folder.iterdir())):
+    for number, path in enumerate(sorted(folder.iterdir())[::2]):
         points = int(path.stem[-1])
         with Image.open(path) as opened:
             image = opened.convert("RGB")
@@ -202,7 +202,7 @@ def test_published_pictures_have_our_look(real_data: Path) -> None:
         scene = Scene(tuple(boxes), Look(points * POINT, kernel="box"))
         assert difference(scene.draw(1000), image) < 0.01
         scene = Scene(tuple(boxes), Look(points * POINT, kernel="bilinear"))
-        for size in (224, 112) if number % 4 == 0 else ():
+        for size in (224, 112) if number % 3 == 0 else ():
             small = image.resize((size, size), Image.Resampling.BILINEAR)
             assert difference(scene.draw(size), small) < 0.06
 

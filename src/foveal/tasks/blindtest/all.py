@@ -191,6 +191,21 @@ class BlindTest(Task, Generator):
         groups = self._by_puzzle(examples)
         return sum(self.parts[name].chance(rows) for name, rows in groups.items()) / max(len(groups), 1)
 
+    def example_from_image(self, path: Path) -> Example:
+        """A user's picture of the only puzzle that ``data.puzzles`` names.
+
+        Raises:
+            UserError: It names several.
+        """
+        if len(self.parts) != 1:
+            raise UserError(
+                "data.puzzles: which puzzle are the pictures of? Name it, e.g. --data.puzzles '[lines]'; there are "
+                f"{', '.join(self.parts)}."
+            )
+        name, part = next(iter(self.parts.items()))
+        example = part.example_from_image(path)
+        return replace(example, fields={**example.fields, "puzzle": name})
+
     def _by_puzzle(self, examples: Sequence[Example]) -> dict[str, list[Example]]:
         groups: dict[str, list[Example]] = {}
         for example in examples:

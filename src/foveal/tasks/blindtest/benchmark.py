@@ -77,7 +77,8 @@ def collect(options: Options, console: Console) -> list[Asked]:
     for name, kind in all_puzzles().items():
         if options.puzzles and name not in options.puzzles:
             continue
-        rows = [row for place in _places(options, name, kind) for row in _rows(options, name, kind, place)]
+        with _told_of(name, options):
+            rows = [row for place in _places(options, name, kind) for row in _rows(options, name, kind, place)]
         if not rows:
             missing.append(name)
         groups: dict[tuple[str, str], list[Asked]] = {}
@@ -109,6 +110,24 @@ def _places(options: Options, name: str, kind: type[Puzzle]) -> list[str]:
     return find_sources(options.source, name, kind.layout)
 
 
+@contextmanager
+def _told_of(name: str, options: Options) -> Iterator[None]:
+    """Has a puzzle's errors about its source speak of this command's option.
+
+    Raises:
+        UserError: In place of the puzzle's.
+    """
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        if not text.startswith("data.source: "):
+            raise
+        there = options.source == "generate" or Path(options.source).expanduser().exists()
+        hint = f" It was read as the puzzle {name}; --puzzles leaves puzzles out." if there else ""
+        raise UserError(f"--source: {text.removeprefix('data.source: ')}{hint}") from error
+
+
 def _rows(options: Options, name: str, kind: type[Puzzle], place: str) -> Iterator[Asked]:
     styles = choices(typing.get_type_hints(kind.Data)["style"])
     if options.style not in styles:
@@ -119,24 +138,18 @@ def _rows(options: Options, name: str, kind: type[Puzzle], place: str) -> Iterat
             question=options.questions, wording=options.wording,
         )
     )  # fmt: skip
-    try:
-        rows = task.load("test").examples
-        for index in range(len(rows)):
-            example = rows[index]
-            question = example.fields.get("question", "other")
-            yield Asked(
-                name,
-                example.fields.get("shape", ""),
-                question,
-                replace(example, images=()),
-                lambda index=index: task.prompt(rows[index]),  # type: ignore[misc]
-                task,
-                _published_task(kind, example),
-            )
-    except UserError as error:
-        text = str(error).removeprefix("data.source: ")
-        hint = "" if options.puzzles else f" (Read as the puzzle {name}; --puzzles leaves puzzles out.)"
-        raise UserError(f"--source: {text}{hint}" if text != str(error) else text) from error
+    rows = task.load("test").examples
+    for index in range(len(rows)):
+        example = rows[index]
+        yield Asked(
+            name,
+            example.fields.get("shape", ""),
+            example.fields.get("question", "other"),
+            replace(example, images=()),
+            lambda index=index: task.prompt(rows[index]),  # type: ignore[misc]
+            task,
+            _published_task(kind, example),
+        )
 
 
 def _published_task(kind: type[Puzzle], example: Example) -> str | None:

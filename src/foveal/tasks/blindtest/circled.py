@@ -113,21 +113,28 @@ class Scene:
     def draw(self, size: int) -> Image.Image:
         """The picture, ``size`` pixels wide and high."""
         scale, look = size / UNITS, self.look
-        canvas = np.full((size, size), _packed(look.ground), np.uint32)
-        share, x, y = _word(self.word, look.face, self.pen, self.em, self.stretch, size, look.kernel, look.blur * scale)
-        canvas[y : y + share.shape[0], x : x + share.shape[1]] = _palette(look.ground, look.ink).take(share)
-        (x, y), (a, b) = self.centre, self.radii
+        word, x, y = _word(self.word, look.face, self.pen, self.em, self.stretch, size, look.kernel, look.blur * scale)
         ramp = math.hypot(_RAMP[look.kernel], 1.5 * look.blur * scale)
-        part, x, y = _ring(size, x * scale, y * scale, a * scale, b * scale, self.width * scale, ramp)
-        below = canvas[y : y + part.shape[0], x : x + part.shape[1]]
+        (cx, cy), (a, b) = self.centre, self.radii
+        ring, left, top = _ring(size, cx * scale, cy * scale, a * scale, b * scale, self.width * scale, ramp)
+        # Only the part of the picture that is not blank is painted.
+        x0, y0 = min(x, left), min(y, top)
+        x1, y1 = max(x + word.shape[1], left + ring.shape[1]), max(y + word.shape[0], top + ring.shape[0])
+        canvas = np.full((y1 - y0, x1 - x0), _packed(look.ground), np.uint32)
+        canvas[y - y0 : y - y0 + word.shape[0], x - x0 : x - x0 + word.shape[1]] = _palette(look.ground, look.ink).take(
+            word
+        )
+        below = canvas[top - y0 : top - y0 + ring.shape[0], left - x0 : left - x0 + ring.shape[1]]
         old = below.view(np.uint8).reshape(*below.shape, 4)
-        # Towards red by that share, rounded.
+        # Towards red by the ring's share, rounded.
         change = _floats(look.red) - old
-        change *= part[..., None]
+        change *= ring[..., None]
         change += old
         change += np.float32(0.5)
         old[...] = change
-        return Image.frombytes("RGB", (size, size), canvas.data.cast("B"), "raw", "RGBX")
+        image = Image.new("RGB", (size, size), look.ground)
+        image.paste(Image.frombytes("RGB", (x1 - x0, y1 - y0), canvas.data.cast("B"), "raw", "RGBX"), (x0, y0))
+        return image
 
 
 @lru_cache(maxsize=64)

@@ -69,8 +69,8 @@ class Writing:
         words: Row by row.
         font: One of ``lettering.FONTS``.
         height: Size of the font in units.
-        x: Where the middle of a word's ink is in its cell, in units to the right of the cell's middle.
-        y: How far below the cell's middle that of an ink would be that reached up to the font's ascender, in units.
+        x: How far right of a cell's middle that of a word's ink is, in units.
+        y: How far below it, for ink that reaches up to the font's ascender; other ink is lower by what it lacks.
         phases: How many places within a pixel a word may take along each axis.
         kernel: Filter of the edges.
     """
@@ -151,14 +151,11 @@ class Scene:
     @property
     def cells(self) -> dict[str, str]:
         """Kind, corners and width, in sides of the picture."""
-        corners = {"left": self.across[0][0], "top": self.down[0][0]}
-        corners |= {
-            "right": self.across[-1][1],
-            "bottom": self.down[-1][1],
-            "width": self.across[1][1] - self.across[1][0],
-        }
+        left, top, right, bottom = self.across[0][0], self.down[0][0], self.across[-1][1], self.down[-1][1]
+        lengths = {"left": left, "top": top, "right": right, "bottom": bottom}
+        lengths["width"] = self.across[1][1] - self.across[1][0]
         text = " ".join(self.writing.words) if self.writing else ""
-        return {"kind": self.label[2], **{key: f"{v / UNITS:.4f}" for key, v in corners.items()}, "words": text}
+        return {"kind": self.label[2], **{key: f"{v / UNITS:.4f}" for key, v in lengths.items()}, "words": text}
 
     def draw(self, size: int) -> Image.Image:
         """The picture, ``size`` pixels wide and high."""
@@ -167,10 +164,7 @@ class Scene:
         x, y = (
             covered(
                 size,
-                [
-                    [(bars[0][0] * scale, bars[-1][1] * scale)],
-                    [(a * scale, b * scale) for (_, a), (b, _) in pairwise(bars)],
-                ],
+                ([(bars[0][0] * scale, bars[-1][1] * scale)], _between(bars, scale)),
                 look.kernel,
                 look.blur * scale,
             )
@@ -192,6 +186,8 @@ class Scene:
         height, name, kernel, phases = writing.height * scale, writing.font, writing.kernel, writing.phases
         fine, words = phases * height, iter(writing.words)
         mask_of = _mask if height < _LARGE / 2 else _shrunk
+        if height < 0.5:  # Not even a smudge.
+            return
         middles_x = [((a + b) / 2 + writing.x) * scale * phases for (_, a), (b, _) in pairwise(self.across)]
         middles_y = [((a + b) / 2 + writing.y) * scale * phases for (_, a), (b, _) in pairwise(self.down)]
         for y in middles_y:
@@ -209,6 +205,11 @@ class Scene:
                 if part.shape != mask.shape:
                     mask = mask[: part.shape[0], : part.shape[1]]
                 np.maximum(part, mask, out=part)
+
+
+def _between(bars: Sequence[Bar], scale: float) -> list[tuple[float, float]]:
+    """Start and stop of the cells, in pixels."""
+    return [(a * scale, b * scale) for (_, a), (b, _) in pairwise(bars)]
 
 
 @lru_cache(maxsize=4096)

@@ -41,8 +41,8 @@ _WORDS = """
     comfortable commonwealth communication concentration constellation consequently cornerstone crossroads crystallize
     daydreaming demonstration development dictionary disappointment discovery earthquake efficiency elephant electricity
     encyclopedia enthusiasm environment equilibrium everywhere exaggeration exhibition experiment extraordinary
-    farmhouse firewood flashlight footprint forgiveness framework friendship fundamental geography
-    government grandmother gravitational handkerchief harmonious headquarters hieroglyphics horizontal hypothesis
+    farmhouse firewood flashlight footprint forgiveness framework friendship fundamental geography government
+    grandmother gravitational handkerchief harmonious headquarters hieroglyphics horizontal hypothesis
     identification illumination imagination independence infrastructure investigation jellyfish journalism
     kaleidoscope keyboard kilometre kindergarten knowledge laboratory landscape lighthouse magnificent manufacturer
     mathematics measurement microscope misunderstanding motorcycle mountainous neighbourhood nevertheless
@@ -130,7 +130,7 @@ def _varied(rng: random.Random, label: tuple[str, int], scale: float) -> Scene |
         scene = place_word(
             word,
             index,
-            Look(face, kernel=kernel, blur=rng.choice((0, 0, 0, 12, 25))),
+            Look(face, kernel=kernel, blur=rng.choice((0, 0, 0, 0, 25))),
             least + 210 * rng.random() ** 2,
             rng.uniform(3.6, 6.4),
             scale,
@@ -144,7 +144,7 @@ def _varied(rng: random.Random, label: tuple[str, int], scale: float) -> Scene |
         RED if rng.random() < 0.4 else (rng.randint(180, 255), faint, faint),
         WHITE if rng.random() < 0.5 else _shade(rng, 222, 255),
         kernel,
-        rng.choice((0, 0, 12, 25, 35)),
+        rng.choice((0, 0, 0, 25, 35)),
     )
     stretch = rng.randint(85, 115)
     length = set_word(word, look.face).length * stretch / 100

@@ -9,13 +9,14 @@ _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 _DIGITS = r"(?<![\w.,+-])[0-9]{1,3}(?!\w|[.,][0-9])"
 #: A number that is no part of a longer one, in brackets or not.
 _NUMBER = rf"[{{(\[]?\s*({_DIGITS}|\b(?:{'|'.join(_WORDS)})\b)\s*[}})\]]?"
-_ROWS, _COLUMNS = r"\brows?\b", r"\bcol(?:umn)?s?\b"
+_KIND, _ROWS, _COLUMNS = r"(?:(?:horizontal|vertical)\s)?", r"\brows?\b", r"\bcol(?:umn)?s?\b"
 
 
 def _counted(first: str, second: str) -> str:
     """Two numbers, both before or both after what they count, and not much between them."""
-    before = rf"{_NUMBER}\s*(?:(?:horizontal|vertical)\s)?{first}[^0-9{{}}()]{{0,40}}?{_NUMBER}\s*(?:(?:horizontal|vertical)\s)?{second}"
-    after = rf"{first}[^0-9{{}}(),;.]{{0,30}}?{_NUMBER}[^0-9{{}}()]{{0,40}}?{second}[^0-9{{}}(),;.]{{0,30}}?{_NUMBER}"
+    near, between = r"[^0-9{}(),;.]{0,30}?", r"[^0-9{}()]{0,40}?"
+    before = rf"{_NUMBER}\s*{_KIND}{first}{between}{_NUMBER}\s*{_KIND}{second}"
+    after = rf"{first}{near}{_NUMBER}{between}{second}{near}{_NUMBER}(?![\s}})\]]*{_KIND}(?:{_ROWS}|{_COLUMNS}))"
     return f"(?:{before}|{after})"
 
 

@@ -11,7 +11,7 @@ import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -25,6 +25,9 @@ from foveal.tasks.blindtest.common import LazyRows, balanced_choice, check_range
 from foveal.tasks.blindtest.saving import SAMPLE, histogram, save_split
 from foveal.tasks.blindtest.sources import Layout, Row, load_rows
 from foveal.tasks.task import Example, Generator, Loaded, Prediction, Split, Task
+
+#: Values of what questions name, to show in a message.
+_EXAMPLES = {"from": "A", "to": "B", "shape": "circles"}
 
 Which = Literal["first", "second"]
 WHICH: tuple[Which, Which] = ("first", "second")
@@ -43,15 +46,30 @@ class Scene(Protocol):
     """
 
     @property
-    def label(self) -> Any: ...
+    def label(self) -> Any:
+        """The class that pictures are balanced over."""
+        ...
+
     @property
-    def truths(self) -> tuple[Any, Any]: ...
+    def truths(self) -> tuple[Any, Any]:
+        """The values of the two questions."""
+        ...
+
     @property
-    def fields(self) -> Mapping[str, str]: ...
+    def fields(self) -> Mapping[str, str]:
+        """What the questions name."""
+        ...
+
     @property
-    def geometry(self) -> Sequence[int]: ...
+    def geometry(self) -> Sequence[int]:
+        """Numbers that tell the scene from others."""
+        ...
+
     @property
-    def cells(self) -> Mapping[str, Any]: ...
+    def cells(self) -> Mapping[str, Any]:
+        """Further columns."""
+        ...
+
     def draw(self, size: int) -> Image.Image:
         """The picture, ``size`` pixels wide and high."""
         ...
@@ -83,7 +101,8 @@ class PuzzleData:
 
     source: str = "generate"
     """`generate`; or a folder that `foveal data make` wrote, a .parquet file or a folder of them, a data set on the Hub
-    (OWNER/NAME or OWNER/NAME@REVISION, also XAI/vlmsareblind as it is), or a folder of published pictures, which serve as the test split."""
+    (OWNER/NAME or OWNER/NAME@REVISION, also XAI/vlmsareblind as it is), or a folder of published pictures, which serve
+    as the test split."""
     style: Literal["paper", "varied"] = "paper"
     """Look of generated pictures: paper with the published parameters, varied for training (wider)."""
     image_size: int = 224
@@ -103,6 +122,8 @@ class PuzzleData:
     either way by lot, others as published."""
     answer_format: Literal["asked", "bare"] = "asked"
     """asked: as the question asks, e.g. {2}; bare: 2."""
+    ask: dict[str, str] = field(default_factory=dict)
+    """What the question names when pictures of your own are asked about, e.g. {from: A, to: C} or {shape: circles}."""
 
 
 @dataclass
@@ -286,6 +307,20 @@ class Puzzle(Task, Generator):
         scenes = Scenes(type(self), data.style, data.image_size, split, data.seed)
         source = f"generated: style {data.style}, {data.image_size} pixels, seed {data.seed}, split {split}"
         return Loaded(LazyRows(times * count, _Asked(scenes.row, data.question, len(self.labels))), source)
+
+    def example_from_image(self, path: Path) -> Example:
+        """A user's picture, with what the question names from ``data.ask``.
+
+        Raises:
+            UserError: The question names something that ``data.ask`` does not tell.
+        """
+        for name in re.findall(r"<(\w+)>", self.first.text):
+            if name not in self.data.ask:
+                raise UserError(
+                    f"data.ask: the question needs {name!r}; give e.g. --data.ask '{{{name}: "
+                    f"{_EXAMPLES.get(name, '...')}}}': {self.first.text}"
+                )
+        return Example(str(path), (Picture(str(path), path),), fields=dict(self.data.ask))
 
     def prompt(self, example: Example, rng: random.Random | None = None) -> Prompt:
         """The picture, the recipe's question and, where it is known, the answer."""

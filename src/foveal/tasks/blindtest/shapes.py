@@ -300,4 +300,8 @@ the lines' width; the centres as x,y (y downwards) with spaces between them. Len
     @classmethod
     def read(cls, reply: str, questions: Sequence[str]) -> int | None:
         """The number in a reply: the last in braces, else the only one; see ``read_number``."""
-        return read_number(reply, [fill(text, {"shape": shape}) for text in questions for shape in SHAPES])
+        reply = " ".join(reply.split())
+        for text in questions:
+            for shape in SHAPES:
+                reply = re.sub(re.escape(fill(text, {"shape": shape})), " ", reply, flags=re.IGNORECASE)
+        return read_number(reply)

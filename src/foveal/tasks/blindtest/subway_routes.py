@@ -21,7 +21,7 @@ from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Final, Literal
 
 Node = tuple[int, int]
@@ -43,6 +43,8 @@ EXITS: Final[dict[str, tuple[Node, ...]]] = {
 #: The station of each exit.
 STATION_AT: Final = {node: station for station, nodes in EXITS.items() for node in nodes}
 
+#: So many dead ends, and a walk is given up.
+_PATIENCE: Final = 20
 _LINES: Final = HIGH - LOW + 1
 _OUT: Final = {"A": LOW - 1, "B": HIGH + 1, "C": HIGH + 1, "D": LOW - 1}
 #: Which side of a walk's lines its end is on, if it is not ahead.
@@ -137,42 +139,48 @@ class _Used:
 def _walk(
     rng: random.Random, start: int, choices: list[list[_Choices]], lines: Sequence[int], used: _Used
 ) -> list[tuple[int, int, int]] | None:
-    """A walk on free edges: line, place of entry and place of leaving of each part; None if it gets stuck."""
-    place, walked = start, []
+    """A walk on free edges: line, place of entry and place of leaving of each part; None if there is none."""
+    walked: list[tuple[int, int, int]] = []
+    number, place = 0, start
+    # Entries of lines that were found to lead nowhere; the walk then goes a line back and chooses anew.
+    dead: set[tuple[int, int]] = set()
     # Of two neighbouring lines the lower one names the edges between them.
     below = 0 if lines[0] < lines[-1] else 1
-    for number, line in enumerate(lines):
-        entry = choices[number][place]
-        if not entry.sums:
-            return None
+    while True:
+        line, entry = lines[number], choices[number][place]
         along, ahead = used.along[line], used.ahead[line - below]
-        i = bisect(entry.sums, rng.random() * entry.sums[-1], 0, len(entry.sums) - 1)
-        if along & entry.edges[i] or (ahead >> entry.to[i] & 1 and not entry.ends[i]):
+        i = bisect(entry.sums, rng.random() * entry.sums[-1], 0, len(entry.sums) - 1) if entry.sums else -1
+        if (
+            i < 0
+            or along & entry.edges[i]
+            or (not entry.ends[i] and (ahead >> entry.to[i] & 1 or (number + 1, entry.to[i]) in dead))
+        ):
             free = [
                 k
-                for k, edges in enumerate(entry.edges)
-                if not along & edges and (entry.ends[k] or not ahead >> entry.to[k] & 1)
+                for k, (to, edges, end) in enumerate(zip(entry.to, entry.edges, entry.ends, strict=True))
+                if not along & edges and (end or not (ahead >> to & 1 or (number + 1, to) in dead))
             ]
             if not free:
-                return None
+                dead.add((number, place))
+                if not walked or len(dead) > _PATIENCE:
+                    return None
+                number -= 1
+                place = walked.pop()[1]
+                continue
             i = rng.choices(free, [entry.weights[k] for k in free])[0]
         walked.append((line, place, entry.to[i]))
-        place = entry.to[i]
         if entry.ends[i]:
             return walked
-    return None
+        number, place = number + 1, entry.to[i]
 
 
-def connect(
-    rng: random.Random, ends: Sequence[tuple[str, str]], onward: float = 1.0, tries: int = 4
-) -> tuple[Route, ...] | None:
+def connect(rng: random.Random, ends: Sequence[tuple[str, str]], onward: float = 1.0) -> tuple[Route, ...] | None:
     """Routes between stations, each from the first named to the second; None if they cannot all be laid.
 
     Args:
         rng: The source of randomness.
         ends: Stations of each route.
         onward: How much likelier than another a step straight on is; 1 in published routes.
-        tries: How often each route is tried.
     """
     free = {station: rng.sample(MIDDLE, len(MIDDLE)) for station in STATIONS}
     # The same edges as walks from A and C see them, and as those from B and D do.
@@ -187,11 +195,8 @@ def connect(
         first = free[start].pop()
         exits = sorted(i - LOW if forward or side == "ahead" else HIGH - i for i in free[end])
         choices = _choices(side, tuple(exits), onward)
-        for _ in range(tries):
-            walked = _walk(rng, first - LOW, choices, lines, own)
-            if walked is not None:
-                break
-        else:
+        walked = _walk(rng, first - LOW, choices, lines, own)
+        if walked is None:
             return None
         corners = [(first, _OUT[start])]
         for line, place, to in walked:
@@ -202,7 +207,7 @@ def connect(
                     other.ahead[i + LOW] |= 1 << line - LOW
                 corners.append((place + LOW, line))
                 corners.append((to + LOW, line))
-        for (line, _, to), (following, _, _) in zip(walked, walked[1:], strict=False):
+        for (line, _, to), (following, _, _) in pairwise(walked):
             edge = min(line, following)
             own.ahead[edge] |= 1 << to
             other.along[to + LOW] |= 1 << edge - LOW

@@ -45,11 +45,11 @@ _ABOVE: Final = {
 }
 _BELOW: Final = {**dict.fromkeys("abcdeostuCGOSU", 1), **dict.fromkeys("gjpqy", 23), "J": 17, "Q": 17}
 #: How many times larger letters are drawn before they are fitted to a box.
-_FINE: Final = 4
+_FINE: Final = 5
 #: Widens a letter's strokes by this many fine pixels: Aileron is lighter than Helvetica, DejaVu Sans bolder than Open
 #: Sans; the g of two storeys is a serif font's, whose thin strokes are very thin.
 _BOLDER: Final = {HELVETICA: 2, OPEN_SANS: -4}
-_BOLDER_G: Final = 2
+_BOLDER_G: Final = 4
 
 
 class Box(NamedTuple):

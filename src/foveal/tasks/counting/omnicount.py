@@ -1,0 +1,166 @@
+"""Reads OmniCount-191 (Mondal et al. 2025, AAAI; github.com/mondalanindya/OmniCount) as it was released.
+
+::
+
+    OmniCount-191/
+      Birds/ Fruits/ Household/ Pets/ Satellite/ Supermarket/ Urban/ Vegetables/ Wild/
+        train/ valid/ test/                 not every domain has each of them
+          *.jpg
+          _annotations.coco.json
+          <domain>_vae_<split>.json         questions and answers: not read
+
+Ids are local to each file, and a class may occur in two domains: what is counted is named by (domain, class).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from foveal.errors import UserError
+from foveal.tasks.counting.coco import FILE_NAME, read_coco
+from foveal.tasks.counting.objects import Query
+from foveal.tasks.counting.reading import OnBad, Source, rank
+from foveal.tasks.task import SPLITS, Split
+
+#: Folders that may hold a split; the release says "valid".
+FOLDERS: dict[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "validation": ("valid", "val", "validation"),
+    "test": ("test",),
+}
+
+
+def read_omnicount(
+    root: Path,
+    split: Split,
+    *,
+    categories: Sequence[str] = (),
+    absent: int = 0,
+    seed: int = 0,
+    validation_share: float = 0.1,
+    on_bad: OnBad = "refuse",
+) -> Source:
+    """A split of some domains, or of all.
+
+    Where none of them has a validation split, a share of each one's training pictures is held out for it. Versions
+    of one picture (``NAME.rf.HASH.jpg``, as Roboflow names what it made of NAME) stay together.
+
+    Args:
+        root: The folder of the domains, or one domain's.
+        split: Domains that lack it are passed over.
+        categories: Names of the domains' folders; all by default.
+        absent: See ``read_coco``.
+        seed: Decides which pictures are held out, and which absent classes are asked for.
+        validation_share: Share of each domain's training pictures that is held out where it has to be.
+        on_bad: See ``read_coco``.
+
+    Raises:
+        UserError: A folder is missing, there is no such domain, none has the split, or a file is malformed.
+    """
+    domains = choose_domains(root, categories)
+    places = {name: split_folder(folder, split) for name, folder in domains.items()}
+    held_out = not any(split_folder(folder, "validation") for folder in domains.values())
+    if split == "validation" and held_out:
+        places = {name: split_folder(folder, "train") for name, folder in domains.items()}
+    found = {name: place for name, place in places.items() if place is not None}
+    if not found:
+        there = [s for s in SPLITS if any(split_folder(folder, s) for folder in domains.values())]
+        raise UserError(
+            f"{root}: {_listed(domains)} has no {split} split, only {', '.join(there)}; choose further domains."
+        )
+    sources, queries = [], []
+    for name, place in found.items():
+        source = read_coco(place, domain=name, absent=absent, seed=seed, on_bad=on_bad)
+        sources.append(source)
+        rows = source.queries
+        if held_out and split != "test":
+            chosen = _held_out([_origin(q) for q in rows], validation_share, seed)
+            rows = [q for q in rows if (_origin(q) in chosen) == (split == "validation")]
+        queries += rows
+    if not queries:
+        raise UserError(f"{root}: no picture is held out for the {split} split; raise the share or add domains.")
+    without = f"{validation_share:g} of each domain's training pictures, seed {seed}"
+    note = {"validation": f": {without}", "train": f", without {without}"}.get(split, "") if held_out else ""
+    return Source(
+        queries,
+        f"{root} ({', '.join(found)}{note})",
+        tuple(row for source in sources for row in source.skipped),
+        sum(source.crowds for source in sources),
+    )
+
+
+def find_domains(root: Path) -> dict[str, Path]:
+    """The domains' folders by name, sorted; ``root`` itself where it holds the splits of one.
+
+    Raises:
+        UserError: There is no such folder, or neither is in it.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: there is no such folder; check data.source.")
+    if _has_split(root):
+        return {root.resolve().name: root}
+    found = {folder.name: folder for folder in _subfolders(root) if _has_split(folder)}
+    if found:
+        return found
+    if (root / FILE_NAME).is_file():
+        raise UserError(f"{root}: is the folder of one split; give the domain's, {root.resolve().parent}.")
+    raise UserError(
+        f"{root}: holds no domain with a folder train, valid or test and its {FILE_NAME}; check data.source."
+    )
+
+
+def choose_domains(root: Path, categories: Sequence[str] = ()) -> dict[str, Path]:
+    """The domains of these names, in the order of the names, or all.
+
+    Raises:
+        UserError: See ``find_domains``; or there is no domain of a name.
+    """
+    domains = find_domains(root)
+    for name in categories:
+        if name not in domains:
+            near = difflib.get_close_matches(name.lower(), [d.lower() for d in domains], n=1, cutoff=0.5)
+            hint = next((f"did you mean {d!r}?" for d in domains if [d.lower()] == near), "")
+            raise UserError(
+                f"data.categories: there is no domain {name!r} in {root}; {hint or f'there is {_listed(domains)}.'}"
+            )
+    return {name: domains[name] for name in dict.fromkeys(categories or domains)}
+
+
+def split_folder(domain: Path, split: Split) -> Path | None:
+    """The folder of a domain's split, or None.
+
+    Raises:
+        UserError: The folder is there, but not its file of annotations; or two are one split.
+    """
+    found = [domain / name for name in FOLDERS[split] if (domain / name).is_dir()]
+    if len(found) > 1:
+        raise UserError(f"{domain}: {found[0].name} and {found[1].name} are both the {split} split; remove one.")
+    if found and not (found[0] / FILE_NAME).is_file():
+        raise UserError(f"{found[0]}: holds no {FILE_NAME}; restore it or remove the folder.")
+    return found[0] if found else None
+
+
+def _has_split(folder: Path) -> bool:
+    return any((folder / name / FILE_NAME).is_file() for names in FOLDERS.values() for name in names)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX")) and p.is_dir())
+
+
+def _listed(names: dict[str, Path]) -> str:
+    return ", ".join(names)
+
+
+def _origin(query: Query) -> str:
+    """The domain and the picture that a picture was made of."""
+    return f"{query.domain}/{Path(query.picture.name).name.split('.rf.')[0]}"
+
+
+def _held_out(pictures: Sequence[str], share: float, seed: int) -> set[str]:
+    """The share of the pictures that validates: at least one of two or more, and never all."""
+    names = sorted(set(pictures), key=lambda name: rank(seed, name))
+    count = min(max(1, int(len(names) * share + 0.5)), len(names) - 1) if share > 0 else 0
+    return set(names[:count])

@@ -1,0 +1,75 @@
+"""Models of a task's own, which a recipe chooses by name in place of a VLM.
+
+A task lists them in ``Task.specialists``. They learn under the same trainer, are kept in the same run folders and are
+measured by the same metrics as a VLM; what they are made of is the task's business.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from foveal.recipe import Recipe
+from foveal.tasks.task import Example, Prediction, Task
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Batch = dict[str, Any]
+
+
+class Specialist(ABC):
+    """A trainable model that belongs to one task.
+
+    Class attributes:
+        family: What its parameters' names begin with is told by ``components``; this names the whole in tables.
+        components: Regular expression on the start of a parameter's name -> vision, projector, language or head.
+
+    Attributes:
+        id: As the recipe names it.
+        source: Where its frozen parts came from, for the tables.
+        task: The task, with the recipe's data section.
+        model: A ``PreTrainedModel``, saved with ``save_pretrained``.
+    """
+
+    family: ClassVar[str]
+    components: ClassVar[Mapping[str, str]]
+    id: str
+    source: str
+    task: Task
+    model: nn.Module
+
+    @classmethod
+    @abstractmethod
+    def open(cls, task: Task, recipe: Recipe, *, weights: Path | None, training: bool) -> Self:
+        """The model that the recipe's sections ``model`` and ``data`` describe.
+
+        Args:
+            task: The task.
+            recipe: The resolved recipe.
+            weights: A checkpoint folder of a run; None starts from new weights.
+            training: Whether its trainable parameters shall learn.
+
+        Raises:
+            UserError: The recipe asks for what the model cannot do, or the checkpoint belongs to another one.
+        """
+
+    @property
+    def device(self) -> torch.device:
+        """Where the inputs go."""
+        return next(self.model.parameters()).device
+
+    @abstractmethod
+    def objective(self) -> Any:
+        """Makes batches and computes the loss: see ``foveal.training.objectives.Objective``. It must be picklable and
+        hold no model, for the data loader's processes use it."""
+
+    @abstractmethod
+    def ask(self, examples: Sequence[Example]) -> list[Prediction]:
+        """Predictions of a batch of examples, in their order; called in eval mode without gradients."""
+
+    def save_parts(self, folder: Path) -> None:  # noqa: B027
+        """Writes beside the weights what loading them needs, e.g. a tokenizer; by default nothing."""
