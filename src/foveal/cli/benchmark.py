@@ -91,7 +91,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
         table.add_column(column.replace("-", "-\n"), justify="left" if i < 2 else "right", no_wrap=i == 0)
     for row in done.table.rows:
         table.add_row(*row)
-    console.print(table, width=max(console.width, 96), crop=False)  # a row is never shortened
+    console.width = max(console.width, 96)  # on a narrower screen rows are broken, never shortened
+    console.print(table, crop=False)
     for note in done.table.notes:
         console.print(note, soft_wrap=True)
     console.print(f"Results: {done.folder / 'table.md'}", soft_wrap=True)

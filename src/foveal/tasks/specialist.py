@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from foveal.recipe import Recipe
 from foveal.tasks.task import Example, Prediction, Task
@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     from torch import nn
 
 Batch = dict[str, Any]
+
+
+class NamedLosses(NamedTuple):
+    """A loss with the parts that it was made of.
+
+    Attributes:
+        total: What is minimised, a scalar.
+        parts: Scalars by name, unweighted, for ``metrics.csv``; divided by the same normaliser.
+    """
+
+    total: torch.Tensor
+    parts: Mapping[str, torch.Tensor]
 
 
 class Specialist(ABC):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ from torch import nn
 from foveal.errors import UserError
 from foveal.evaluation.predict import make_encoder
 from foveal.recipe import Recipe
-from foveal.tasks.specialist import Specialist
+from foveal.tasks.specialist import NamedLosses, Specialist
 from foveal.tasks.task import Task
 from foveal.training.rows import Row
 from foveal.vlm.answer_loss import IGNORE, answer_loss
@@ -20,18 +20,6 @@ from foveal.vlm.loading import Vlm
 from foveal.vlm.scoring import label_loss
 
 Normaliser = torch.Tensor | float | None
-
-
-class NamedLosses(NamedTuple):
-    """A loss with the parts that it was made of.
-
-    Attributes:
-        total: What is minimised, a scalar.
-        parts: Scalars by name, unweighted, for ``metrics.csv``; divided by the same normaliser.
-    """
-
-    total: torch.Tensor
-    parts: Mapping[str, torch.Tensor]
 
 
 class Objective(Protocol):

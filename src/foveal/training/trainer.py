@@ -23,8 +23,9 @@ from foveal.evaluation.predict import Predictor, mixed, spread
 from foveal.files import disk_errors, write_text
 from foveal.recipe import Recipe
 from foveal.runs import Run
+from foveal.tasks.specialist import NamedLosses
 from foveal.tasks.task import Example, Task
-from foveal.training.objectives import NamedLosses, Objective
+from foveal.training.objectives import Objective
 from foveal.training.optimizers import MuonWithAdamW, split_for_muon
 from foveal.training.rows import Row, TrainingRows
 from foveal.vlm.adapters import parameter_groups

@@ -110,6 +110,14 @@ def as_image(packed: NDArray[np.uint32]) -> Image.Image:
     return Image.frombytes("RGB", (width, height), packed.data.cast("B"), "raw", "RGBX", 4 * width, 1)
 
 
+def inked(level: NDArray[np.uint8], ground: Colour, ink: Colour) -> Image.Image:
+    """A picture of ``ink`` laid on ``ground`` at each pixel's level from 0 to 255, [H, W]."""
+    height, width = level.shape
+    image = Image.frombuffer("P", (width, height), level, "raw", "P", 0, 1)
+    image.putpalette(palette(ground, ink).tobytes(), "RGBX")
+    return image.convert("RGB")
+
+
 def dark(rng: random.Random) -> Colour:
     """Black, or any rather dark colour."""
     if rng.random() < 0.5:

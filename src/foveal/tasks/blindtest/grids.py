@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from foveal.tasks.blindtest.bars import Filter, as_image, covered, dark, pale, palette
+from foveal.tasks.blindtest.bars import Filter, covered, dark, inked, pale
 from foveal.tasks.blindtest.lettering import FONTS, font, word_mask
 from foveal.tasks.blindtest.pairs import read_pair
 from foveal.tasks.blindtest.puzzle import Puzzle, PuzzleData, PuzzleMake, Question
@@ -161,15 +161,12 @@ class Scene:
         """The picture, ``size`` pixels wide and high."""
         look, scale = self.look, size / UNITS
         # Its lines are the whole grid without its cells.
-        x, y = (
-            covered(
-                size,
-                ([(bars[0][0] * scale, bars[-1][1] * scale)], _between(bars, scale)),
-                look.kernel,
-                look.blur * scale,
-            )
-            for bars in (self.across, self.down)
-        )
+        intervals: list[list[tuple[float, float]]] = []
+        for bars in (self.across, self.down):
+            intervals += [(bars[0][0] * scale, bars[-1][1] * scale)], _between(bars, scale)
+        # Both axes at once, which takes hardly longer than one.
+        both = covered(size, intervals, look.kernel, look.blur * scale)
+        x, y = both[:2], both[2:]
         x[0] *= 255
         x[1] *= -255
         ink = y.T @ x
@@ -179,7 +176,7 @@ class Scene:
         level = ink.astype(np.uint8)
         if self.writing:
             self._write(self.writing, level, scale)
-        return as_image(palette(look.ground, look.ink).take(level))
+        return inked(level, look.ground, look.ink)
 
     def _write(self, writing: Writing, level: NDArray[np.uint8], scale: float) -> None:
         """Lays the words on the levels of ink."""
@@ -235,13 +232,16 @@ def _shrunk(word: str, name: str, height: float, kernel: Filter, x: int, y: int,
     large, drawn = (_LARGE, word_mask) if height < _LARGE / 2 else (round(2 * height), word_mask.__wrapped__)
     down = large / height
     along = down / _NARROWER if name == "Aileron" else down
-    ink = Image.fromarray(drawn(word, name, float(large)))
-    wide, high = (int(p / phases + n / step) + 3 for p, n, step in ((x, ink.width, along), (y, ink.height, down)))
+    ink = drawn(word, name, float(large))
+    ink_high, ink_wide = ink.shape
+    wide, high = int(x / phases + ink_wide / along) + 3, int(y / phases + ink_high / down) + 3
     left, top = round(along * (1 + x / phases)), round(down * (1 + y / phases))
-    ink = ImageOps.expand(ink, (left, top, round(wide * along) + 1, round(high * down) + 1))
-    mask = np.asarray(ink.resize((wide, high), _RESAMPLING[kernel], (0, 0, wide * along, high * down)))
-    mask.flags.writeable = False
-    return mask
+    # Bytes on either side: Pillow's own ways to an array and back copy more.
+    box = np.zeros((top + ink_high + round(high * down) + 1, left + ink_wide + round(wide * along) + 1), np.uint8)
+    box[top : top + ink_high, left : left + ink_wide] = ink
+    image = Image.frombuffer("L", box.shape[::-1], box, "raw", "L", 0, 1)
+    small = image.resize((wide, high), _RESAMPLING[kernel], (0, 0, wide * along, high * down))
+    return np.frombuffer(small.tobytes(), np.uint8).reshape(high, wide)
 
 
 _mask = lru_cache(maxsize=65_536)(_shrunk)

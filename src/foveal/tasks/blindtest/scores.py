@@ -256,7 +256,8 @@ def table(scores: Scores, *, every: int = 7) -> Table:
     notes = [
         "All in per cent. A reply that is not parsed counts as wrong. The mean of all puzzles is that of their means.",
         "The published figures are for the published pictures and questions, asked in 2024 with the models' default "
-        "settings (temperature 1); those of the circled letters are not told apart by question.",
+        "settings (temperature 1); those of the circled letters are not told apart by question. Their means are made "
+        "as the model's, so that they differ a little from the paper's own.",
     ]
     if scores.task_mean is not None:
         notes.append(f"Mean over the nine tasks of the published data set: {percent(scores.task_mean)}.")

@@ -15,12 +15,13 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from PIL import Image
 
+from foveal.tasks.blindtest.bars import Filter
 from foveal.tasks.blindtest.common import read_number
 from foveal.tasks.blindtest.puzzle import Puzzle, Question, in_braces
 from foveal.tasks.blindtest.sources import Label, Layout
@@ -39,7 +40,7 @@ TAB10: Final = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (1
 #: Colours that can be told apart: tab10's, and others.
 COLOURS: Final = (
     *TAB10, (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207), (20, 20, 20), (0, 0, 140), (150, 0, 0),
-    (0, 90, 0), (255, 215, 0), (255, 0, 255),
+    (255, 215, 0), (255, 0, 255),
 )  # fmt: skip
 FONTS = ("DejaVuSans-Bold", "DejaVuSans-Bold", "DejaVuSans", "DejaVuSerif", "STIXGeneral")
 
@@ -82,8 +83,9 @@ class Scene:
     @property
     def geometry(self) -> tuple[int, ...]:
         """The corners of all routes, whatever their colours and directions."""
-        routes = sorted(min(route, route[::-1]) for route in self.routes)
-        return tuple(v for route in routes for v in (-len(route), *(CELLS * x + y for x, y in route)))
+        routes = sorted([route if route[0] < route[-1] else route[::-1] for route in self.routes])
+        # Every step outside the lattice's inner part begins or ends a route, so the list can be taken apart again.
+        return tuple([CELLS * x + y for route in routes for x, y in route])
 
     @property
     def cells(self) -> dict[str, Any]:
@@ -124,13 +126,16 @@ _PAPER: Final[dict[int, _Plans]] = {
 
 
 def _paper(rng: random.Random, label: int, size: int, scale: float) -> Callable[[], Scene | None]:
-    width = rng.choice(WIDTHS) * scale
+    width = min(rng.choice(WIDTHS) * scale, 0.5 * UNITS / CELLS)
     plans = _PAPER[label]
+    plan = rng.choices([p for p, _ in plans], [w for _, w in plans])[0]
+    maps = _maps(rng, lambda: _lay(rng, plan, "BACD", 1.0))
 
     def sample() -> Scene | None:
-        plan = rng.choices([p for p, _ in plans], [w for _, w in plans])[0]
-        routes = _lay(rng, plan, "BACD", 1.0)
-        return routes and Scene(routes, _ask(rng, routes, label), Look(width, TAB10[: len(routes)]))
+        routes = next(maps)
+        if routes is None:
+            return None
+        return Scene(routes, _ask(rng, routes, label), Look(width, TAB10[: len(routes)]))
 
     return sample
 
@@ -138,7 +143,7 @@ def _paper(rng: random.Random, label: int, size: int, scale: float) -> Callable[
 def _varied(rng: random.Random, label: int, size: int, scale: float) -> Callable[[], Scene | None]:
     like_paper = rng.random() < 0.5
     number = rng.choice([n for n in VALUES if n >= label])
-    ways = [p for p in _ALL if sum(p) == number and label in p]
+    plans = [p for p in _ALL if sum(p) == number and label in p]
     colours: Sequence[Colour]
     if like_paper:
         width = rng.choice(WIDTHS) * rng.uniform(0.85, 1.15)
@@ -147,18 +152,21 @@ def _varied(rng: random.Random, label: int, size: int, scale: float) -> Callable
         colours = TAB10
         ground, ink = WHITE, BLACK
         name, em = "DejaVuSans-Bold", rng.uniform(0.93, 1.07)
-        onward, kernel = 1.0, rng.choice(("bicubic", "bilinear", "box"))
+        onward = 1.0
     else:
         width = max(40 * 5 ** rng.random(), UNITS / size)
         wide, high = rng.uniform(0.75, 1.03), rng.uniform(0.75, 1.03)
-        jitter = 15
+        jitter = 10
         colours = rng.sample(COLOURS, len(COLOURS))
         ground = WHITE if rng.random() < 0.5 else _pale(rng)
         ink = BLACK if rng.random() < 0.7 else (rng.randint(0, 90), rng.randint(0, 90), rng.randint(0, 90))
         name, em = rng.choice(FONTS), rng.uniform(0.8, 1.15)
-        onward, kernel = rng.choice((0.6, 1.0, 1.5, 2.5)), rng.choice(("bicubic", "bilinear", "box"))
+        onward = rng.choice((0.6, 1.0, 1.5, 2.5))
+    kernel: Filter = rng.choice(("bicubic", "bilinear", "box"))
+    # Half of a cell at most, or neighbouring routes would run into one another.
+    most = 0.5 * UNITS / CELLS * min(wide, high)
     look = Look(
-        width * scale,
+        min(width * scale, most),
         tuple(
             (_near(rng, r, jitter), _near(rng, g, jitter), _near(rng, b, jitter)) for r, g, b in colours[: 2 * number]
         ),
@@ -172,26 +180,29 @@ def _varied(rng: random.Random, label: int, size: int, scale: float) -> Callable
         rng.choice((0, 0, 0.25, 0.5, 0.75)) * UNITS / 224,
     )
 
-    spare: list[tuple[Route, ...]] = []
+    maps = _maps(rng, lambda: _lay(rng, rng.choice(plans), rng.sample(STATIONS, 4), onward))
 
     def sample() -> Scene | None:
-        # Maps seen in a mirror are as good as new ones, and cheaper.
-        if not spare:
-            routes = _lay(rng, rng.choice(ways), rng.sample(STATIONS, 4), onward)
-            if routes is None:
-                return None
-            spare.extend(rng.sample([_mirrored(routes, x, y) for x in (False, True) for y in (False, True)], 4))
-        routes = spare.pop()
-        return Scene(routes, _ask(rng, routes, label), look)
+        routes = next(maps)
+        return None if routes is None else Scene(routes, _ask(rng, routes, label), look)
 
     return sample
 
 
-def _mirrored(routes: tuple[Route, ...], left_right: bool, top_bottom: bool) -> tuple[Route, ...]:
-    """Routes in a mirror, or two."""
-    return tuple(
-        tuple((CELLS - x if left_right else x, CELLS - y if top_bottom else y) for x, y in route) for route in routes
-    )
+def _maps(rng: random.Random, lay: Callable[[], tuple[Route, ...] | None]) -> Iterator[tuple[Route, ...] | None]:
+    """What ``lay`` gives, each map in all the ways in which opposite stations stay so: cheap, and as good as new."""
+    while True:
+        routes = lay()
+        if routes is None:
+            yield None
+            continue
+        for turned, swapped in rng.sample(((False, False), (False, True), (True, False), (True, True)), 4):
+            seen = routes
+            if turned:
+                seen = tuple([tuple([(CELLS - x, CELLS - y) for x, y in route]) for route in seen])
+            if swapped:
+                seen = tuple([tuple([(y, x) for x, y in route]) for route in seen])
+            yield seen
 
 
 _ALL: Final = tuple((a, b, n - a - b) for n in VALUES for a in range(n + 1) for b in range(n + 1 - a))

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,21 +86,22 @@ def draw_map(size: int, routes: Sequence[Route], look: Look) -> Image.Image:
     """
     scale = size / UNITS
     blur = round(look.blur * scale * 32) / 32
-    across = [_across(size, o * scale, c * scale, look.width * scale, look.kernel, blur)
-              for o, c in zip(look.origin, look.cell, strict=True)]  # fmt: skip
+    (left, top), (wide, high) = look.origin, look.cell
+    x_axis, y_axis = _axes(
+        size, (left * scale, top * scale), (wide * scale, high * scale), look.width * scale, look.kernel, blur
+    )
     canvas = np.empty((3, size, size), np.uint8)
     canvas[:] = np.array(look.ground, np.uint8)[:, None, None]
-    _paint(canvas, routes, look, across[0], across[1])
+    _paint(canvas, routes, look, x_axis, y_axis)
     for letter, (mid_x, mid_y) in _MIDDLES.items():
         (x, y), grown = _ANCHORS[letter], look.em / EM * size / CELLS
-        x = (look.origin[0] + mid_x * look.cell[0]) * scale + (x - mid_x) * grown
-        y = (look.origin[1] + mid_y * look.cell[1]) * scale + (y - mid_y) * grown
+        x = (left + mid_x * wide) * scale + (x - mid_x) * grown
+        y = (top + mid_y * high) * scale + (y - mid_y) * grown
         _write(canvas, letter, (x, y), look, look.em * scale, blur)
     return Image.merge("RGB", [Image.fromarray(plane) for plane in canvas])
 
 
-@dataclass(frozen=True)
-class _Across:
+class _Axis(NamedTuple):
     """How the lattice's lines lie across one axis.
 
     Attributes:
@@ -116,18 +117,23 @@ class _Across:
 
 
 @lru_cache(maxsize=16)
-def _across(size: int, origin: float, cell: float, width: float, kernel: Filter, blur: float) -> _Across:
-    centres = [origin + i * cell for i in range(LOW - 1, HIGH + 2)]
-    ends = [end for centre in centres for end in (centre - width / 2, centre + width / 2)]
-    reach = 2.5 + 3 * blur
-    low, high = max(0, math.floor(ends[0] - reach)), min(size, math.ceil(ends[-1] + reach))
-    # Lines and gaps take turns, so each ends where the next begins.
-    parts = covered(size, [[pair] for pair in pairwise(ends)], kernel, blur)[:, low:high]
-    parts = np.rint(parts * np.float32(_LEVELS)) / np.float32(_LEVELS)
-    return _Across(low, parts, parts[::2])
+def _axes(
+    size: int, origin: tuple[float, float], cell: tuple[float, float], width: float, kernel: Filter, blur: float
+) -> list[_Axis]:
+    """The two axes, x first; lengths are in pixels."""
+    reach, intervals, bounds = 2.5 + 3 * blur, [], []
+    for start, step in zip(origin, cell, strict=True):
+        centres = [start + i * step for i in range(LOW - 1, HIGH + 2)]
+        ends = [end for centre in centres for end in (centre - width / 2, centre + width / 2)]
+        # Lines and gaps take turns, so each ends where the next begins.
+        intervals += [[pair] for pair in pairwise(ends)]
+        bounds.append((max(0, math.floor(ends[0] - reach)), min(size, math.ceil(ends[-1] + reach))))
+    parts = np.rint(covered(size, intervals, kernel, blur) * np.float32(_LEVELS)) / np.float32(_LEVELS)
+    halves = zip(np.split(parts, 2), bounds, strict=True)
+    return [_Axis(low, half[:, low:high], half[::2, low:high]) for half, (low, high) in halves]
 
 
-def _paint(canvas: NDArray[np.uint8], routes: Sequence[Route], look: Look, x_axis: _Across, y_axis: _Across) -> None:
+def _paint(canvas: NDArray[np.uint8], routes: Sequence[Route], look: Look, x_axis: _Axis, y_axis: _Axis) -> None:
     """Lays the routes on the plain canvas."""
     ground = np.array(look.ground, np.float32)
     # What each part of each line adds to the ground's colour, [channel, line, part]: all nodes are in the rows.
@@ -192,7 +198,7 @@ def _letter(
         kernel: Filter of the edges.
         blur: Standard deviation of a Gaussian blur in pixels.
     """
-    large, em, (x0, y0, x1, y1) = _large(letter, name, max(32, 1 << math.ceil(math.log2(4 * height))))
+    large, em, (x0, y0, x1, y1) = _large(letter, name, max(32, 1 << math.ceil(math.log2(2 * height))))
     fine = em / height
     margin = 2 + 3 * blur
     x, y = math.floor(right + x0 / fine - margin), math.floor(down + y0 / fine - margin)

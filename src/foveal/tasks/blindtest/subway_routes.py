@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import accumulate, pairwise
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 Node = tuple[int, int]
 #: A route's corners, its two exits included.
@@ -51,8 +51,7 @@ _OUT: Final = {"A": LOW - 1, "B": HIGH + 1, "C": HIGH + 1, "D": LOW - 1}
 _Side = Literal["ahead", "low", "high"]
 
 
-@dataclass(frozen=True)
-class _Choices:
+class _Choices(NamedTuple):
     """What may come next where a walk enters a line.
 
     Attributes:
@@ -60,7 +59,8 @@ class _Choices:
         edges: The line's edges on the way, a bit for each.
         ends: Whether it then leaves through an exit.
         weights: Probability of each, times that to end at the right station.
-        sums: Their running sums.
+        sums: Their running sums, without the last.
+        total: Their sum.
     """
 
     to: list[int]
@@ -68,6 +68,7 @@ class _Choices:
     ends: list[bool]
     weights: list[float]
     sums: list[float]
+    total: float
 
 
 @cache
@@ -113,7 +114,7 @@ def _choices(side: _Side, exits: tuple[int, ...], onward: float) -> list[list[_C
                     chance = chance * on / (on + ahead) if on else 0.0
             found = [f for f in found if f[3]]
             to, runs, ends, weights = map(list, zip(*found, strict=True)) if found else ([], [], [], [])
-            entries.append(_Choices(to, runs, ends, weights, list(accumulate(weights))))  # type: ignore[arg-type]
+            entries.append(_Choices(to, runs, ends, weights, list(accumulate(weights))[:-1], sum(weights)))  # type: ignore[arg-type]
         hope = [sum(entry.weights) for entry in entries]
         table.append(entries)
     return table[::-1]
@@ -141,24 +142,23 @@ def _walk(
 ) -> list[tuple[int, int, int]] | None:
     """A walk on free edges: line, place of entry and place of leaving of each part; None if there is none."""
     walked: list[tuple[int, int, int]] = []
-    number, place = 0, start
+    pick, number, place = rng.random, 0, start
     # Entries of lines that were found to lead nowhere; the walk then goes a line back and chooses anew.
     dead: set[tuple[int, int]] = set()
     # Of two neighbouring lines the lower one names the edges between them.
     below = 0 if lines[0] < lines[-1] else 1
     while True:
-        line, entry = lines[number], choices[number][place]
+        line, following = lines[number], number + 1
+        tos, runs, ends, weights, sums, total = choices[number][place]
         along, ahead = used.along[line], used.ahead[line - below]
-        i = bisect(entry.sums, rng.random() * entry.sums[-1], 0, len(entry.sums) - 1) if entry.sums else -1
-        if (
-            i < 0
-            or along & entry.edges[i]
-            or (not entry.ends[i] and (ahead >> entry.to[i] & 1 or (number + 1, entry.to[i]) in dead))
-        ):
+        if tos:
+            i = bisect(sums, pick() * total)
+            to, end = tos[i], ends[i]
+        if not tos or along & runs[i] or (not end and (ahead >> to & 1 or (following, to) in dead)):
             free = [
                 k
-                for k, (to, edges, end) in enumerate(zip(entry.to, entry.edges, entry.ends, strict=True))
-                if not along & edges and (end or not (ahead >> to & 1 or (number + 1, to) in dead))
+                for k, to in enumerate(tos)
+                if not along & runs[k] and (ends[k] or not (ahead >> to & 1 or (following, to) in dead))
             ]
             if not free:
                 dead.add((number, place))
@@ -167,11 +167,15 @@ def _walk(
                 number -= 1
                 place = walked.pop()[1]
                 continue
-            i = rng.choices(free, [entry.weights[k] for k in free])[0]
-        walked.append((line, place, entry.to[i]))
-        if entry.ends[i]:
+            i = free[0]
+            if len(free) > 1:
+                some = list(accumulate([weights[k] for k in free]))
+                i = free[bisect(some, pick() * some.pop())]
+            to, end = tos[i], ends[i]
+        walked.append((line, place, to))
+        if end:
             return walked
-        number, place = number + 1, entry.to[i]
+        number, place = following, to
 
 
 def connect(rng: random.Random, ends: Sequence[tuple[str, str]], onward: float = 1.0) -> tuple[Route, ...] | None:

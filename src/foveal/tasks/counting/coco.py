@@ -19,6 +19,7 @@ from foveal.tasks.counting.reading import (
     SizedPicture,
     Source,
     id_in,
+    is_file,
     kind,
     numbers,
     rank,
@@ -69,7 +70,7 @@ def read_coco(
     queries = []
     for image_id, (file_name, size) in images.items():
         file = (pictures or path.parent) / file_name
-        if not file.is_file():
+        if not is_file(file):
             reason = f"there is no such picture, which {path} names; restore it or give the folder of the pictures."
             if on_bad == "refuse":
                 raise UserError(f"{file}: {reason}")

@@ -22,7 +22,7 @@ from typing import Any
 from foveal.errors import UserError
 from foveal.tasks.counting.coco import clipped
 from foveal.tasks.counting.objects import Point, Query, Thing
-from foveal.tasks.counting.reading import OnBad, SizedPicture, Source, kind, numbers, picture_size, read_json
+from foveal.tasks.counting.reading import OnBad, SizedPicture, Source, is_file, kind, numbers, picture_size, read_json
 from foveal.tasks.task import Split
 
 PICTURES, ANNOTATIONS = "images_384_VarV2", "annotation_FSC147_384.json"
@@ -61,7 +61,7 @@ def read_fsc147(root: Path, split: Split, *, on_bad: OnBad = "refuse") -> Source
             raise UserError(f"{where}: is {kind(record)}, but {SPLIT_FILE} lists it; add its annotation or remove it.")
         if name not in classes:
             raise UserError(f"{root / CLASSES}: has no line for {name}, which {SPLIT_FILE} lists; add one.")
-        if not file.is_file():
+        if not is_file(file):
             reason = f"there is no such picture, which {SPLIT_FILE} lists; restore it or remove it from there."
             if on_bad == "refuse":
                 raise UserError(f"{file}: {reason}")
@@ -93,11 +93,11 @@ def _classes(path: Path) -> dict[str, str]:
         raise UserError(f"{path}: cannot be read ({error}); get the released file again.") from None
     classes = {}
     for number, line in enumerate(lines, start=1):
-        name, *words = line.split()[:1], *line.split()[1:]
-        if name and not words:
+        words = line.split()
+        if len(words) == 1:
             raise UserError(f"{path}, line {number}: {line!r} has no class after the file name; add it.")
-        if name:
-            classes[name[0]] = " ".join(words)
+        if words:
+            classes[words[0]] = " ".join(words[1:])
     return classes
 
 

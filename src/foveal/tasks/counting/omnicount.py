@@ -70,7 +70,8 @@ def read_omnicount(
         raise UserError(
             f"{root}: {_listed(domains)} has no {split} split, only {', '.join(there)}; choose further domains."
         )
-    sources, queries = [], []
+    sources: list[Source] = []
+    queries: list[Query] = []
     for name, place in found.items():
         source = read_coco(place, domain=name, absent=absent, seed=seed, on_bad=on_bad)
         sources.append(source)

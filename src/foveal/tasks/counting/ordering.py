@@ -44,8 +44,9 @@ PICTURE_SHARE: Final = 1 / 20
 LEAST_ROW: Final = 4.0
 #: Neighbours whose distances differ by at most this share of the row height are equally near, ...
 TIE_SHARE: Final = 0.25
-#: ... and so are those whose distances differ by at most this many pixels.
-LEAST_TIE: Final = 3.0
+#: ... and so are those whose distances differ by at most this many pixels. A pixel of jitter in x and y changes the
+#: difference of two distances by at most 4 * sqrt(2) = 5.7, so it leaves neighbours that are equally near a tie.
+LEAST_TIE: Final = 6.0
 #: Room for rounding in ``is_settled``, in pixels.
 _SLACK: Final = 1e-6
 
@@ -55,7 +56,7 @@ def order(things: Sequence[Thing], name: Order, size: tuple[int, int], seed: str
 
     * ``reading_order``: rows from top to bottom, each from left to right; see the module's text.
     * ``nearest_neighbor``: starts with the first in reading order and goes on to the nearest that is left. Those whose
-      distance exceeds the smallest by no more than a quarter of the row height, or 3 pixels, are equally near: of
+      distance exceeds the smallest by no more than a quarter of the row height, or 6 pixels, are equally near: of
       them, the first in reading order is next.
     * ``left_to_right``: by x, then y. A control: jitter reorders it.
     * ``random``: a shuffle that depends on the seed and on the things, not on their order in the file.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -84,6 +85,11 @@ def picture_size(path: Path) -> tuple[int, int]:
         with suppress(Exception):  # what ``upright_rgb`` ignores, too: EXIF data that cannot be read
             turned = image.getexif().get(_ORIENTATION) in _TURNED
     return (height, width) if turned else (width, height)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; no, too, for names that no file can have."""
+    return os.path.isfile(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:

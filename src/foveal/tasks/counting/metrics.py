@@ -1,0 +1,261 @@
+"""Metrics of counts and of points.
+
+In all formulas p is the predicted count, g the true one and e = p - g.
+
+Every prediction counts, with what it has: a reply that cannot be read counts as none (p = 0), for it named no object;
+a count that was stopped before its "done" counts the points it had found. ``counted`` says so in code. No row is left
+out, so no model gains by staying silent about a crowded picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+#: True counts of a row of the table, first and last; None where there is no last.
+BUCKETS: Final[tuple[tuple[int, int | None], ...]] = ((0, 10), (11, 20), (21, 50), (51, 100), (101, None))
+
+
+def counted(value: int | None) -> int:
+    """What a prediction counts as: None, which could not be read, is none."""
+    return 0 if value is None else value
+
+
+def _both(predicted: ArrayLike, truths: ArrayLike) -> tuple[Floats, Floats]:
+    p, g = np.asarray(predicted, dtype=np.float64), np.asarray(truths, dtype=np.float64)
+    if p.shape != g.shape or not p.size:
+        raise ValueError(f"predicted counts of shape {p.shape} and true ones of shape {g.shape}, or none")
+    return p, g
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if values.size else float("nan")
+
+
+def mae(predicted: ArrayLike, truths: ArrayLike) -> float:
+    """Mean absolute error: mean of abs(e)."""
+    p, g = _both(predicted, truths)
+    return _mean(np.abs(p - g))
+
+
+def rmse(predicted: ArrayLike, truths: ArrayLike) -> float:
+    """Root mean square error: square root of the mean of e^2."""
+    p, g = _both(predicted, truths)
+    return _mean((p - g) ** 2) ** 0.5
+
+
+def nae(predicted: ArrayLike, truths: ArrayLike) -> float:
+    """Normalised absolute error: mean of abs(e) / g over rows with g > 0; NaN where there is none. Also called MRCE."""
+    p, g = _both(predicted, truths)
+    some = g > 0
+    return _mean(np.abs(p - g)[some] / g[some])
+
+
+def sre(predicted: ArrayLike, truths: ArrayLike) -> float:
+    """Squared relative error: square root of the mean of e^2 / g over rows with g > 0; NaN where there is none."""
+    p, g = _both(predicted, truths)
+    some = g > 0
+    return _mean((p - g)[some] ** 2 / g[some]) ** 0.5
+
+
+def exact_accuracy(predicted: ArrayLike, truths: ArrayLike) -> float:
+    """Share of rows with e = 0, as CountBenchQA, PixMo-Count and TallyQA report it."""
+    p, g = _both(predicted, truths)
+    return _mean((p == g).astype(np.float64))
+
+
+def off_by_one_accuracy(predicted: ArrayLike, truths: ArrayLike) -> float:
+    """Share of rows with abs(e) <= 1."""
+    p, g = _both(predicted, truths)
+    return _mean((np.abs(p - g) <= 1).astype(np.float64))
+
+
+def bias(predicted: ArrayLike, truths: ArrayLike) -> float:
+    """Mean of e: above 0 where too many are counted."""
+    p, g = _both(predicted, truths)
+    return _mean(p - g)
+
+
+def over_share(predicted: ArrayLike, truths: ArrayLike) -> float:
+    """Share of rows with e > 0."""
+    p, g = _both(predicted, truths)
+    return _mean((p > g).astype(np.float64))
+
+
+def under_share(predicted: ArrayLike, truths: ArrayLike) -> float:
+    """Share of rows with e < 0."""
+    p, g = _both(predicted, truths)
+    return _mean((p < g).astype(np.float64))
+
+
+#: Metrics of one count for each row.
+COUNT_METRICS: Final[dict[str, Callable[[ArrayLike, ArrayLike], float]]] = {
+    "mae": mae,
+    "rmse": rmse,
+    "nae": nae,
+    "sre": sre,
+    "exact_accuracy": exact_accuracy,
+    "off_by_one_accuracy": off_by_one_accuracy,
+    "bias": bias,
+    "over_share": over_share,
+    "under_share": under_share,
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One picture's count of one category.
+
+    Attributes:
+        image: Names the picture.
+        category: What was counted.
+        predicted: The predicted count; see ``counted``.
+        truth: The true count.
+    """
+
+    image: str
+    category: str
+    predicted: float
+    truth: float
+
+
+def m_rmse(pairs: Sequence[Pair]) -> float:
+    """mRMSE of several categories (Chattopadhyay et al. 2017, arXiv 1604.03505, section 4).
+
+    For each category the RMSE over all pictures; the mean of them over the categories. A picture and a category that
+    form no pair have p = g = 0: nobody was asked for what is not there.
+
+    Raises:
+        ValueError: There are no pairs, or one occurs twice. The same holds for all metrics of pairs.
+    """
+    return _multi(pairs, relative=False, nonzero=False)
+
+
+def m_rmse_nz(pairs: Sequence[Pair]) -> float:
+    """mRMSE-nz: ``m_rmse`` with each category's RMSE over the pictures with g > 0; NaN where there are none."""
+    return _multi(pairs, relative=False, nonzero=True)
+
+
+def m_rel_rmse(pairs: Sequence[Pair]) -> float:
+    """m-relRMSE: ``m_rmse`` with e^2 / (g + 1) in place of e^2."""
+    return _multi(pairs, relative=True, nonzero=False)
+
+
+def m_rel_rmse_nz(pairs: Sequence[Pair]) -> float:
+    """m-relRMSE-nz: ``m_rel_rmse`` over the pictures with g > 0."""
+    return _multi(pairs, relative=True, nonzero=True)
+
+
+def omnicount_code_m_rmse(pairs: Sequence[Pair]) -> float:
+    """What the released code of OmniCount prints as "Mean RMSE"; it is not the published ``m_rmse``.
+
+    ``metrics/metric_multi.py`` of github.com/mondalanindya/OmniCount at commit 3ad0d894 divides the sum over the
+    categories by the number of pictures, so it falls as pictures are added. Here and there a category belongs to a
+    picture only if the ground truth lists it there, so give the pairs that it lists.
+    """
+    return _multi(pairs, relative=False, nonzero=False, by_images=True)
+
+
+def omnicount_code_m_rmse_nz(pairs: Sequence[Pair]) -> float:
+    """What that code prints as "Mean RMSE-nz"; see ``omnicount_code_m_rmse``."""
+    return _multi(pairs, relative=False, nonzero=True, by_images=True)
+
+
+def omnicount_code_m_rel_rmse(pairs: Sequence[Pair]) -> float:
+    """What that code prints as "Mean relRMSE"; see ``omnicount_code_m_rmse``."""
+    return _multi(pairs, relative=True, nonzero=False, by_images=True)
+
+
+def omnicount_code_m_rel_rmse_nz(pairs: Sequence[Pair]) -> float:
+    """What that code prints as "Mean relRMSE-nz"; see ``omnicount_code_m_rmse``."""
+    return _multi(pairs, relative=True, nonzero=True, by_images=True)
+
+
+def countgd_pairs_mae(pairs: Sequence[Pair]) -> float:
+    """MAE over pairs with g > 0, as CountGD++'s ``evaluate_coco_metrics.py`` has it; NaN where there are none.
+
+    What is counted where nothing is costs nothing.
+    """
+    _check(pairs)
+    return _mean(np.array([abs(pair.predicted - pair.truth) for pair in pairs if pair.truth > 0], dtype=np.float64))
+
+
+def countgd_pairs_rmse(pairs: Sequence[Pair]) -> float:
+    """RMSE over pairs with g > 0; see ``countgd_pairs_mae``."""
+    _check(pairs)
+    squares = [(pair.predicted - pair.truth) ** 2 for pair in pairs if pair.truth > 0]
+    return _mean(np.array(squares, dtype=np.float64)) ** 0.5
+
+
+#: Metrics of several categories.
+PAIR_METRICS: Final[dict[str, Callable[[Sequence[Pair]], float]]] = {
+    "m_rmse": m_rmse,
+    "m_rmse_nz": m_rmse_nz,
+    "m_rel_rmse": m_rel_rmse,
+    "m_rel_rmse_nz": m_rel_rmse_nz,
+    "omnicount_code_m_rmse": omnicount_code_m_rmse,
+    "omnicount_code_m_rmse_nz": omnicount_code_m_rmse_nz,
+    "omnicount_code_m_rel_rmse": omnicount_code_m_rel_rmse,
+    "omnicount_code_m_rel_rmse_nz": omnicount_code_m_rel_rmse_nz,
+    "countgd_pairs_mae": countgd_pairs_mae,
+    "countgd_pairs_rmse": countgd_pairs_rmse,
+}
+
+
+def _check(pairs: Sequence[Pair]) -> None:
+    if not pairs or len({(pair.image, pair.category) for pair in pairs}) < len(pairs):
+        raise ValueError("no pairs of a picture and a category, or one of them twice")
+
+
+def _multi(pairs: Sequence[Pair], *, relative: bool, nonzero: bool, by_images: bool = False) -> float:
+    _check(pairs)
+    images = len({pair.image for pair in pairs})
+    squares: dict[str, list[float]] = {}
+    for pair in pairs:
+        if pair.truth > 0 or not nonzero:
+            square = (pair.predicted - pair.truth) ** 2
+            squares.setdefault(pair.category, []).append(square / (pair.truth + 1) if relative else square)
+    # Pictures without a pair of that category add zeros to its sum.
+    roots = [(sum(values) / (len(values) if nonzero else images)) ** 0.5 for values in squares.values()]
+    if by_images:
+        return sum(roots) / images
+    return sum(roots) / len(roots) if roots else float("nan")
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A row of the table of counts.
+
+    Attributes:
+        name: True counts in this row, e.g. ``11-20``.
+        rows: How many questions have such a truth.
+        metrics: The metrics of ``COUNT_METRICS`` over them; empty where there are none.
+    """
+
+    name: str
+    rows: int
+    metrics: dict[str, float]
+
+
+def bucket_table(predicted: ArrayLike, truths: ArrayLike) -> list[Bucket]:
+    """The metrics by true count: 0-10, 11-20, 21-50, 51-100, more than 100.
+
+    Args:
+        predicted: Predicted counts; see ``counted``.
+        truths: True counts.
+
+    Raises:
+        ValueError: There are none, or not as many of one as of the other.
+    """
+    p, g = _both(predicted, truths)
+    table = []
+    for first, last in BUCKETS:
+        inside = (g >= first) & (g <= (np.inf if last is None else last))
+        values = {name: f(p[inside], g[inside]) for name, f in COUNT_METRICS.items()} if inside.any() else {}
+        table.append(Bucket(f">{first - 1}" if last is None else f"{first}-{last}", int(inside.sum()), values))
+    return table

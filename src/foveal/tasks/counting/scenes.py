@@ -1,0 +1,310 @@
+"""Synthetic scenes to count in: figures of one kind among others, with known boxes, made while a model learns.
+
+A scene depends on the seed, the split and its index alone. Its number of targets is any from ``min_objects`` to
+``max_objects``, each once in every block of as many scenes. Figures may overlap, but no more of one is covered than
+``overlap`` says, so that all can be counted.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import Literal, overload
+
+from PIL import Image, ImageDraw
+
+from foveal.errors import UserError
+from foveal.images import Picture
+from foveal.tasks.counting.figures import COLOURS, SHAPES, Colour, Figure, lens
+from foveal.tasks.counting.objects import Query, Thing
+from foveal.tasks.task import Split
+
+Pattern = Literal["plain", "gradient", "stripes", "ruled", "dots"]
+PATTERNS: tuple[Pattern, ...] = ("plain", "gradient", "stripes", "ruled", "dots")
+
+#: Most targets, and most other figures: more would be too small to tell apart in a small picture.
+MOST_OBJECTS, MOST_DISTRACTORS = 60, 20
+#: Radii of the figures in sides of the picture, and the share of the picture that all of them may fill.
+SMALLEST, LARGEST, FILLED = 0.042, 0.1, 0.3
+#: Largest ratio of two radii in a scene.
+SPREAD = 1.35
+#: Kept free at the border, in sides of the picture.
+MARGIN = 0.012
+#: Kept free between figures that may not overlap, in sides of the picture.
+GAP = 0.01
+#: Places that are tried for a figure before all are made smaller.
+TRIES = 60
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """What scenes are like."""
+
+    min_objects: int = 0
+    """Fewest objects that are to be counted."""
+    max_objects: int = 20
+    """Most objects that are to be counted, up to 60."""
+    image_size: int = 224
+    """Width and height of the pictures in pixels."""
+    distractors: int = 6
+    """Most objects of other kinds, up to 20; a scene has any number from 0 on."""
+    overlap: float = 0.25
+    """Largest share of an object that others cover; 0 keeps all apart."""
+
+    def check(self) -> None:
+        """Refuses options that are out of range.
+
+        Raises:
+            UserError: One is.
+        """
+        ranges: dict[str, tuple[float, float]] = {
+            "min_objects": (0, MOST_OBJECTS),
+            "max_objects": (self.min_objects, MOST_OBJECTS),
+            "image_size": (32, 2048),
+            "distractors": (0, MOST_DISTRACTORS),
+            "overlap": (0.0, 0.5),
+        }
+        for key, (low, high) in ranges.items():
+            if not low <= getattr(self, key) <= high:
+                raise UserError(f"{key}: {getattr(self, key)} is out of range; give {low} to {high}.")
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the figures lie on.
+
+    Attributes:
+        pattern: Its kind.
+        paper: Its colour.
+        second: Colour of what is on it, or at the other end of it.
+        pitch: Distance of its stripes, lines or dots, in sides of the picture.
+        upright: Whether stripes and gradients run from left to right.
+    """
+
+    pattern: Pattern
+    paper: Colour
+    second: Colour
+    pitch: float
+    upright: bool
+
+    def draw(self, canvas: ImageDraw.ImageDraw, size: int) -> None:
+        """Draws it on a canvas of the paper's colour, ``size`` pixels wide and high."""
+        step = self.pitch * size
+        if self.pattern == "gradient":
+            bands = max(2, *(abs(a - b) for a, b in zip(self.paper, self.second, strict=True)))
+            for i in range(bands):
+                share = i / (bands - 1)
+                mixed = [round(a + (b - a) * share) for a, b in zip(self.paper, self.second, strict=True)]
+                self._band(canvas, size, size * i / bands, size * (i + 1) / bands, (mixed[0], mixed[1], mixed[2]))
+        elif self.pattern == "dots":
+            radius = step * 0.14
+            for i in range(1 + int(size / step)):
+                for j in range(1 + int(size / step)):
+                    x, y = (i + 0.5 * (j % 2)) * step, j * step
+                    canvas.rectangle((x - radius, y - radius, x + radius, y + radius), fill=self.second)
+        elif self.pattern != "plain":
+            width = step * (0.5 if self.pattern == "stripes" else 0.07)
+            for i in range(1 + int(size / step)):
+                self._band(canvas, size, i * step, i * step + width, self.second)
+
+    def _band(self, canvas: ImageDraw.ImageDraw, size: int, start: float, stop: float, colour: Colour) -> None:
+        place = (start, 0, stop, size) if self.upright else (0, start, size, stop)
+        canvas.rectangle(place, fill=colour)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Figures on a ground.
+
+    Attributes:
+        category: What is counted, e.g. red circles.
+        figures: From the lowest one upwards, targets and others.
+        ground: What they lie on.
+    """
+
+    category: str
+    figures: tuple[Figure, ...]
+    ground: Ground
+
+    @property
+    def targets(self) -> tuple[Figure, ...]:
+        """The figures that are counted."""
+        return tuple(f for f in self.figures if f.kind == self.category)
+
+    def things(self, size: int) -> tuple[Thing, ...]:
+        """The targets with their boxes, in a picture ``size`` pixels wide and high."""
+        found = []
+        for figure in self.targets:
+            left, top, right, bottom = (v * size for v in figure.box)
+            found.append(Thing(((left + right) / 2, (top + bottom) / 2), (left, top, right, bottom)))
+        return tuple(found)
+
+    def draw(self, size: int) -> Image.Image:
+        """The picture, ``size`` pixels wide and high."""
+        # Drawn larger and averaged: that smooths the edges.
+        factor = 4 if size <= 160 else 3 if size <= 512 else 2
+        large = Image.new("RGB", (size * factor, size * factor), self.ground.paper)
+        canvas = ImageDraw.Draw(large)
+        self.ground.draw(canvas, size * factor)
+        for figure in self.figures:
+            figure.draw(canvas, size * factor)
+        return large.reduce(factor)
+
+
+@dataclass(frozen=True)
+class Scenes(Sequence[Query]):
+    """Queries about scenes, made when they are asked for.
+
+    Attributes:
+        length: How many there are.
+        split: No two splits have a scene in common.
+        seed: Decides all scenes.
+        options: What they are like; see ``SceneOptions.check``.
+    """
+
+    length: int
+    split: Split
+    seed: int = 0
+    options: SceneOptions = field(default_factory=SceneOptions)
+
+    def __post_init__(self) -> None:
+        self.options.check()
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> Query: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Query]: ...
+    def __getitem__(self, index: int | slice) -> Query | list[Query]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.length))]
+        number = range(self.length)[index]
+        scene, size = self.scene(number), self.options.image_size
+        picture = Picture(f"scene {self.split}/{number}", partial(scene.draw, size))
+        return Query(f"{number:05d}", picture, scene.category, scene.things(size), (size, size))
+
+    def objects(self, index: int) -> int:
+        """The number of targets of a scene, without making it."""
+        low, high = self.options.min_objects, self.options.max_objects
+        block, place = divmod(index, high - low + 1)
+        return _shuffled(low, high, f"{self.seed}/{self.split}/{block}")[place]
+
+    def scene(self, index: int) -> Scene:
+        """The scene of an index."""
+        rng = random.Random(f"{self.seed}/{self.split}/scene {index}")
+        return make_scene(rng, self.objects(index), self.options)
+
+
+@lru_cache(256)
+def _shuffled(low: int, high: int, seed: str) -> tuple[int, ...]:
+    """The numbers from ``low`` to ``high`` in random order."""
+    numbers = list(range(low, high + 1))
+    random.Random(seed).shuffle(numbers)
+    return tuple(numbers)
+
+
+def make_scene(rng: random.Random, number: int, options: SceneOptions) -> Scene:
+    """A scene with so many targets."""
+    kinds = [(shape, colour) for shape in SHAPES for colour in COLOURS]
+    target = rng.choice(kinds)
+    others = [_other(rng, target, kinds) for _ in range(rng.randint(1, 3))]
+    wanted = [target] * number + [rng.choice(others) for _ in range(rng.randint(0, options.distractors))]
+    rng.shuffle(wanted)
+    radius = _radius(rng, len(wanted))
+    figures = None
+    while figures is None:
+        figures = _placed(rng, wanted, radius, options.overlap)
+        radius *= 0.92
+    return Scene(f"{target[1]} {target[0]}", figures, _ground(rng))
+
+
+def _other(rng: random.Random, target: tuple[str, str], kinds: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """Another kind: often of the target's shape or of its colour, so that both have to be looked at."""
+    alike = rng.choice(("shape", "colour", "any"))
+    return rng.choice(
+        [
+            kind
+            for kind in kinds
+            if kind != target
+            and (alike != "shape" or kind[0] == target[0])
+            and (alike != "colour" or kind[1] == target[1])
+        ]
+    )
+
+
+def _radius(rng: random.Random, number: int) -> float:
+    """A scene's typical radius: any that leaves room, so that a few figures, too, may be small."""
+    most = min(LARGEST, math.sqrt(FILLED / (math.pi * max(number, 1))))
+    least = min(SMALLEST, most)
+    return float(least * (most / least) ** rng.random())
+
+
+def _placed(
+    rng: random.Random, wanted: Sequence[tuple[str, str]], radius: float, overlap: float
+) -> tuple[Figure, ...] | None:
+    """Figures of the wanted kinds, each over those before it; None where one found no place.
+
+    What a figure covers of another is bounded by what the discs around both share, added up over all above it.
+    """
+    figures: list[Figure] = []
+    allowed: list[float] = []
+    # Figures by the cell of a grid: only those in the cells around a place can reach it.
+    gap = 0.0 if overlap else GAP
+    cell = 2 * radius * math.sqrt(SPREAD) * max(shape.reach for shape in SHAPES.values()) + gap
+    grid: dict[tuple[int, int], list[int]] = {}
+    for shape, colour in wanted:
+        own = radius * SPREAD ** rng.uniform(-0.5, 0.5)
+        turn = math.radians(rng.uniform(-1, 1) * SHAPES[shape].swing)
+        reach = SHAPES[shape].reach * own
+        for _ in range(TRIES):
+            x, y = _place(rng, figures, reach, overlap)
+            if not (reach + MARGIN <= x <= 1 - reach - MARGIN and reach + MARGIN <= y <= 1 - reach - MARGIN):
+                continue
+            column, row = int(x / cell), int(y / cell)
+            covers = []
+            for place in [(column + i, row + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]:
+                for k in grid.get(place, ()):
+                    under = figures[k]
+                    distance = math.hypot(under.x - x, under.y - y)
+                    if distance < reach + gap + under.reach:
+                        covers.append((k, lens(reach + gap, under.reach, distance)))
+            if all(area <= allowed[k] for k, area in covers):
+                break
+        else:
+            return None
+        for k, area in covers:
+            allowed[k] -= area
+        grid.setdefault((column, row), []).append(len(figures))
+        figures.append(Figure(shape, colour, x, y, own, turn))
+        allowed.append(overlap * figures[-1].area)
+    return tuple(figures)
+
+
+def _place(rng: random.Random, figures: Sequence[Figure], reach: float, overlap: float) -> tuple[float, float]:
+    """Anywhere in the picture; or, where figures may overlap, now and then beside one that is there."""
+    if overlap and figures and rng.random() < 0.3:
+        beside = rng.choice(figures)
+        angle, distance = rng.uniform(0, 2 * math.pi), rng.uniform(0.7, 1.1) * (reach + beside.reach)
+        return beside.x + distance * math.cos(angle), beside.y + distance * math.sin(angle)
+    return rng.uniform(reach + MARGIN, 1 - reach - MARGIN), rng.uniform(reach + MARGIN, 1 - reach - MARGIN)
+
+
+def _ground(rng: random.Random) -> Ground:
+    """A pale ground, on which every colour stands out."""
+    level = rng.randint(228, 252)
+    paper = tuple(level - rng.randint(0, 14) for _ in range(3))
+    step = rng.randint(8, 22)
+    second = tuple(v - step + rng.randint(-4, 4) for v in paper)
+    pattern = rng.choice(PATTERNS)
+    return Ground(
+        pattern,
+        (paper[0], paper[1], paper[2]),
+        (second[0], second[1], second[2]),
+        rng.uniform(0.08, 0.2),
+        rng.random() < 0.5,
+    )

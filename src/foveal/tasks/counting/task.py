@@ -1,0 +1,360 @@
+"""The counting task: point at the next one that is not marked yet, until done."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from PIL import Image
+
+from foveal.errors import UserError
+from foveal.images import Picture
+from foveal.prompts import Prompt
+from foveal.tasks.counting import pointing
+from foveal.tasks.counting.coco import FILE_NAME, read_coco
+from foveal.tasks.counting.fsc147 import ANNOTATIONS, read_fsc147
+from foveal.tasks.counting.marking import Relative, Style, mark
+from foveal.tasks.counting.measuring import measure_counts
+from foveal.tasks.counting.objects import Point, Query, Thing
+from foveal.tasks.counting.omnicount import read_omnicount
+from foveal.tasks.counting.ordering import Order, order
+from foveal.tasks.counting.pointing import DONE, Form
+from foveal.tasks.counting.reading import OnBad, Source
+from foveal.tasks.counting.scenes import SceneOptions, Scenes
+from foveal.tasks.counting.sequence import Count
+from foveal.tasks.task import Episode, Example, Loaded, Prediction, Split, Task
+
+Strategy = Literal["sequential", "all_points", "number"]
+
+
+@dataclass
+class MarkingData:
+    """How counted objects are marked."""
+
+    style: Style = "disc"
+    """disc, number, box or mask."""
+    alpha: float = 0.5
+    """How opaque marks are, above 0 and at most 1."""
+    color: str = "contrast"
+    """A CSS colour, or contrast: for each mark the one that stands out most from what is under it."""
+    size: float = 0.8
+    """Diameter of a disc in extents of its object; of the 0.06 of the picture that stand for one without a box."""
+    relative: Relative = "image"
+    """object: marks follow the objects' boxes, which only annotated pictures have; image: all marks have one size, as
+    when the model counts by itself."""
+
+
+@dataclass
+class CounterData:
+    """The network of model.id: point-counter."""
+
+    tower: str = "builtin"
+    """Frozen vision tower and text encoder: builtin, or a CLIP model such as openai/clip-vit-base-patch32."""
+    hidden: int = 256
+    """Width of the trainable network: 128, 256 (0.9M parameters) or 512."""
+    heads: int = 4
+    """Attention heads."""
+    dropout: float = 0.1
+    """In front of the done head."""
+    coordinate_weight: float = 1.0
+    """Weight of the coordinate loss."""
+    done_weight: float = 0.5
+    """Weight of the done loss."""
+    consistency_weight: float = 0.1
+    """Weight of the consistency loss: the same next point under a re-encoding of the picture; 0 leaves it out."""
+
+
+@dataclass
+class CountingData:
+    """Where the pictures come from, what is counted, and how it is asked."""
+
+    source: str = "generate"
+    """`generate` draws scenes of shapes; or a folder: OmniCount-191 or any of its domains, a COCO detection folder or
+    .json file, FSC-147."""
+    categories: list[str] = field(default_factory=list)
+    """Domains of OmniCount, e.g. [Supermarket, Fruits, Urban]; all by default."""
+    absent: int = 0
+    """For each picture, so many more questions about classes that do not occur in it (COCO and OmniCount)."""
+    validation_share: float = 0.1
+    """Share of the training pictures that is held out where there is no validation split."""
+    on_bad: OnBad = "refuse"
+    """At annotations that cannot be used: refuse stops with a sentence, skip leaves them out and counts them."""
+    train: int = 4_000
+    """Generated scenes to train on."""
+    validation: int = 200
+    """Generated scenes that choose the best checkpoint."""
+    test: int = 500
+    """Generated scenes to measure with."""
+    min_objects: int = 0
+    """Fewest objects in a generated scene."""
+    max_objects: int = 10
+    """Most objects in a generated training scene, up to 60."""
+    test_max_objects: int | None = None
+    """Most objects in a generated test scene; as in training by default. More asks whether counting goes on."""
+    image_size: int = 168
+    """Side of generated scenes in pixels."""
+    distractors: int = 4
+    """Most objects of other kinds in a generated scene."""
+    overlap: float = 0.25
+    """Largest share of a generated object that others cover."""
+    seed: int = 0
+    """Seed of generated scenes, of held-out pictures and of absent classes."""
+    strategy: Strategy = "sequential"
+    """sequential: the next point of a marked picture, until done; all_points: all points in one reply; number: only
+    the number."""
+    order: Order = "reading_order"
+    """In which order objects are pointed at."""
+    point_format: Form = "bins"
+    """bins: two digits each, `63 44`; plain: percent, `63.5, 44.5`; percent: Molmo's tag."""
+    wording: Literal["sentence", "short"] = "sentence"
+    """How it is asked: in a sentence, or in a few words for a small model."""
+    done_share: float = 0.0
+    """Least share of training rows whose answer is "done". Drawing the number of marks uniformly from 0 to N gives
+    1 / (N + 1), which is rare in crowded pictures."""
+    marking: MarkingData = field(default_factory=MarkingData)
+    """How counted objects are marked."""
+    max_points: int = 100
+    """A count ends after so many points."""
+    repeat_radius: float = 0.02
+    """A point nearer than this to one before is a repeat, in diagonals of the picture."""
+    patience: int = 2
+    """A count is stuck after so many repeats in a row."""
+    match_radius: float = 0.5
+    """A point is right within so many extents of an object (0.06 of the picture where it has no box)."""
+    counter: CounterData = field(default_factory=CounterData)
+    """The network of model.id: point-counter."""
+
+
+class Counting(Task):
+    """How many are there?"""
+
+    name = "counting"
+    summary = "Count by pointing: the next object that is not marked yet, until done."
+    headline = "MAE"
+    higher_is_better = False
+    Data = CountingData
+    specialists: ClassVar[Mapping[str, str]] = {"point-counter": "foveal.tasks.counting.counter:Counter"}
+
+    def __init__(self, data: CountingData) -> None:
+        super().__init__(data)
+        for key, low, high in (
+            ("done_share", 0.0, 0.9), ("max_points", 1, 1000), ("repeat_radius", 0.0, 0.5), ("patience", 1, 100),
+            ("match_radius", 0.01, 10.0), ("validation_share", 0.01, 0.9), ("absent", 0, 100),
+        ):  # fmt: skip
+            if not low <= getattr(data, key) <= high:
+                raise UserError(f"data.{key}: {getattr(data, key)} is out of range; give {low:g} to {high:g}.")
+        if data.source == "generate":
+            for limit in {data.max_objects, data.test_max_objects or data.max_objects}:
+                try:
+                    self._options(limit).check()
+                except UserError as error:
+                    raise UserError(f"data.{error}") from None
+        self._marks = partial(
+            mark, style=data.marking.style, alpha=data.marking.alpha, color=data.marking.color,
+            size=data.marking.size, relative=data.marking.relative,
+        )  # fmt: skip
+        self._marks(Image.new("RGB", (8, 8)), [])  # Refuses options that marks cannot have.
+
+    def _options(self, most: int) -> SceneOptions:
+        data = self.data
+        return SceneOptions(data.min_objects, most, data.image_size, data.distractors, data.overlap)
+
+    # ---------------------------------------------------------------- data
+
+    def load(self, split: Split) -> Loaded:
+        """The rows of a split: one for each picture and category.
+
+        Raises:
+            UserError: The source or its split is missing or malformed.
+        """
+        data = self.data
+        if data.source == "generate":
+            count = getattr(data, split)
+            if count < 1:
+                raise UserError(f"data.{split}: is {count}; give the number of scenes to generate.")
+            most = data.test_max_objects or data.max_objects if split == "test" else data.max_objects
+            queries: Sequence[Query] = Scenes(count, split, data.seed, self._options(most))
+            place = (
+                f"generated: scenes of {data.min_objects} to {most} objects, {data.image_size} pixels, "
+                f"seed {data.seed}, split {split}"
+            )
+            return Loaded(_Examples(queries, self), place)
+        source = self._read(Path(data.source).expanduser(), split)
+        return Loaded(_Examples(source.queries, self), source.place, source.skipped)
+
+    def _read(self, path: Path, split: Split) -> Source:
+        data = self.data
+        if path.is_file() or (path / FILE_NAME).is_file():
+            source = read_coco(path, absent=data.absent, seed=data.seed, on_bad=data.on_bad)
+            return _shared_out(source, split, data.validation_share, data.seed)
+        if (path / ANNOTATIONS).is_file():
+            return read_fsc147(path, split, on_bad=data.on_bad)
+        return read_omnicount(
+            path, split, categories=data.categories, absent=data.absent, seed=data.seed,
+            validation_share=data.validation_share, on_bad=data.on_bad,
+        )  # fmt: skip
+
+    def example(self, query: Query) -> Example:
+        """A query's row: the truth is the count; ``things`` are in the recipe's order."""
+        chosen = order(query.things, self.data.order, query.size, query.id)
+        things = tuple(query.things[i] for i in chosen)
+        fields = {"category": query.category, "domain": query.domain, "things": things, "size": query.size}
+        return Example(query.id, (query.picture,), len(things), {**query.extra, **fields})
+
+    def example_from_image(self, path: Path) -> Example:
+        """A user's picture; ``data.categories`` names what is counted in it."""
+        named = self.data.categories
+        if len(named) != 1:
+            raise UserError(
+                "data.categories: what is counted in the pictures? Name it, e.g. --data.categories '[apples]'."
+            )
+        return Example(str(path), (Picture(str(path), path),), None, {"category": named[0]})
+
+    # ---------------------------------------------------------------- questions
+
+    def question(self, category: str) -> str:
+        """What is asked, without the picture."""
+        short = self.data.wording == "short"
+        if self.data.strategy == "number":
+            return f"count {category}" if short else f"How many {category} are there? Answer with the number."
+        if self.data.strategy == "all_points":
+            return f"points {category}" if short else f"Point to all {category}, or say done if there are none."
+        if short:
+            return f"next {category}"
+        return f"Point to the next of the {category} that is not marked yet, or say done if all are marked."
+
+    def prompt(self, example: Example, rng: random.Random | None = None) -> Prompt:
+        """The picture with the first k objects marked, and the next one, or done, as the answer.
+
+        k is drawn uniformly from 0 to N (``data.done_share`` lifts N); outside of training it follows from the row.
+        """
+        data, fields = self.data, example.fields
+        picture = example.images[0].open()
+        user = self.question(fields["category"])
+        things: Sequence[Thing] = fields.get("things", ())
+        if example.truth is None or data.strategy != "sequential":
+            return Prompt((picture,), user, answer=self._whole(example, picture.size))
+        marked = self.prefix(len(things), rng or random.Random(f"prefix {example.id}"))
+        answer = (
+            DONE if marked == len(things) else pointing.write_point(
+                things[marked].point, picture.size, data.point_format, fields["category"]
+            )
+        )  # fmt: skip
+        return Prompt((self._marks(picture, things[:marked]),), user, answer=answer)
+
+    def prefix(self, count: int, rng: random.Random) -> int:
+        """How many of ``count`` objects are marked already in a training row."""
+        if rng.random() < self.data.done_share - 1 / (count + 1):
+            # Lifts the share of done rows from 1 / (N + 1) to at least done_share.
+            return count
+        return rng.randint(0, count)
+
+    def _whole(self, example: Example, size: tuple[int, int]) -> str | None:
+        if example.truth is None:
+            return None
+        if self.data.strategy == "number":
+            return str(example.truth)
+        points = [t.point for t in example.fields["things"]]
+        return pointing.write_points(points, size, self.data.point_format, example.fields["category"])
+
+    # ---------------------------------------------------------------- answers
+
+    def count(self, example: Example) -> Count:
+        """An empty count of the example's picture."""
+        data, picture = self.data, example.images[0].open()
+        radius = data.repeat_radius * math.hypot(*picture.size)
+        return Count(picture, self._marks, data.max_points, radius, data.patience)
+
+    def episode(self, example: Example) -> Episode | None:
+        """A count step by step, with the strategy sequential."""
+        return _Asked(self, example) if self.data.strategy == "sequential" else None
+
+    def parse(self, reply: str) -> int | None:
+        """The count in a reply of the strategies number and all_points: always the number of points, never a number
+        that is said beside them."""
+        if self.data.strategy == "number":
+            return pointing.read_number(reply)
+        points = pointing.read_points(reply, (100, 100), self.data.point_format)
+        return None if points is None else len(points)
+
+    def finished(self, example: Example, count: Count) -> Prediction:
+        """The prediction that a count came to."""
+        facts = count.facts()
+        text = f"{len(count.points)} ({count.end})"
+        return Prediction(example.id, len(count.points), text, truth=example.truth, extra=facts)
+
+    def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
+        """Counting metrics, and how well the points lie where there are any; see ``measure_counts``."""
+        return measure_counts(examples, predictions, self.data.match_radius)
+
+    def chance(self, examples: Sequence[Example]) -> float:
+        """MAE of always saying the mean count, to the nearest whole number."""
+        truths = [e.truth for e in examples]
+        mean = round(sum(truths) / max(1, len(truths)))
+        return sum(abs(t - mean) for t in truths) / max(1, len(truths))
+
+    def draw(self, example: Example, prediction: Prediction | None = None) -> Image.Image:
+        """The picture with the counted points numbered."""
+        picture = example.images[0].open()
+        points = (prediction.extra.get("points") or ()) if prediction is not None else ()
+        return mark(picture, [Thing((x, y)) for x, y in points], "number", 0.9, relative="image", size=0.7)
+
+
+class _Asked(Episode):
+    """A count by a model that writes."""
+
+    def __init__(self, task: Counting, example: Example) -> None:
+        self.task, self.example, self.running = task, example, task.count(example)
+        self.user = task.question(example.fields["category"])
+
+    def prompt(self) -> Prompt | None:
+        """The picture as it is marked now."""
+        return None if self.running.end else Prompt((self.running.view(),), self.user)
+
+    def reply(self, text: str, confidence: float | None) -> None:
+        """A point, done, or neither."""
+        size = self.running.picture.size
+        self.running.take(pointing.read_point(text, size, self.task.data.point_format), text, confidence)
+
+    def result(self) -> Prediction:
+        """The count."""
+        return self.task.finished(self.example, self.running)
+
+
+@dataclass(frozen=True)
+class _Examples(Sequence[Example]):
+    """Rows of queries, made when they are asked for."""
+
+    queries: Sequence[Query]
+    task: Counting
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self.task.example(self.queries[index])
+
+
+def _shared_out(source: Source, split: Split, share: float, seed: int) -> Source:
+    """A file without splits, shared out by picture: the test and the validation rows are held out by the seed."""
+    names = sorted({q.picture.name for q in source.queries})
+    random.Random(f"split {seed}").shuffle(names)
+    held = max(1, round(share * len(names)))
+    if len(names) < 3:
+        raise UserError(f"{source.place}: {len(names)} pictures are too few to hold some out; give at least 3.")
+    parts = {"test": names[:held], "validation": names[held : 2 * held], "train": names[2 * held :]}
+    chosen = set(parts[split])
+    queries = [q for q in source.queries if q.picture.name in chosen]
+    return Source(queries, f"{source.place} ({split}: {len(chosen)} pictures, seed {seed})", source.skipped)
+
+
+def points_of(prediction: Prediction) -> list[Point]:
+    """The points of a prediction, in pixels of the picture."""
+    return [(float(x), float(y)) for x, y in prediction.extra.get("points", ())]

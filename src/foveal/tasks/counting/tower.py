@@ -1,0 +1,146 @@
+"""The frozen half of a PointCounter: patch features of pictures and text features of categories.
+
+Pictures are stretched to the tower's square, never cropped, so that a point's shares of the sides hold in both frames.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+
+from foveal.errors import UserError
+from foveal.recipe import Model
+from foveal.vlm.loading import BUILTIN, load, pick_device
+
+#: Features that are kept for the next epoch, in bytes.
+CACHE_BYTES = 2 << 30
+
+
+class FrozenTower:
+    """A vision tower with a text encoder, neither of which learns.
+
+    Attributes:
+        source: Where it came from.
+        side: Width and height of the pictures that it sees, in pixels.
+        grid: Patches along a side.
+        vision_width: Width of the patch features.
+        text_width: Width of the text features.
+    """
+
+    def __init__(self, source: str, recipe: Model) -> None:
+        self.source, self.device = source, pick_device(recipe.device)
+        if source == BUILTIN:
+            self._open_builtin(recipe)
+        else:
+            self._open_clip(source, recipe)
+        self._kept: OrderedDict[int, torch.Tensor] = OrderedDict()
+        self._bytes = 0
+        self._words: dict[str, torch.Tensor] = {}
+        self.hits = self.misses = 0
+
+    def _open_builtin(self, recipe: Model) -> None:
+        vlm = load(Model(device=recipe.device, resolution=recipe.resolution))
+        inner: Any = vlm.base
+        config = inner.config.vision_config
+        self.side, self.grid = config.image_size, config.image_size // config.patch_size
+        self.vision_width, self.text_width = config.hidden_size, inner.config.text_config.hidden_size
+        image_processor: Any = vlm.processor.image_processor  # type: ignore[attr-defined]
+        self._mean, self._std = image_processor.image_mean, image_processor.image_std
+        tower, table, tokenizer = inner.model.vision_model, inner.get_input_embeddings(), vlm.processor.tokenizer  # type: ignore[attr-defined]
+
+        def words(text: str) -> torch.Tensor:
+            ids = tokenizer(f" {text}", add_special_tokens=False, return_tensors="pt")["input_ids"].to(self.device)
+            mean: torch.Tensor = table(ids).mean(1)
+            return mean
+
+        self._see: Callable[[torch.Tensor], torch.Tensor] = lambda pixels: tower(pixels).last_hidden_state
+        self._read = words
+
+    def _open_clip(self, source: str, recipe: Model) -> None:
+        try:
+            config = AutoConfig.from_pretrained(source)
+            if not hasattr(config, "vision_config") or not hasattr(config, "text_config"):
+                raise UserError(
+                    f"data.counter.tower: {source} has no vision tower with a text encoder; use builtin or a CLIP model."
+                )
+            model = AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32).to(self.device).eval()
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            processor = AutoImageProcessor.from_pretrained(source, use_fast=False)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"data.counter.tower: {source!r} cannot be loaded ({str(error).strip().splitlines()[0]}); "
+                "give builtin, a folder, or check the connection."
+            ) from error
+        model.requires_grad_(False)
+        vision = config.vision_config
+        self.side, self.grid = vision.image_size, vision.image_size // vision.patch_size
+        self.vision_width = vision.hidden_size
+        self.text_width = getattr(config, "projection_dim", None) or config.text_config.hidden_size
+        self._mean, self._std = processor.image_mean, processor.image_std
+        patches = self.grid**2
+
+        def see(pixels: torch.Tensor) -> torch.Tensor:
+            # CLIP puts a class token in front of its patches, SigLIP does not.
+            states: torch.Tensor = model.vision_model(pixel_values=pixels).last_hidden_state
+            return states[:, -patches:]
+
+        def words(text: str) -> torch.Tensor:
+            ids = tokenizer(f"a photo of {text}", return_tensors="pt", truncation=True, padding=True).to(self.device)
+            found: Any = model.get_text_features(**ids)
+            pooled: torch.Tensor = found if isinstance(found, torch.Tensor) else found.pooler_output
+            return pooled
+
+        self._see, self._read = see, words
+
+    def pixels(self, picture: Image.Image) -> torch.Tensor:
+        """The picture as the tower's frame has it, uint8 [3, side, side]."""
+        resized = picture.convert("RGB").resize((self.side, self.side), Image.Resampling.BOX)
+        return torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1)
+
+    @torch.no_grad()
+    def encode(self, pixels: torch.Tensor, keys: Sequence[int] | None = None) -> torch.Tensor:
+        """Patch features [B, P, V].
+
+        Args:
+            pixels: uint8 [B, 3, side, side].
+            keys: Numbers that tell the pictures apart; features of known ones are not computed again.
+        """
+        if keys is None:
+            return self._encode(pixels)
+        new = [i for i, key in enumerate(keys) if key not in self._kept]
+        self.misses += len(new)
+        self.hits += len(keys) - len(new)
+        fresh = dict(zip(new, self._encode(pixels[new]), strict=True)) if new else {}
+        rows = []
+        for i, key in enumerate(keys):
+            rows.append(fresh[i] if i in fresh else self._kept[key].to(self.device, torch.float32))
+            if i in fresh:
+                self._keep(key, fresh[i])
+            else:
+                self._kept.move_to_end(key)
+        return torch.stack(rows)
+
+    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self._mean, self._std))
+        return self._see((pixels.to(self.device).float() / 255 - mean) / std).float()
+
+    def _keep(self, key: int, features: torch.Tensor) -> None:
+        kept = features.to("cpu", torch.bfloat16)
+        self._kept[key] = kept
+        self._bytes += kept.nbytes
+        while self._bytes > CACHE_BYTES:
+            _, old = self._kept.popitem(last=False)
+            self._bytes -= old.nbytes
+
+    @torch.no_grad()
+    def text(self, categories: Sequence[str]) -> torch.Tensor:
+        """Text features [B, T] of categories."""
+        for name in set(categories) - set(self._words):
+            self._words[name] = self._read(name)[0].float()
+        return torch.stack([self._words[name] for name in categories])
