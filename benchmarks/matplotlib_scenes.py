@@ -21,6 +21,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Polygon, Rectangle
 from numpy.typing import NDArray
@@ -34,7 +35,6 @@ from foveal.tasks.blindtest.lines import Scene as LineScene
 from foveal.tasks.blindtest.shapes import CIRCUMRADIUS
 from foveal.tasks.blindtest.shapes import Scene as ShapeScene
 from foveal.tasks.blindtest.squares import Scene as SquareScene
-from foveal.tasks.blindtest.subway import ANCHORS
 from foveal.tasks.blindtest.subway import Scene as SubwayScene
 from foveal.tasks.blindtest.typesetting import EM, HELVETICA, set_word
 
@@ -43,6 +43,8 @@ UNITS: Final = 10_000
 INCHES: Final = 5
 #: Points in a unit, for the widths of lines and the sizes of fonts.
 _POINTS: Final = 72 * INCHES / UNITS
+#: Where the names of stations are: left ends and base lines in cells of the lattice, y downwards.
+_STATIONS: Final = {"A": (8.45, 1.5), "B": (16.5, 9.4), "C": (8.45, 17.4), "D": (0.4, 9.4)}
 #: The words' font is wider than the puzzle's by about this factor, and the middle of its lines is higher, in its size.
 _WIDER, _HIGHER = 1.1, 0.06
 
@@ -59,6 +61,7 @@ def figure(size: int) -> tuple[Figure, Axes]:
 
 def picture(made: Figure) -> Image.Image:
     """What a figure looks like."""
+    assert isinstance(made.canvas, FigureCanvasAgg)
     made.canvas.draw()
     return Image.fromarray(np.ascontiguousarray(np.asarray(made.canvas.buffer_rgba())[..., :3]))
 
@@ -156,10 +159,10 @@ def _grids(axes: Axes, scene: GridScene) -> None:
         return
     words, height = iter(scene.writing.words), scene.writing.height
     for (_, a), (b, _) in pairwise(scene.down):
-        y = (a + b) / 2 + scene.writing.y + (0.25 + _HIGHER) * height
+        middle = (a + b) / 2 + scene.writing.y + (0.25 + _HIGHER) * height
         for (_, c), (d, _) in pairwise(scene.across):
-            x = (c + d) / 2 + scene.writing.x
-            axes.text(x, y, next(words), fontsize=height / _WIDER * _POINTS, ha="center", va="center")
+            at = (c + d) / 2 + scene.writing.x, middle
+            axes.text(*at, next(words), fontsize=height / _WIDER * _POINTS, ha="center", va="center")
 
 
 def _subway(axes: Axes, scene: SubwayScene) -> None:
@@ -167,7 +170,7 @@ def _subway(axes: Axes, scene: SubwayScene) -> None:
     for route, colour in zip(scene.routes, look.colours, strict=True):
         xs, ys = ([look.origin[i] + node[i] * look.cell[i] for node in route] for i in (0, 1))
         axes.plot(xs, ys, color=_colour(colour), linewidth=look.width * _POINTS, snap=False)
-    for letter, (x, y) in ANCHORS.items():
+    for letter, (x, y) in _STATIONS.items():
         at = look.origin[0] + x * look.cell[0], look.origin[1] + y * look.cell[1]
         axes.text(*at, letter, fontsize=look.em * _POINTS, fontweight="bold")
 

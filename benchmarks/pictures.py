@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 from foveal.tasks.blindtest.all import PUZZLES
+from foveal.tasks.blindtest.lines import Scene as LineScene
 from foveal.tasks.blindtest.puzzle import Scenes
 
 Draw = Callable[[int], Image.Image]
@@ -68,7 +69,7 @@ def _with_matplotlib(name: str, scenes: Scenes, index: int) -> Image.Image:
     return matplotlib_scenes.draw(name, scenes(index), scenes.size)
 
 
-def _moved(move: Callable[[object], Image.Image], scenes: Scenes, index: int) -> Image.Image:
+def _moved(move: Callable[[LineScene], Image.Image], scenes: Scenes, index: int) -> Image.Image:
     return move(scenes(index))
 
 

@@ -82,6 +82,7 @@ def test_messages_carry_pictures_without_loss_before_the_text():
     ("found", "text"),
     [
         (completion("{2}"), "{2}"),
+        (completion(" {2} \n"), "{2}"),
         (completion(None), ""),
         (completion([{"type": "text", "text": "a"}, {"type": "other"}, {"type": "text", "text": "b"}]), "ab"),
         ({"choices": [{"message": {"content": "x"}}]}, "x"),

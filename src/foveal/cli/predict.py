@@ -12,7 +12,7 @@ from rich.table import Table
 from foveal.cli.arguments import Parser, recipe_or_run, split_words
 from foveal.errors import ImageError, UserError
 
-_OWN = ("--out", "--sheet", "--checkpoint", "--limit")
+_OWN = ("--out", "--sheet", "--film", "--checkpoint", "--limit")
 _FLAGS = ("-h", "--help", "--skip-bad")
 _TABLE_ROWS = 40
 
@@ -26,6 +26,9 @@ def parser() -> Parser:
     )
     p.add_argument("--out", type=Path, metavar="FILE.jsonl", help="write a line of JSON for each picture")
     p.add_argument("--sheet", type=Path, metavar="FILE.png", help="write a sheet of the pictures with their answers")
+    p.add_argument(
+        "--film", type=Path, metavar="FOLDER", help="write how each answer came about, as a GIF and a sheet (counting)"
+    )
     p.add_argument("--checkpoint", default="best", help="best, last or epoch-N (default: best)")
     p.add_argument("--limit", type=int, default=0, help="at most so many pictures (default 0: all)")
     p.add_argument(
@@ -54,6 +57,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
     for name in given.pictures:
         files += find_images(name) if Path(name).is_dir() else [Path(name)]
     files = files[: given.limit or None]
+    if given.film is not None and given.film.exists() and not given.film.is_dir():
+        raise UserError(f"{given.film}: is a file; give a folder's name.")
     for path in (given.out, given.sheet):
         if path is not None:
             check_writable(path)
@@ -94,4 +99,9 @@ def run(arguments: Sequence[str], console: Console) -> int:
         shown = 60
         write_sheet(task, good[:shown], predictions[:shown], given.sheet)
         console.print(f"Sheet: {given.sheet}", soft_wrap=True)
+    if given.film:
+        from foveal.evaluation.films import write_films
+
+        made = write_films(task, good, predictions, given.film)
+        console.print(f"Films: {made} in {given.film}", soft_wrap=True)
     return 0

@@ -181,6 +181,10 @@ class Task(ABC):
         """The example as a report shows it, with what the model saw in it."""
         return example.images[0].open()
 
+    def frames(self, example: Example, prediction: Prediction) -> Sequence[Image.Image]:
+        """The prediction as a film, one frame after the other and all of one size; empty where it has none."""
+        return ()
+
     def example_from_image(self, path: Path) -> Example:
         """A row made of one user's picture, whose truth is unknown, for ``foveal predict``."""
         return Example(id=str(path), images=(Picture(str(path), path),))

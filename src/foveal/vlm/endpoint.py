@@ -103,11 +103,13 @@ def read_completion(found: Any) -> Reply | None:
     try:
         choice = found["choices"][0]
         content = choice["message"].get("content")
+        if content is not None and not isinstance(content, str | list):
+            return None
         if isinstance(content, list):  # some servers answer in parts
             content = "".join(part.get("text") or "" for part in content if part.get("type") == "text")
         usage = found.get("usage") or {}
         reply = Reply(
-            content or "",  # a refusal, or a reply that was cut while the model was still thinking
+            (content or "").strip(),  # nothing: a refusal, or a reply that was cut while the model was still thinking
             choice.get("finish_reason"),
             found.get("model"),
             usage.get("prompt_tokens"),
@@ -115,7 +117,7 @@ def read_completion(found: Any) -> Reply | None:
         )
     except (KeyError, IndexError, TypeError, AttributeError):
         return None
-    return reply if isinstance(reply.text, str) else None
+    return reply
 
 
 class _RetryError(Exception):

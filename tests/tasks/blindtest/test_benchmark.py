@@ -444,7 +444,7 @@ def test_a_real_server_answers_as_the_model_does_here(place):
     assert [s.rows for s in there.scores.scores] == [8] * 4
     same = [a["reply"] == b["reply"] for a, b in zip(rows_of(here.folder), rows_of(there.folder), strict=True)]
     # The forward pass here may be in bfloat16, so that a close call can fall the other way.
-    assert sum(same) >= 0.8 * len(same)
+    assert sum(same) >= 0.9 * len(same)
     found = results_of(there.folder)
     assert found["url"] == f"{url}/v1" and found["replies"]["tokens_out"] > 0
 

@@ -18,7 +18,8 @@ from scipy.ndimage import label as components
 
 from foveal.errors import UserError
 from foveal.tasks.blindtest.puzzle import PuzzleData, PuzzleMake, Scenes
-from foveal.tasks.blindtest.subway import COLOURS, EM, PAIRS, TAB10, UNITS, WIDTHS, Look, Scene, Subway
+from foveal.tasks.blindtest.subway import COLOURS, PAIRS, TAB10, WIDTHS, Scene, Subway
+from foveal.tasks.blindtest.subway_drawing import EM, UNITS, Look
 from foveal.tasks.blindtest.subway_routes import connect
 from foveal.tasks.task import SPLITS, Split
 
@@ -144,7 +145,7 @@ def test_connect_gives_up_where_routes_cannot_be_laid() -> None:
 
 
 def test_the_papers_parameters() -> None:
-    found = scenes("paper", 300)
+    found = scenes("paper", 200)
     assert {s.look.width for s in found} == set(WIDTHS)
     assert {round(w * 18 * 72 / UNITS, 9) for w in WIDTHS} == {10, 20}
     for scene in found:
@@ -152,20 +153,20 @@ def test_the_papers_parameters() -> None:
     assert {(len(s.routes), s.label) for s in found} == {(2, 1), (4, 1), (6, 1), (4, 2), (6, 2), (6, 3)}
     asked = Counter(s.asked for s in found)
     assert set(asked) == {*PAIRS, *(p[::-1] for p in PAIRS)}
-    assert 115 < sum(asked[p] for p in PAIRS) < 185
+    assert 70 < sum(asked[p] for p in PAIRS) < 130
 
 
 def test_varied_pictures_vary() -> None:
-    found = scenes("varied", 400)
+    found = scenes("varied", 300)
     like_the_papers = [s for s in found if s.look.ground == (255, 255, 255) and s.look.ink == (0, 0, 0)]
     like_the_papers = [s for s in like_the_papers if np.abs(np.subtract(s.look.colours[:2], TAB10[:2])).max() <= 12]
-    assert 150 < len(like_the_papers) < 250
+    assert 110 < len(like_the_papers) < 190
     widths = [s.look.width for s in like_the_papers]
     assert min(widths) < 0.9 * WIDTHS[0] and max(widths) > 1.1 * WIDTHS[1]
-    assert sum(s.look.cell[0] < UNITS / 18 for s in like_the_papers) > 60
-    assert sum(s.look.cell[0] > UNITS / 18 for s in like_the_papers) > 40
+    assert sum(s.look.cell[0] < UNITS / 18 for s in like_the_papers) > 40
+    assert sum(s.look.cell[0] > UNITS / 18 for s in like_the_papers) > 30
     others = [s for s in found if s not in like_the_papers]
-    assert len({s.look.ground for s in others}) > 60 and len({s.look.font for s in others}) == 4
+    assert len({s.look.ground for s in others}) > 45 and len({s.look.font for s in others}) == 4
     assert {s.asked for s in found} == {*PAIRS, *(p[::-1] for p in PAIRS)}
     for scene in found:
         for a, b in combinations(scene.look.colours, 2):
@@ -289,14 +290,14 @@ def test_no_geometry_is_in_two_splits() -> None:
 
 
 def test_geometry_does_not_depend_on_colours_or_the_question() -> None:
-    for scene in scenes("varied", 20):
+    for scene in scenes("varied", 9):
         routes = tuple(route[::-1] for route in scene.routes[::-1])
         assert Scene(routes, "AC", Look(100, TAB10)).geometry == scene.geometry
         assert all(0 <= v < 2**31 for v in scene.geometry)
-    assert len({s.geometry for s in scenes("varied", 100)}) == 100
+    assert len({s.geometry for s in scenes("varied", 60)}) == 60
 
 
-@pytest.mark.parametrize(("split", "count"), [("train", 128), ("validation", 100), ("test", 1)])
+@pytest.mark.parametrize(("split", "count"), [("train", 32), ("validation", 21), ("test", 1)])
 def test_splits_are_balanced(split: Split, count: int) -> None:
     loaded = subway(**{split: count}).load(split)
     counts = [sum(e.truth == label for e in loaded.examples) for label in (1, 2, 3)]
@@ -361,10 +362,10 @@ def test_published_pictures_have_our_geometry_labels_and_look(real_data: Path) -
             apart = [difference(one, image) for one in drawn]
             # The largest measured is 0.18; with the other line width it is above 2.
             assert min(apart) < 0.22 and max(apart) > 2
-            for small in (112, 224):
+            for small in (128, 256):
                 shrunk = image.resize((small, small), Image.Resampling.BOX)
                 look = Look(WIDTHS[int(np.argmin(apart))], TAB10[: len(routes)], kernel="box")
-                assert difference(Scene(routes, "AC", look).draw(small), shrunk) < 0.8
+                assert difference(Scene(routes, "AC", look).draw(small), shrunk) < 0.4
             kinds.add((size, len(routes), int(np.argmin(apart))))
             for route in routes:
                 pair = "".join(sorted(station(route[0]) + station(route[-1])))

@@ -54,7 +54,7 @@ _number = st.floats(-60, 60, allow_nan=False)
 @given(_number, _number, _number, _number)
 def test_a_clipped_box_is_the_part_in_the_picture(x: float, y: float, width: float, height: float) -> None:
     box = clipped((x, y, x + width, y + height), SIZE)
-    # The pixels' twentieths that both hold, along each axis.
+    # Along each axis there is something that lies in both.
     inside = all(max(a, 0) < min(a + b, limit) for a, b, limit in ((x, width, SIZE[0]), (y, height, SIZE[1])))
     assert (box is not None) == inside
     if box is not None:

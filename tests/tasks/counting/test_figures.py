@@ -22,7 +22,7 @@ def covered(figure: Figure, size: int) -> np.ndarray:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("turn", [-1, 0, 0.7])
 def test_boxes_and_areas_are_those_of_the_drawn_pixels(shape: str, turn: float) -> None:
-    size = 600
+    size = 1200
     figure = Figure(shape, "blue", 0.47, 0.53, 0.21, math.radians(turn * SHAPES[shape].swing))
     mask = covered(figure, size)
     y, x = np.nonzero(mask)

@@ -150,16 +150,16 @@ def test_missing_and_malformed_files(root: Path) -> None:
     save(root, {"4.jpg": annotation()})
     classes = root / "ImageClasses_FSC147.txt"
     classes.write_text("4.jpg\n")
-    with pytest.raises(UserError, match="line 1: '4.jpg' has no class after the file name"):
+    with pytest.raises(UserError, match=r"line 1: '4.jpg' has no class after the file name"):
         read_fsc147(root, "validation")
     classes.write_text("3.jpg\teggs\n")
-    with pytest.raises(UserError, match="has no line for 4.jpg"):
+    with pytest.raises(UserError, match=r"has no line for 4.jpg"):
         read_fsc147(root, "validation")
     classes.write_bytes(b"4.jpg\t\xff\n")
     with pytest.raises(UserError, match="cannot be read"):
         read_fsc147(root, "validation")
     classes.unlink()
-    with pytest.raises(UserError, match="ImageClasses_FSC147.txt: there is no such file"):
+    with pytest.raises(UserError, match=r"ImageClasses_FSC147.txt: there is no such file"):
         read_fsc147(root, "validation")
     (root / "Train_Test_Val_FSC_147.json").write_text('{"val": [], "test": [3]}')
     for split in ("train", "validation", "test"):

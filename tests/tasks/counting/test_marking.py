@@ -122,8 +122,8 @@ def test_marks_are_seen_on_any_ground_and_more_so_with_a_larger_alpha(style: Sty
         marked = mark(ground, [boxed(48, 48, 30, 30)], style, alpha)
         touched = changed(ground, marked) > 0
         before, after = (to_lab(np.asarray(i)[touched]) for i in (ground, marked))
-        # 11 just noticeable differences at an alpha of 0.2; most of the pixels, for edges are soft.
-        assert np.median(np.linalg.norm(after - before, axis=1)) > 25 * min(1, alpha / 0.3)
+        # Pixels at edges are covered in part. A just noticeable difference is about 2.3.
+        assert np.quantile(np.linalg.norm(after - before, axis=1), 0.75) > 15 * min(2, alpha / 0.2)
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)

@@ -65,7 +65,7 @@ def test_domains_are_chosen_by_name(root: Path) -> None:
     assert list(choose_domains(root)) == ["Fruits", "Household", "Supermarket"]
     with pytest.raises(UserError, match=r"there is no domain 'fruits' in .*; did you mean 'Fruits'\?"):
         read_omnicount(root, "train", categories=["fruits"])
-    with pytest.raises(UserError, match="no domain 'Xyz' in .*; there is Fruits, Household, Supermarket"):
+    with pytest.raises(UserError, match=r"no domain 'Xyz' in .*; there is Fruits, Household, Supermarket"):
         read_omnicount(root, "train", categories=["Fruits", "Xyz"])
 
 
@@ -100,7 +100,7 @@ def test_validation_is_held_out_where_no_domain_has_it(root: Path) -> None:
 def test_versions_of_one_picture_are_held_out_together(tmp_path: Path) -> None:
     boxes = [("apples", (1, 1, 5, 5))]
     names = [f"{i}_jpg.rf.{version}.jpg" for i in range(12) for version in "abc"]
-    write(tmp_path / "Pets" / "train", content({name: boxes for name in names}))
+    write(tmp_path / "Pets" / "train", content(dict.fromkeys(names, boxes)))
     for seed in range(5):
         held = read_omnicount(tmp_path, "validation", seed=seed, validation_share=0.25)
         origins = Counter(Path(name).name.split(".")[0] for name in pictures(held))
@@ -117,7 +117,7 @@ def test_a_domain_on_its_own_loads(root: Path) -> None:
 def test_wrong_folders(root: Path) -> None:
     with pytest.raises(UserError, match="there is no such folder"):
         read_omnicount(root / "nowhere", "train")
-    with pytest.raises(UserError, match="is the folder of one split; give the domain's, .*Fruits"):
+    with pytest.raises(UserError, match=r"is the folder of one split; give the domain's, .*Fruits"):
         read_omnicount(root / "Fruits" / "train", "train")
     (root / "Fruits" / "valid" / "_annotations.coco.json").unlink()
     with pytest.raises(UserError, match=r"valid: holds no _annotations\.coco\.json; restore it or remove the folder"):
@@ -158,7 +158,7 @@ def test_real_photographs_in_the_real_layout(
         source = read_omnicount(place, name)
         assert len(pictures(source)) == pictures_
         assert Counter(q.category for q in source.queries) == rows
-        counts = Counter({c: 0 for c in rows})
+        counts = Counter(dict.fromkeys(rows, 0))
         for query in source.queries:
             counts[query.category] += len(query.things)
         assert counts == objects

@@ -3,9 +3,10 @@
 Two looks are generated, on the published lattice of 18 x 18 cells:
 
 * ``paper``: the published pictures (Rahmanzadehgervi et al. 2024, arXiv 2407.06581, and the authors' notebook). Four
-  stations, each with one, two or three routes; routes start at B, then A, then C, and take the colours of matplotlib's
-  tab10 in that order; lines of 10 or 20 points in a figure of 18 inches; bold letters of 100 points; drawn large and
-  shrunk by Pillow.
+  stations, each with one, two or three routes; first the routes of one station, then those of the next and so on (B, A,
+  C, D, or these seen in a mirror), in the colours of matplotlib's tab10 in order; lines of 10 or 20 points in a figure
+  of 18 inches; bold letters of 100 points; drawn large and shrunk by Pillow. How many routes join two stations is
+  balanced, though: among the published answers, 1 is the most frequent by far.
 * ``varied``: for training. Half of the pictures look like the paper's with small changes of scale, place, width and
   colour; the others vary in these more widely, and in the order of the colours, font, ground and blur.
 """

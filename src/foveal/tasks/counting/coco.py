@@ -79,8 +79,11 @@ def read_coco(
         picture = SizedPicture(str(file), file, size)
         found = things.get(image_id, {})
         shown = [name for name in categories if name in found]
-        hidden = set(found) | {name for i, name in (*crowds, *spoilt) if i == image_id}
-        free = sorted(set(categories) - hidden, key=lambda name: rank(seed, f"{domain}/{file_name}/{name}"))
+        free: list[str] = []
+        if absent:
+            hidden = {name for name in categories if (image_id, name) in crowds or (image_id, name) in spoilt}
+            unseen = [name for name in categories if name not in found and name not in hidden]
+            free = sorted(unseen, key=lambda name: rank(seed, f"{domain}/{file_name}/{name}"))
         for name in (*shown, *free[:absent]):
             count = crowds[image_id, name]
             extra = {"crowds": count} if count else {}

@@ -171,4 +171,5 @@ def _re_encoded(pixels: torch.Tensor, key: int) -> torch.Tensor:
     gain, shift = (torch.rand(2, generator=source) - 0.5).tolist()
     noise = functional.interpolate(torch.randn((1, 3, 8, 8), generator=source), pixels.shape[1:], mode="bilinear")[0]
     changed = (pixels.float() - 128) * (1 + 0.3 * gain) + 128 + 30 * shift + 4 * noise
-    return changed.clamp(0, 255).round().to(torch.uint8)
+    bright: torch.Tensor = changed.clamp(0, 255).round().to(torch.uint8)
+    return bright

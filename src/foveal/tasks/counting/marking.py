@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from typing import Final, Literal, Self, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from foveal.errors import UserError
@@ -166,7 +166,7 @@ def mark(
     return Image.fromarray(pixels)
 
 
-def contrasting(colors: Sequence[Sequence[float]]) -> list[Color]:
+def contrasting(colors: Sequence[ArrayLike]) -> list[Color]:
     """For each colour the one of ``PALETTE`` that is farthest from it in CIELAB (CIE76), the first of several.
 
     Args:
@@ -178,7 +178,7 @@ def contrasting(colors: Sequence[Sequence[float]]) -> list[Color]:
     return [PALETTE[k] for k in away.argmax(axis=1)]
 
 
-def to_lab(colors: Sequence[Sequence[float]] | Floats) -> Floats:
+def to_lab(colors: ArrayLike | Sequence[ArrayLike]) -> Floats:
     """CIELAB of sRGB colours (IEC 61966-2-1, white D65).
 
     Args:
@@ -269,7 +269,8 @@ def _cover(box: Box, line: float | None, shape: tuple[int, int]) -> _Area:
 
 def _span(low: float, high: float, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Which share of each pixel lies between two places."""
-    return np.clip(np.minimum(x + 0.5, high) - np.maximum(x - 0.5, low), 0, 1)
+    share: NDArray[np.float32] = np.clip(np.minimum(x + 0.5, high) - np.maximum(x - 0.5, low), 0, 1)
+    return share
 
 
 def _ellipse(box: Box, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -282,7 +283,9 @@ def _ellipse(box: Box, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArra
     slope = np.sqrt(u2 / (a * a) + v2 / (b * b))
     root = np.sqrt(level)
     # Distance = (1 - root) / |gradient of root|, and that gradient is slope / root.
-    return np.clip(0.5 + (root - level) / np.maximum(slope, np.float32(1e-6)) + (root < 1e-3), 0, 1)
+    inside = (root - level) / np.maximum(slope, np.float32(1e-6))
+    cover: NDArray[np.float32] = np.clip(0.5 + inside + (root < 1e-3), 0, 1)
+    return cover
 
 
 def _blend(pixels: NDArray[np.uint8], area: _Area, ink: Color, alpha: float) -> None:
@@ -319,9 +322,9 @@ def _glyphs(text: str, size: int) -> tuple[NDArray[np.float32], NDArray[np.float
     font = ImageFont.load_default(size)
     rim = max(1, round(size / 12))
     left, top, right, bottom = font.getbbox(text, stroke_width=rim)
-    covers = []
+    covers: list[NDArray[np.float32]] = []
     for stroke in (0, rim):
         canvas = Image.new("L", (math.ceil(right - left), math.ceil(bottom - top)))
         ImageDraw.Draw(canvas).text((-left, -top), text, fill=255, font=font, stroke_width=stroke)
-        covers.append(np.asarray(canvas, dtype=np.float32) / 255)
+        covers.append(np.asarray(canvas, dtype=np.float32) / np.float32(255))
     return covers[0], covers[1]

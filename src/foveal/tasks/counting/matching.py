@@ -91,7 +91,7 @@ def match_points(
     found = np.array(predicted, dtype=np.float64)
     there = np.array([thing.point for thing in things], dtype=np.float64)
     unit = PICTURE_SHARE * math.sqrt(size[0] * size[1])
-    reach = radius * np.array([thing.extent if thing.box is not None else unit for thing in things])
+    reach = radius * np.array([unit if (extent := thing.extent) is None else extent for thing in things])
     away = np.hypot(found[:, None, 0] - there[None, :, 0], found[:, None, 1] - there[None, :, 1])
     near = away <= reach[None]
     pairs = []

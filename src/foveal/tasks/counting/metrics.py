@@ -9,6 +9,7 @@ out, so no model gains by staying silent about a crowded picture.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -46,7 +47,7 @@ def mae(predicted: ArrayLike, truths: ArrayLike) -> float:
 def rmse(predicted: ArrayLike, truths: ArrayLike) -> float:
     """Root mean square error: square root of the mean of e^2."""
     p, g = _both(predicted, truths)
-    return _mean((p - g) ** 2) ** 0.5
+    return math.sqrt(_mean((p - g) ** 2))
 
 
 def nae(predicted: ArrayLike, truths: ArrayLike) -> float:
@@ -60,7 +61,7 @@ def sre(predicted: ArrayLike, truths: ArrayLike) -> float:
     """Squared relative error: square root of the mean of e^2 / g over rows with g > 0; NaN where there is none."""
     p, g = _both(predicted, truths)
     some = g > 0
-    return _mean((p - g)[some] ** 2 / g[some]) ** 0.5
+    return math.sqrt(_mean((p - g)[some] ** 2 / g[some]))
 
 
 def exact_accuracy(predicted: ArrayLike, truths: ArrayLike) -> float:
@@ -189,7 +190,7 @@ def countgd_pairs_rmse(pairs: Sequence[Pair]) -> float:
     """RMSE over pairs with g > 0; see ``countgd_pairs_mae``."""
     _check(pairs)
     squares = [(pair.predicted - pair.truth) ** 2 for pair in pairs if pair.truth > 0]
-    return _mean(np.array(squares, dtype=np.float64)) ** 0.5
+    return math.sqrt(_mean(np.array(squares, dtype=np.float64)))
 
 
 #: Metrics of several categories.
@@ -221,7 +222,7 @@ def _multi(pairs: Sequence[Pair], *, relative: bool, nonzero: bool, by_images: b
             square = (pair.predicted - pair.truth) ** 2
             squares.setdefault(pair.category, []).append(square / (pair.truth + 1) if relative else square)
     # Pictures without a pair of that category add zeros to its sum.
-    roots = [(sum(values) / (len(values) if nonzero else images)) ** 0.5 for values in squares.values()]
+    roots = [math.sqrt(sum(values) / (len(values) if nonzero else images)) for values in squares.values()]
     if by_images:
         return sum(roots) / images
     return sum(roots) / len(roots) if roots else float("nan")

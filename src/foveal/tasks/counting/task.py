@@ -15,7 +15,7 @@ from PIL import Image
 from foveal.errors import UserError
 from foveal.images import Picture
 from foveal.prompts import Prompt
-from foveal.tasks.counting import pointing
+from foveal.tasks.counting import film, pointing
 from foveal.tasks.counting.coco import FILE_NAME, read_coco
 from foveal.tasks.counting.fsc147 import ANNOTATIONS, read_fsc147
 from foveal.tasks.counting.marking import Relative, Style, mark
@@ -135,7 +135,7 @@ class Counting(Task):
 
     name = "counting"
     summary = "Count by pointing: the next object that is not marked yet, until done."
-    headline = "MAE"
+    headline = "mae"
     higher_is_better = False
     Data = CountingData
     specialists: ClassVar[Mapping[str, str]] = {"point-counter": "foveal.tasks.counting.counter:Counter"}
@@ -296,13 +296,25 @@ class Counting(Task):
         """MAE of always saying the mean count, to the nearest whole number."""
         truths = [e.truth for e in examples]
         mean = round(sum(truths) / max(1, len(truths)))
-        return sum(abs(t - mean) for t in truths) / max(1, len(truths))
+        return float(sum(abs(t - mean) for t in truths) / max(1, len(truths)))
 
     def draw(self, example: Example, prediction: Prediction | None = None) -> Image.Image:
         """The picture with the counted points numbered."""
         picture = example.images[0].open()
         points = (prediction.extra.get("points") or ()) if prediction is not None else ()
         return mark(picture, [Thing((x, y)) for x, y in points], "number", 0.9, relative="image", size=0.7)
+
+    def frames(self, example: Example, prediction: Prediction) -> list[Image.Image]:
+        """The count as a film: a frame for each point, and the end."""
+        extra, marking = prediction.extra, self.data.marking
+        if "points" not in extra:
+            return []
+        things = [Thing(point) for point in points_of(prediction)]
+        ends = {"limit": "stopped at the limit", "stuck": "stuck: points repeat", "unreadable": "the reply is no point"}
+        return film.frames(
+            example.images[0].open(), things, example.fields["category"], style=marking.style, alpha=marking.alpha,
+            color=marking.color, size=marking.size, relative="image", ending=ends.get(extra.get("end", ""), "done"),
+        )  # fmt: skip
 
 
 class _Asked(Episode):

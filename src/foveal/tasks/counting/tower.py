@@ -50,9 +50,9 @@ class FrozenTower:
         config = inner.config.vision_config
         self.side, self.grid = config.image_size, config.image_size // config.patch_size
         self.vision_width, self.text_width = config.hidden_size, inner.config.text_config.hidden_size
-        image_processor: Any = vlm.processor.image_processor  # type: ignore[attr-defined]
+        image_processor: Any = vlm.processor.image_processor
         self._mean, self._std = image_processor.image_mean, image_processor.image_std
-        tower, table, tokenizer = inner.model.vision_model, inner.get_input_embeddings(), vlm.processor.tokenizer  # type: ignore[attr-defined]
+        tower, table, tokenizer = inner.model.vision_model, inner.get_input_embeddings(), vlm.processor.tokenizer
 
         def words(text: str) -> torch.Tensor:
             ids = tokenizer(f" {text}", add_special_tokens=False, return_tensors="pt")["input_ids"].to(self.device)

@@ -1,0 +1,203 @@
+"""The count as a film: one frame for each object, with the marks so far and a ring around the next point."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from PIL import Image, ImageDraw, ImageFont
+
+from foveal.errors import UserError
+from foveal.files import write_bytes
+from foveal.images import upright_rgb
+from foveal.tasks.counting.marking import Relative, Resize, Style, mark
+from foveal.tasks.counting.objects import Point, Thing
+
+#: Longest side of a frame's picture in pixels.
+SIDE: Final = 480
+_PAPER, _FRAME, _INK, _QUIET = "#ffffff", "#d5dade", "#1c2126", "#5f6b76"
+_GAP: Final = 12
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def frames(
+    image: Image.Image,
+    things: Sequence[Thing],
+    category: str,
+    *,
+    style: Style = "disc",
+    alpha: float = 0.5,
+    color: str = "contrast",
+    size: float = 0.5,
+    relative: Relative = "object",
+    ending: str = "done",
+    confidences: Sequence[float | None] | None = None,
+    side: int = SIDE,
+) -> list[Image.Image]:
+    """The frames of a count, all of one size.
+
+    Frame k, from 0, has marks on the first k things and a ring with a cross around the next; the last frame has all
+    marks. Below the picture stand the count so far and what happened.
+
+    Args:
+        image: The picture.
+        things: What was pointed at, in this order, in pixels of the picture; a box is used where there is one.
+        category: What was counted, in words.
+        style: See ``mark``, as for the following four.
+        alpha: How opaque marks are.
+        color: Colour of marks.
+        size: Diameter of discs.
+        relative: Whether sizes follow each object or the image.
+        ending: How the count ended, e.g. ``done`` or ``stopped at the limit``; stands on the last frame.
+        confidences: Of each point and of the ending, where they are known.
+        side: Longest side of the picture in a frame, in pixels; small pictures are enlarged.
+
+    Returns:
+        One frame more than there are things.
+
+    Raises:
+        ValueError: There are other than len(things) + 1 confidences.
+        UserError: See ``mark``.
+    """
+    if confidences is not None and len(confidences) != len(things) + 1:
+        raise ValueError(f"{len(confidences)} confidences of {len(things)} points and an ending")
+    image = upright_rgb(image)
+    resize = Resize.longest(image.size, side)
+    picture = resize.image(image)
+    there = [resize.thing(thing) for thing in things]
+    captions = []
+    for k in range(len(there) + 1):
+        said = f"next: {k + 1}" if k < len(there) else ending
+        sure = None if confidences is None else confidences[k]
+        captions.append((f"{k} {category}", said if sure is None else f"{said}  ({sure:.0%})"))
+    font = ImageFont.load_default(max(11, round(side / 26)))
+    # All frames have one height, so the longest caption decides for all.
+    lines = 1 if all(font.getlength("".join(c)) + 3 * _GAP <= picture.width for c in captions) else 2
+    made = []
+    for k, caption in enumerate(captions):
+        shown = mark(picture, there[:k], style, alpha, color=color, size=size, relative=relative)
+        if k < len(there):
+            _ring(shown, there[k], side)
+        made.append(_with_caption(shown, caption, lines, font))
+    return made
+
+
+def save_gif(frames: Sequence[Image.Image], path: Path, *, seconds: float = 0.6, hold: float = 2.5) -> None:
+    """Saves frames as a GIF that repeats.
+
+    Args:
+        frames: The frames, of one size.
+        path: The file; replaced in one step.
+        seconds: How long a frame is shown; GIF knows hundredths of a second.
+        hold: How long the last one is.
+
+    Raises:
+        ValueError: There are no frames.
+        UserError: A time is too short or long, or the file cannot be written.
+    """
+    if not frames:
+        raise ValueError("no frames")
+    if not (0.02 <= seconds <= 600 and 0.02 <= hold <= 600):
+        raise UserError(f"A film cannot show frames for {seconds} and {hold} seconds; choose 0.02 to 600.")
+    # One palette for all frames, so that pixels that stay do not flicker: from the first, which has the ring and what
+    # marks will cover, and the last, which has the marks.
+    both = Image.new("RGB", (frames[0].width, 2 * frames[0].height))
+    both.paste(frames[0], (0, 0))
+    both.paste(frames[-1], (0, frames[0].height))
+    palette = both.quantize(256, method=Image.Quantize.MEDIANCUT)
+    drawn = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    times = [*[10 * round(seconds * 100)] * (len(drawn) - 1), 10 * round(hold * 100)]
+    stream = io.BytesIO()
+    drawn[0].save(stream, "GIF", save_all=True, append_images=drawn[1:], duration=times, loop=0, optimize=False)
+    write_bytes(path, stream.getvalue())
+
+
+def contact_sheet(frames: Sequence[Image.Image], *, columns: int = 4, limit: int = 24, cell: int = 240) -> Image.Image:
+    """Frames side by side, in reading order.
+
+    Args:
+        frames: The frames, of one size.
+        columns: Frames in a row; fewer where there are fewer frames.
+        limit: Most frames on the sheet; of more, that many are taken at equal steps, the first and the last among them.
+        cell: Width of a frame on the sheet in pixels.
+
+    Raises:
+        ValueError: There are no frames, or an argument is too small.
+    """
+    if not frames or columns < 1 or limit < 2 or cell < 16:
+        raise ValueError(f"no sheet of {len(frames)} frames with {columns=}, {limit=}, {cell=}")
+    steps = min(limit, len(frames))
+    chosen = [frames[round(k * (len(frames) - 1) / max(1, steps - 1))] for k in range(steps)]
+    columns = min(columns, steps)
+    height = max(1, round(cell * frames[0].height / frames[0].width))
+    rows = math.ceil(steps / columns)
+    sheet = Image.new("RGB", (_GAP + columns * (cell + _GAP), _GAP + rows * (height + _GAP)), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for k, frame in enumerate(chosen):
+        left, top = _GAP + k % columns * (cell + _GAP), _GAP + k // columns * (height + _GAP)
+        sheet.paste(frame.resize((cell, height), Image.Resampling.LANCZOS), (left, top))
+        draw.rectangle((left - 1, top - 1, left + cell, top + height), outline=_FRAME)
+    return sheet
+
+
+def save_sheet(sheet: Image.Image, path: Path) -> None:
+    """Saves a sheet as PNG.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    stream = io.BytesIO()
+    sheet.save(stream, "PNG", optimize=True)
+    write_bytes(path, stream.getvalue())
+
+
+def _ring(image: Image.Image, thing: Thing, side: int) -> None:
+    """Draws a ring with the beginnings of a cross around a point, dark on light so that it is seen on any ground."""
+    radius = max(side / 32, 0.35 * (thing.extent or 0))
+    # Four times as large and then shrunk: Pillow's own lines are not smooth.
+    scale, reach = 4, math.ceil(radius * 1.6) + 3
+    x, y = thing.point
+    left, top = math.floor(x) - reach, math.floor(y) - reach
+    light, dark = (Image.new("L", (2 * reach * scale,) * 2) for _ in range(2))
+    centre: Point = ((x - left) * scale, (y - top) * scale)
+    for canvas, wide in ((light, side / 80), (dark, side / 200)):
+        _draw_ring(ImageDraw.Draw(canvas), centre, radius * scale, max(1, round(max(wide, 1.5) * scale)))
+    for canvas, ink in ((light, "#ffffff"), (dark, "#111111")):
+        shrunk = canvas.resize((2 * reach, 2 * reach), Image.Resampling.BOX)
+        image.paste(Image.new("RGB", shrunk.size, ink), (left, top), shrunk)
+
+
+def _draw_ring(draw: ImageDraw.ImageDraw, centre: Point, radius: float, wide: int) -> None:
+    x, y = centre
+    outer = radius + wide / 2
+    draw.ellipse((x - outer, y - outer, x + outer, y + outer), outline=255, width=wide)
+    for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        near, far = radius * 0.75, radius * 1.45 + wide / 2
+        draw.line((x + dx * near, y + dy * near, x + dx * far, y + dy * far), fill=255, width=wide)
+
+
+def _with_caption(picture: Image.Image, caption: tuple[str, str], lines: int, font: _Font) -> Image.Image:
+    """A picture above two texts: one at the left and one at the right, or on two lines below each other."""
+    top, bottom = font.getbbox("Ag")[1::2]
+    leading = round(1.35 * (bottom - top))
+    frame = Image.new("RGB", (picture.width, math.ceil(picture.height + leading * lines + 0.7 * _GAP)), _PAPER)
+    frame.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(frame)
+    y = picture.height + 0.5 * _GAP - top
+    left, right = (_cut(text, picture.width - 2 * _GAP, font) for text in caption)
+    draw.text((_GAP, y), left, fill=_INK, font=font)
+    at = (picture.width - _GAP - font.getlength(right), y) if lines == 1 else (_GAP, y + leading)
+    draw.text(at, right, fill=_QUIET, font=font)
+    return frame
+
+
+def _cut(text: str, width: float, font: _Font) -> str:
+    """A text, shortened with an ellipsis where it is too wide."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"

@@ -1,0 +1,67 @@
+"""From predictions to metrics: counts, points, several categories, and how counts ended."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from foveal.errors import UserError
+from foveal.tasks.counting.matching import match_points, pooled
+from foveal.tasks.counting.metrics import COUNT_METRICS, PAIR_METRICS, Pair, bucket_table, counted
+from foveal.tasks.task import Example, Prediction
+
+
+def measure_counts(examples: Sequence[Example], predictions: Sequence[Prediction], radius: float) -> dict[str, float]:
+    """Metrics of counts, by name.
+
+    Rows without a prediction, and replies that could not be read, count as 0; their share is ``unparsable``. A count
+    that ended without "done" counts with the points that it has.
+
+    * ``mae``, ``rmse`` and the rest of ``COUNT_METRICS``, over the rows; ``mae/11-20`` and the like for each bucket of
+      true counts that occurs;
+    * ``m_rmse`` and the rest of ``PAIR_METRICS``, where a picture is asked about more than one category;
+    * ``point_precision``, ``point_recall``, ``point_f1`` where points were predicted;
+    * ``ended_done_share``, ``ended_limit_share``, ``ended_stuck_share``, ``ended_unreadable_share``, ``repeats`` (mean
+      number in a picture) where pictures were counted in steps.
+
+    Args:
+        examples: The rows.
+        predictions: In any order.
+        radius: See ``match_points``.
+
+    Raises:
+        UserError: There are no rows.
+    """
+    if not examples:
+        raise UserError("There are no rows to measure.")
+    said = {p.id: p for p in predictions}
+    none = Prediction("", None, "")
+    rows = [(e, said.get(e.id, none)) for e in examples]
+    guessed, truths = [counted(p.value) for _, p in rows], [int(e.truth) for e, _ in rows]
+    found = {name: metric(guessed, truths) for name, metric in COUNT_METRICS.items()}
+    for bucket in bucket_table(guessed, truths):
+        if bucket.rows:
+            found[f"mae/{bucket.name}"] = bucket.metrics["mae"]
+            found[f"exact_accuracy/{bucket.name}"] = bucket.metrics["exact_accuracy"]
+    pictures = Counter(e.images[0].name for e in examples)
+    if max(pictures.values()) > 1:
+        pairs = [
+            Pair(e.images[0].name, f"{e.fields['domain']}/{e.fields['category']}", g, t)
+            for (e, _), g, t in zip(rows, guessed, truths, strict=True)
+        ]
+        found |= {name: metric(pairs) for name, metric in PAIR_METRICS.items()}
+    pointed = [(e, p) for e, p in rows if "points" in p.extra and "size" in e.fields]
+    if pointed:
+        scores = pooled(
+            match_points([(x, y) for x, y in p.extra["points"]], e.fields["things"], e.fields["size"], radius)
+            for e, p in pointed
+        )
+        found |= {"point_precision": scores.precision, "point_recall": scores.recall, "point_f1": scores.f1}
+    ends = Counter(p.extra["end"] for _, p in rows if "end" in p.extra)
+    if ends:
+        number = sum(ends.values())
+        found |= {f"ended_{end}_share": ends[end] / number for end in ("done", "limit", "stuck", "unreadable")}
+        found["repeats"] = sum(p.extra.get("repeats", 0) for _, p in rows) / number
+    found["unparsable"] = sum(p.value is None for _, p in rows) / len(rows)
+    return {name: value for name, value in found.items() if not math.isnan(value)}

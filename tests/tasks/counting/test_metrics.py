@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from foveal.tasks.counting import metrics
+from foveal.tasks.counting.metrics import Pair
+
+rows = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 200)), min_size=1, max_size=40)
+#: Pictures (rows) against categories (columns): predicted and true counts.
+tables = st.tuples(st.integers(1, 5), st.integers(1, 4)).flatmap(
+    lambda shape: st.lists(
+        st.tuples(st.integers(0, 9), st.sampled_from([0, 0, 1, 2, 5])),
+        min_size=shape[0] * shape[1],
+        max_size=shape[0] * shape[1],
+    ).map(lambda cells: np.array(cells, dtype=float).reshape(*shape, 2))
+)
+
+
+def pairs_of(table: np.ndarray) -> list[Pair]:
+    return [
+        Pair(f"image {i}", f"class {c}", *table[i, c]) for i, c in product(range(table.shape[0]), range(table.shape[1]))
+    ]
+
+
+def test_by_hand() -> None:
+    # e = -1, 2, 0, 0, -6
+    predicted, truths = [3, 6, 0, 5, 10], [4, 4, 0, 5, 16]
+    expected = {
+        "mae": 9 / 5,
+        "rmse": math.sqrt(41 / 5),
+        "nae": (1 / 4 + 2 / 4 + 0 + 6 / 16) / 4,
+        "sre": math.sqrt((1 / 4 + 4 / 4 + 0 + 36 / 16) / 4),
+        "exact_accuracy": 2 / 5,
+        "off_by_one_accuracy": 3 / 5,
+        "bias": -1,
+        "over_share": 1 / 5,
+        "under_share": 2 / 5,
+    }
+    assert {name: f(predicted, truths) for name, f in metrics.COUNT_METRICS.items()} == pytest.approx(expected)
+
+
+@given(rows)
+def test_counts_equal_scikit_learn_and_plain_loops(cells: list[tuple[int, int]]) -> None:
+    p, g = [a for a, _ in cells], [b for _, b in cells]
+    values = {name: f(p, g) for name, f in metrics.COUNT_METRICS.items()}
+    assert values["mae"] == pytest.approx(sk.mean_absolute_error(g, p))
+    assert values["rmse"] == pytest.approx(sk.root_mean_squared_error(g, p))
+    assert values["exact_accuracy"] == pytest.approx(sk.accuracy_score(g, p))
+    some = [(a, b) for a, b in cells if b]
+    nae = sum(abs(a - b) / b for a, b in some) / len(some) if some else math.nan
+    sre = math.sqrt(sum((a - b) ** 2 / b for a, b in some) / len(some)) if some else math.nan
+    assert values["nae"] == pytest.approx(nae, nan_ok=True)
+    assert values["sre"] == pytest.approx(sre, nan_ok=True)
+    assert values["off_by_one_accuracy"] == pytest.approx(sum(a - b in (-1, 0, 1) for a, b in cells) / len(cells))
+    assert values["bias"] == pytest.approx(sum(p) / len(p) - sum(g) / len(g))
+    assert values["exact_accuracy"] + values["over_share"] + values["under_share"] == pytest.approx(1)
+
+
+def test_several_categories_by_hand() -> None:
+    pairs = [Pair("1", "ant", 3, 1), Pair("1", "bee", 2, 2), Pair("2", "ant", 1, 0), Pair("3", "bee", 0, 4)]
+    # ant: e = 2, 1, 0 over the three pictures; bee: 0, 0 (no pair), -4.
+    assert metrics.m_rmse(pairs) == pytest.approx((math.sqrt(5 / 3) + math.sqrt(16 / 3)) / 2)
+    assert metrics.m_rmse_nz(pairs) == pytest.approx((math.sqrt(4) + math.sqrt(16 / 2)) / 2)
+    assert metrics.m_rel_rmse(pairs) == pytest.approx((math.sqrt((4 / 2 + 1) / 3) + math.sqrt(16 / 5 / 3)) / 2)
+    assert metrics.m_rel_rmse_nz(pairs) == pytest.approx((math.sqrt(4 / 2) + math.sqrt(16 / 5 / 2)) / 2)
+    assert metrics.omnicount_code_m_rmse(pairs) == pytest.approx(metrics.m_rmse(pairs) * 2 / 3)
+    assert metrics.omnicount_code_m_rel_rmse_nz(pairs) == pytest.approx(metrics.m_rel_rmse_nz(pairs) * 2 / 3)
+    assert metrics.countgd_pairs_mae(pairs) == pytest.approx((2 + 0 + 4) / 3)
+    assert metrics.countgd_pairs_rmse(pairs) == pytest.approx(math.sqrt((4 + 0 + 16) / 3))
+
+
+@given(tables)
+def test_several_categories_equal_numpy_on_the_whole_table(table: np.ndarray) -> None:
+    p, g = table[..., 0], table[..., 1]
+    pairs = pairs_of(table)
+    images, classes = g.shape
+    for relative in (False, True):
+        square = (p - g) ** 2 / (g + 1 if relative else 1)
+        name = "rel_rmse" if relative else "rmse"
+        all_ = np.sqrt(square.mean(axis=0))
+        nonzero = [np.sqrt(square[g[:, c] > 0, c].mean()) for c in range(classes) if (g[:, c] > 0).any()]
+        assert metrics.PAIR_METRICS[f"m_{name}"](pairs) == pytest.approx(all_.mean())
+        assert metrics.PAIR_METRICS[f"omnicount_code_m_{name}"](pairs) == pytest.approx(all_.sum() / images)
+        nz = np.mean(nonzero) if nonzero else math.nan
+        assert metrics.PAIR_METRICS[f"m_{name}_nz"](pairs) == pytest.approx(nz, nan_ok=True)
+        assert metrics.PAIR_METRICS[f"omnicount_code_m_{name}_nz"](pairs) == pytest.approx(sum(nonzero) / images)
+    e = (p - g)[g > 0]
+    assert metrics.countgd_pairs_mae(pairs) == pytest.approx(np.abs(e).mean() if e.size else math.nan, nan_ok=True)
+    assert metrics.countgd_pairs_rmse(pairs) == pytest.approx(
+        np.sqrt((e**2).mean()) if e.size else math.nan, nan_ok=True
+    )
+
+
+@given(tables)
+def test_pairs_where_nothing_is_counted_as_nothing_may_be_left_out(table: np.ndarray) -> None:
+    pairs = pairs_of(table)
+    # Of each category one pair stays, so that pictures and categories are the same.
+    kept = [
+        pair for pair in pairs if pair.predicted or pair.truth or pair.image == "image 0" or pair.category == "class 0"
+    ]
+    for name in ("m_rmse", "m_rel_rmse", "m_rmse_nz", "m_rel_rmse_nz", "countgd_pairs_mae"):
+        f = metrics.PAIR_METRICS[name]
+        assert f(kept) == pytest.approx(f(pairs), nan_ok=True)
+
+
+def test_the_table_of_counts_has_each_row_in_one_bucket() -> None:
+    truths = [0, 10, 11, 20, 21, 50, 51, 100, 101, 900]
+    predicted = [0, 12, 11, 20, 21, 49, 60, 100, 101, 0]
+    table = metrics.bucket_table(predicted, truths)
+    assert [bucket.name for bucket in table] == ["0-10", "11-20", "21-50", "51-100", ">100"]
+    assert [bucket.rows for bucket in table] == [2] * 5
+    assert [bucket.metrics["mae"] for bucket in table] == [1, 0, 0.5, 4.5, 450]
+    assert table[0].metrics["nae"] == pytest.approx(0.2)
+    assert metrics.bucket_table([1], [1])[4] == metrics.Bucket(">100", 0, {})
+
+
+def test_an_unread_reply_counts_as_none() -> None:
+    assert [metrics.counted(value) for value in (None, 0, 7)] == [0, 0, 7]
+
+
+def test_no_rows_other_numbers_of_rows_and_double_pairs_are_refused() -> None:
+    for f in metrics.COUNT_METRICS.values():
+        with pytest.raises(ValueError, match="counts of shape"):
+            f([], [])
+        with pytest.raises(ValueError, match="counts of shape"):
+            f([1, 2], [1])
+    for g in metrics.PAIR_METRICS.values():
+        with pytest.raises(ValueError, match="no pairs"):
+            g([])
+        with pytest.raises(ValueError, match="twice"):
+            g([Pair("1", "ant", 1, 1)] * 2)
