@@ -111,15 +111,17 @@ def main() -> None:
     table = rows(given.puzzles, given.size)
     rates: dict[tuple[str, str], list[float]] = {}
     for turn in range(given.rounds + 1):
+        start = turn * given.pictures
         for row in table:
             for way, draw, count in (
                 ("paper", row.paper, given.pictures),
                 ("varied", row.varied, given.pictures),
                 ("matplotlib", row.matplotlib, given.plots),
             ):
-                start = turn * given.pictures
-                # The first round warms up.
-                if draw is not None and (speed := rate(draw, range(start, start + count))) and turn:
+                if draw is None:
+                    continue
+                speed = rate(draw, range(start, start + count))
+                if turn:  # The first round warms up.
                     rates.setdefault((row.name, way), []).append(speed)
 
     print(

@@ -15,8 +15,9 @@ from typing import Any
 
 from PIL import Image
 
-#: What the server does with a request instead of answering it: a status with headers and a body, or a name below.
-Failure = tuple[int, dict[str, str], str] | str
+#: What the server does with a request instead of answering it: a status with headers (or what makes them) and a body, or
+#: a name below; None answers.
+Failure = tuple[int, dict[str, Any], str] | str | None
 
 
 def completion(text: Any, **more: Any) -> dict[str, Any]:
@@ -69,11 +70,11 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         pass
 
-    def _say(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
+    def _say(self, status: int, text: str, headers: dict[str, Any] | None = None) -> None:
         data = text.encode()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
-            self.send_header(name, value)
+            self.send_header(name, value() if callable(value) else value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -105,7 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
             script.times.append(time.monotonic())
             failure = script.failures.pop(0) if script.failures else script.forever
         try:
-            time.sleep(script.pause)
+            if failure is None:
+                time.sleep(script.pause)
             if not self._allowed():
                 return
             if not self.path.endswith("/chat/completions"):
@@ -124,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
             elif failure == "hangup":
                 self.close_connection = True
             elif failure == "slow":
-                time.sleep(1.5)
+                time.sleep(20)
                 self.close_connection = True
             else:
                 assert failure is None

@@ -98,6 +98,11 @@ class Training:
     """With schedule: plateau, epochs without improvement before it is."""
     early_stopping: int = 0
     """Stop after this many epochs without a better validation metric; 0 never stops early."""
+    consistency: float = 0.0
+    """With objective: label and tasks that compare, weight of the symmetric divergence between the answers to a pair
+    and to the same pair in the other order; both are in one batch, which doubles its rows. 0 learns one order only."""
+    consistency_ramp: float = 0.3
+    """Share of the steps over which that weight rises from 0."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm; 0 switches it off."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

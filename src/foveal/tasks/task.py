@@ -169,6 +169,19 @@ class Task(ABC):
         """A conversation of several questions about the example; None where ``prompt`` is all that is asked."""
         return None
 
+    def mirror(self, example: Example) -> Example | None:
+        """The example with its pictures in the other order and its truth mirrored; None where there is no such order.
+
+        With ``training.consistency``, both are learned in one batch and their answers are drawn together; see
+        ``mirrored``.
+        """
+        return None
+
+    @property
+    def mirrored(self) -> Mapping[str, str]:
+        """What each answer of ``answers`` becomes when the pictures change places."""
+        return {}
+
     def answers(self) -> tuple[str, ...] | None:
         """The closed set of answer texts, scored exactly at evaluation; None for free text."""
         return None

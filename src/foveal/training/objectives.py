@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -17,7 +17,7 @@ from foveal.training.rows import Row
 from foveal.vlm.answer_loss import IGNORE, answer_loss
 from foveal.vlm.encoding import Batch, Encoder
 from foveal.vlm.loading import Vlm
-from foveal.vlm.scoring import label_loss
+from foveal.vlm.scoring import label_loss, label_scores
 
 Normaliser = torch.Tensor | float | None
 
@@ -41,8 +41,12 @@ class Objective(Protocol):
         """The first row as the loss sees it, for people."""
         ...
 
+    def at(self, share: float) -> None:
+        """Told before each step how much of the training is done, from 0 to 1."""
+        return
 
-class AnswerObjective:
+
+class AnswerObjective(Objective):
     """Cross entropy on the answer's tokens."""
 
     def __init__(self, encoder: Encoder) -> None:
@@ -65,37 +69,74 @@ class AnswerObjective:
         return self.encoder.decode_labels(self.collate(rows[:1]))
 
 
-class LabelObjective:
-    """Cross entropy over a closed set of answers; nothing of the answer is in the input."""
+class LabelObjective(Objective):
+    """Cross entropy over a closed set of answers; nothing of the answer is in the input.
 
-    def __init__(self, encoder: Encoder, answers: Sequence[str], family: str) -> None:
+    With a mirror, the rows come in both orders. To the cross entropy of all of them is added the divergence of each row
+    from its mirror: the symmetric Kullback-Leibler divergence between the answers' probabilities and the mirrored
+    answers' probabilities in the other order. Its weight rises linearly over the ramp.
+
+    Args:
+        encoder: Makes the batches.
+        answers: The closed set.
+        family: The configuration's model type.
+        mirrored: What each answer becomes in the other order; empty learns one order only.
+        weight: Weight of the divergence.
+        ramp: Share of the training over which the weight rises from 0.
+    """
+
+    def __init__(
+        self, encoder: Encoder, answers: Sequence[str], family: str, *, mirrored: Mapping[str, str] | None = None,
+        weight: float = 0.0, ramp: float = 0.0,
+    ) -> None:  # fmt: skip
         self.encoder, self.answers, self.family = encoder, tuple(answers), family
+        self.order = [self.answers.index(mirrored[a]) for a in self.answers] if mirrored else None
+        self.weight, self.ramp, self.done = weight, ramp, 1.0
+
+    def at(self, share: float) -> None:
+        """Sets the weight of the divergence."""
+        self.done = share
 
     def collate(self, rows: Sequence[Row]) -> Batch:
-        """Left-padded prompts with the answers' token ids [B, K, T] and the right one's index [B]."""
+        """Left-padded prompts with the answers' token ids [B, K, T] and the right one's index [B].
+
+        With a mirror there are 2 B rows: first all as they are, then all mirrored.
+        """
         names = [r.example.id for r in rows]
+        prompts = [r.prompt for r in rows]
+        if self.order is not None:
+            mirrors = [r.mirror for r in rows if r.mirror is not None]
+            prompts, names = prompts + mirrors, names * (2 if mirrors else 1)
         choice = []
-        for row in rows:
-            if row.prompt.answer not in self.answers:
+        for name, prompt in zip(names, prompts, strict=True):
+            if prompt.answer not in self.answers:
                 raise UserError(
-                    f"{row.example.id}: the answer {row.prompt.answer!r} is not among {', '.join(self.answers)}; "
+                    f"{name}: the answer {prompt.answer!r} is not among {', '.join(self.answers)}; "
                     "correct the row or use objective: answer."
                 )
-            choice.append(self.answers.index(row.prompt.answer))
-        batch = self.encoder.encode([r.prompt for r in rows], side="left")
+            choice.append(self.answers.index(prompt.answer))
+        batch = self.encoder.encode(prompts, side="left")
         self.encoder.check_prompts(batch, names)
-        ids = [[self.encoder.answer_ids(r.prompt, a) for a in self.answers] for r in rows]
+        ids = [[self.encoder.answer_ids(p, a) for a in self.answers] for p in prompts]
         longest = max(len(a) for row in ids for a in row)
         padded = [[[*a, *([IGNORE] * (longest - len(a)))] for a in row] for row in ids]
         return {**batch, "choice_ids": torch.tensor(padded), "choice": torch.tensor(choice)}
 
     def count(self, batch: Batch) -> torch.Tensor:
-        """Rows."""
+        """Rows, mirrored ones included."""
         return torch.tensor(len(batch["choice"]))
 
-    def loss(self, model: nn.Module, batch: Batch, normaliser: Normaliser) -> torch.Tensor:
-        """See ``label_loss``."""
-        return label_loss(model, batch, normaliser, family=self.family)
+    def loss(self, model: nn.Module, batch: Batch, normaliser: Normaliser) -> torch.Tensor | NamedLosses:
+        """See ``label_loss``; with a mirror, the parts are ce and consistency."""
+        if self.order is None:
+            return label_loss(model, batch, normaliser, family=self.family)
+        scores = label_scores(model, batch, family=self.family)
+        rows = len(scores) if normaliser is None else normaliser
+        entropy = nn.functional.cross_entropy(scores, batch["choice"], reduction="sum") / rows
+        half = len(scores) // 2
+        divergence = 2 * symmetric_divergence(scores[:half], scores[half:][:, self.order]).sum() / rows
+        weight = self.weight * (min(1.0, self.done / self.ramp) if self.ramp > 0 else 1.0)
+        return NamedLosses(entropy + weight * divergence, {"ce": entropy.detach(), "consistency": divergence.detach()})
 
     def shown(self, rows: Sequence[Row]) -> str:
         """The first row's prompt and the choices after it."""
@@ -104,12 +145,31 @@ class LabelObjective:
         return f"{self.encoder.text(prompt)}{choices}"
 
 
+def symmetric_divergence(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+    """Half the sum of the two Kullback-Leibler divergences between softmax distributions, per row.
+
+    Args:
+        one: Scores [B, K].
+        two: Scores [B, K].
+
+    Returns:
+        [B], 0 where they agree.
+    """
+    a, b = one.float().log_softmax(-1), two.float().log_softmax(-1)
+    return 0.5 * ((a.exp() - b.exp()) * (a - b)).sum(-1)
+
+
 def make_objective(recipe: Recipe, task: Task, model: Vlm | Specialist) -> Objective:
     """The objective that a recipe names, or that the task's own model brings along.
 
     Raises:
-        UserError: ``label`` for a task without a closed set of answers.
+        UserError: ``label`` for a task without a closed set of answers, or ``training.consistency`` without a mirror.
     """
+    if recipe.training.consistency and (recipe.objective != "label" or not task.mirrored):
+        raise UserError(
+            f"training.consistency: needs objective: label and a task that compares pictures, not {recipe.objective} "
+            f"with {task.name}; set it to 0."
+        )
     if isinstance(model, Specialist):
         own: Objective = model.objective()
         return own
@@ -119,4 +179,14 @@ def make_objective(recipe: Recipe, task: Task, model: Vlm | Specialist) -> Objec
     answers = task.answers()
     if answers is None:
         raise UserError(f"objective: label needs a closed set of answers, which {task.name} has not; use answer.")
-    return LabelObjective(encoder, answers, model.family)
+    training = recipe.training
+    if training.consistency == 0:
+        return LabelObjective(encoder, answers, model.family)
+    return LabelObjective(
+        encoder,
+        answers,
+        model.family,
+        mirrored=task.mirrored,
+        weight=training.consistency,
+        ramp=training.consistency_ramp,
+    )

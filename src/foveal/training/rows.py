@@ -14,10 +14,11 @@ from foveal.tasks.task import Example, Task
 
 @dataclass(frozen=True)
 class Row:
-    """An example with its prompt."""
+    """An example with its prompt, and the prompt of its mirror where that is learned too."""
 
     example: Example
     prompt: Prompt
+    mirror: Prompt | None = None
 
 
 class TrainingRows(torch.utils.data.Dataset[Row]):
@@ -27,13 +28,22 @@ class TrainingRows(torch.utils.data.Dataset[Row]):
     the same rows. The trainer sets ``epoch`` before each pass.
     """
 
-    def __init__(self, task: Task, examples: Sequence[Example], seed: int) -> None:
-        self.task, self.examples, self.seed, self.epoch = task, examples, seed, 0
+    def __init__(self, task: Task, examples: Sequence[Example], seed: int, *, mirrors: bool = False) -> None:
+        self.task, self.examples, self.seed, self.epoch, self.mirrors = task, examples, seed, 0, mirrors
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> Row:
         example = self.examples[index]
-        rng = random.Random(f"{self.seed}/{self.epoch}/{index}")
-        return Row(example, self.task.prompt(example, rng))
+        source = f"{self.seed}/{self.epoch}/{index}"
+        return make_row(self.task, example, self.mirrors, source)
+
+
+def make_row(task: Task, example: Example, mirrors: bool, source: str | None = None) -> Row:
+    """A row; with ``source``, the seed of its augmentation, which its mirror shares."""
+    prompt = task.prompt(example, None if source is None else random.Random(source))
+    other = task.mirror(example) if mirrors else None
+    if other is None:
+        return Row(example, prompt)
+    return Row(example, prompt, task.prompt(other, None if source is None else random.Random(source)))

@@ -133,7 +133,7 @@ def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Tra
     try:
         vlm = open_model(task, recipe, training=True)
         objective = make_objective(recipe, task, vlm)
-        rows = TrainingRows(task, training.examples, recipe.seed)
+        rows = TrainingRows(task, training.examples, recipe.seed, mirrors=recipe.training.consistency > 0)
         mask = objective.shown([rows[0]])
         predictor = make_predictor(task, vlm, recipe)
         default = f"{recipe.task}-{Path(recipe.model.id).name}"

@@ -27,7 +27,7 @@ from foveal.tasks.specialist import NamedLosses
 from foveal.tasks.task import Example, Task
 from foveal.training.objectives import Objective
 from foveal.training.optimizers import MuonWithAdamW, split_for_muon
-from foveal.training.rows import Row, TrainingRows
+from foveal.training.rows import TrainingRows, make_row
 from foveal.vlm.adapters import parameter_groups
 
 #: Beside the weights in every checkpoint: what the running epoch has summed up so far.
@@ -124,6 +124,7 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One forward and backward pass; keeps the epoch's mean loss."""
         count = len(next(iter(inputs.values())))
+        self.objective.at(self.state.global_step / max(1, self.state.max_steps))
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         value = loss.item() / self.accelerator.num_processes
         if math.isnan(value):
@@ -198,7 +199,8 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         sums: dict[str, float] = {"loss": 0.0}
         model.eval()
         for start in range(0, len(examples), size):
-            rows = [Row(e, self.task.prompt(e)) for e in examples[start : start + size]]
+            mirrors = self.recipe.training.consistency > 0
+            rows = [make_row(self.task, e, mirrors) for e in examples[start : start + size]]
             batch = self._prepare_inputs(self.objective.collate(rows))
             with mixed(self.predictor.dtype, self.args.device):
                 loss = self.objective.loss(model, batch, 1.0)

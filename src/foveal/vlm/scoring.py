@@ -165,8 +165,13 @@ def label_loss(
     Returns:
         The loss, a scalar in float32.
     """
+    scores = label_scores(model, batch, family=family)
+    total = nn.functional.cross_entropy(scores, batch["choice"], reduction="sum")
+    return total / (len(scores) if normaliser is None else normaliser)
+
+
+def label_scores(model: nn.Module, batch: Mapping[str, torch.Tensor], *, family: str) -> torch.Tensor:
+    """Log-probabilities [B, K] of a batch's answers, with gradients; see ``label_loss``."""
     inputs = {k: v for k, v in batch.items() if k not in ("choice_ids", "choice", "labels")}
     answers = [[[t for t in ids if t != IGNORE] for ids in row] for row in batch["choice_ids"].tolist()]
-    scores = score_batch(model, inputs, answers, family=family)
-    total = nn.functional.cross_entropy(scores, batch["choice"], reduction="sum")
-    return total / (len(answers) if normaliser is None else normaliser)
+    return score_batch(model, inputs, answers, family=family)

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
@@ -45,6 +45,7 @@ def changed(before: Image.Image, after: Image.Image) -> np.ndarray:
     return np.abs(np.asarray(after, dtype=int) - np.asarray(before, dtype=int)).max(axis=2)
 
 
+@settings(deadline=None)
 @given(lengths, lengths, st.integers(1, 1000), st.floats(0, 1), st.floats(0, 1))
 def test_a_point_comes_back_from_a_resize(width: int, height: int, side: int, u: float, v: float) -> None:
     resize = Resize.longest((width, height), side)
@@ -194,6 +195,7 @@ def test_numbers_are_legible_at_any_alpha(alpha: float, ground: Image.Image) -> 
 
 
 @pytest.mark.parametrize("style", STYLES)
+@settings(deadline=None)
 @given(
     x=st.floats(0, 40), y=st.floats(0, 30), width=st.floats(0, 60), height=st.floats(0, 60), alpha=st.floats(0.01, 1)
 )
@@ -223,9 +225,9 @@ def test_sixty_marks_take_milliseconds(style: Style) -> None:
     mark(image, things, style)
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         mark(image, things, style)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 0.05  # about 5 ms on a core of its own
 
 

@@ -5,7 +5,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
@@ -28,6 +28,7 @@ def graph(found: list[Point], there: list[Thing]) -> tuple[np.ndarray, np.ndarra
     return away, away <= np.array([(t.extent or 0) / 2 for t in there])
 
 
+@settings(deadline=None)
 @given(st.lists(points, max_size=30), st.lists(things, max_size=30))
 def test_equal_to_scipys_assignment(found: list[Point], there: list[Thing]) -> None:
     matching = match_points(found, there, SIZE)
@@ -41,6 +42,7 @@ def test_equal_to_scipys_assignment(found: list[Point], there: list[Thing]) -> N
     assert list(matching.distances) == pytest.approx([away[i, j] for i, j in matching.pairs])
 
 
+@settings(deadline=None)
 @given(st.lists(points, max_size=5), st.lists(things, max_size=4))
 def test_no_other_matching_has_more_pairs_or_as_many_and_less_distance(found: list[Point], there: list[Thing]) -> None:
     away, near = graph(found, there)
@@ -76,6 +78,7 @@ def test_an_object_without_a_box_has_a_radius_of_the_picture() -> None:
     assert match_points([(56.1, 50)], [Thing((50, 50))], (400, 100)).pairs == ()
 
 
+@settings(deadline=None)
 @given(st.lists(points, max_size=12), st.lists(things, max_size=12), st.randoms())
 def test_neither_order_matters(found: list[Point], there: list[Thing], rng: object) -> None:
     mixed_found, mixed_there = list(found), list(there)

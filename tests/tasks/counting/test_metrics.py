@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
@@ -46,6 +46,7 @@ def test_by_hand() -> None:
     assert {name: f(predicted, truths) for name, f in metrics.COUNT_METRICS.items()} == pytest.approx(expected)
 
 
+@settings(deadline=None)
 @given(rows)
 def test_counts_equal_scikit_learn_and_plain_loops(cells: list[tuple[int, int]]) -> None:
     p, g = [a for a, _ in cells], [b for _, b in cells]
@@ -76,6 +77,7 @@ def test_several_categories_by_hand() -> None:
     assert metrics.countgd_pairs_rmse(pairs) == pytest.approx(math.sqrt((4 + 0 + 16) / 3))
 
 
+@settings(deadline=None)
 @given(tables)
 def test_several_categories_equal_numpy_on_the_whole_table(table: np.ndarray) -> None:
     p, g = table[..., 0], table[..., 1]
@@ -98,6 +100,7 @@ def test_several_categories_equal_numpy_on_the_whole_table(table: np.ndarray) ->
     )
 
 
+@settings(deadline=None)
 @given(tables)
 def test_pairs_where_nothing_is_counted_as_nothing_may_be_left_out(table: np.ndarray) -> None:
     pairs = pairs_of(table)

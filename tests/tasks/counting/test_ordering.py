@@ -4,7 +4,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveal.errors import UserError
@@ -64,6 +64,7 @@ def recursive(ys: list[float], height: float) -> list[list[float]]:
     return [row for a, b in pairwise([0, *cuts, len(ys)]) for row in recursive(ys[a:b], height)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=60), st.integers(4, 60))
 def test_rows_are_what_splitting_at_the_largest_gap_gives(values: list[int], height: int) -> None:
     ys = sorted(map(float, values))
@@ -72,6 +73,7 @@ def test_rows_are_what_splitting_at_the_largest_gap_gives(values: list[int], hei
     assert [ys[a:b] for a, b in pairwise(edges)] == recursive(ys, height)
 
 
+@settings(deadline=None)
 @given(scenes)
 def test_rows_hold_each_thing_once_span_no_more_than_the_height_and_do_not_overlap(things: list[Thing]) -> None:
     rows = reading_rows(things, SIZE)
@@ -82,6 +84,7 @@ def test_rows_hold_each_thing_once_span_no_more_than_the_height_and_do_not_overl
     assert all(things[i].point[0] <= things[j].point[0] for row in rows for i, j in pairwise(row))
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_rows_that_are_clear_stay_under_jitter_up_to_the_stated_margin(data: st.DataObject) -> None:
     jitter = data.draw(st.floats(0, 3))
@@ -105,6 +108,7 @@ def test_rows_that_are_clear_stay_under_jitter_up_to_the_stated_margin(data: st.
         assert order(shifted, "reading_order", SIZE) == list(range(len(things)))
 
 
+@settings(deadline=None)
 @given(scenes, st.floats(0, 3), st.integers(0, 10**6))
 def test_a_settled_order_survives_jitter_of_points_and_boxes(things: list[Thing], jitter: float, seed: int) -> None:
     rng = random.Random(seed)
@@ -113,6 +117,7 @@ def test_a_settled_order_survives_jitter_of_points_and_boxes(things: list[Thing]
             assert order(moved(things, rng, jitter), "reading_order", SIZE) == order(things, "reading_order", SIZE)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 8), st.integers(1, 8), st.sampled_from([18.0, 24.0, None]), st.integers(0, 10**6))
 def test_one_pixel_of_jitter_reorders_no_grid(rows: int, columns: int, side: float | None, seed: int) -> None:
     things = grid(rows, columns, 28, side)
@@ -158,6 +163,7 @@ def test_nearest_neighbor_starts_at_the_first_in_reading_order_and_breaks_ties_b
     assert order([boxed(200, 50), boxed(20, 60), boxed(160, 150)], "nearest_neighbor", SIZE) == [1, 2, 0]
 
 
+@settings(deadline=None)
 @given(scenes)
 def test_nearest_neighbor_goes_to_one_that_is_nearest_within_the_tolerance(things: list[Thing]) -> None:
     path = order(things, "nearest_neighbor", SIZE)
@@ -169,6 +175,7 @@ def test_nearest_neighbor_goes_to_one_that_is_nearest_within_the_tolerance(thing
         assert away[path[k]] <= min(away.values()) + tolerance + 1e-9
 
 
+@settings(deadline=None)
 @given(scenes, st.sampled_from(ORDERS), st.integers(0, 10**6))
 def test_no_order_depends_on_the_order_of_the_file(things: list[Thing], name: Order, seed: int) -> None:
     mixed = random.Random(seed).sample(things, len(things))

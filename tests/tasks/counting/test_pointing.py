@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveal.errors import UserError
@@ -31,6 +31,7 @@ def close(read: Point, written: Point, size: tuple[int, int], form: Form) -> boo
     return all(abs(a - b) <= limit + 1e-6 for a, b, limit in zip(read, written, resolution(size, form), strict=True))
 
 
+@settings(deadline=None)
 @given(shares, sizes, forms, labels)
 def test_a_written_point_is_read_within_the_resolution(
     share: Point, size: tuple[int, int], form: Form, label: str
@@ -43,6 +44,7 @@ def test_a_written_point_is_read_within_the_resolution(
     assert 0 <= read[1] <= size[1]
 
 
+@settings(deadline=None)
 @given(st.lists(shares, max_size=30), sizes, forms, labels)
 def test_all_points_are_read_in_their_order(points: list[Point], size: tuple[int, int], form: Form, label: str) -> None:
     points = [(x * size[0], y * size[1]) for x, y in points]
@@ -56,6 +58,7 @@ def test_all_points_are_read_in_their_order(points: list[Point], size: tuple[int
     assert (single == DONE) == (not points)
 
 
+@settings(deadline=None)
 @given(shares, forms)
 def test_writing_what_was_read_changes_nothing(share: Point, form: Form) -> None:
     text = write_point((share[0] * 384, share[1] * 384), (384, 384), form)
@@ -64,6 +67,7 @@ def test_writing_what_was_read_changes_nothing(share: Point, form: Form) -> None
     assert write_point(read, (384, 384), form) == text
 
 
+@settings(deadline=None)
 @given(st.text(alphabet='0123456789.,;<>xypointdone="/ \n-en%()', max_size=60), forms)
 def test_any_text_is_read_as_points_inside_the_picture_or_not_at_all(text: str, form: Form) -> None:
     for x, y in read_points(text, SIZE, form) or ():

@@ -153,6 +153,9 @@ class PointObjective:
         )  # fmt: skip
         return NamedLosses(out.loss, out.losses)
 
+    def at(self, share: float) -> None:
+        """Nothing changes in the course of the training."""
+
     def shown(self, rows: Sequence[Any]) -> str:
         """The first row as the loss sees it."""
         row = rows[0]

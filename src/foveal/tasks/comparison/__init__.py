@@ -1,0 +1,1 @@
+"""Pairwise comparison: which of two pictures has more of a rated quality, and the ranking that follows."""
