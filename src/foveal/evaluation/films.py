@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from foveal.errors import UserError
-from foveal.evaluation.predict import spread
-from foveal.evaluation.sheet import contact_sheet
-from foveal.files import disk_errors, write_bytes
+from foveal.files import write_bytes
 from foveal.tasks.task import Example, Prediction, Task
 
-#: How long a frame is shown, and the last one, in milliseconds.
-FRAME, LAST = 600, 2500
-#: Most frames on a sheet.
-_SHEET = 24
+_PAPER, _FRAME = "#ffffff", "#d5dade"
+_GAP = 12
 
 
 def write_films(task: Task, examples: Sequence[Example], predictions: Sequence[Prediction], folder: Path) -> int:
     """Writes ``NAME.gif`` and ``NAME.png`` (the frames side by side) of each prediction into a folder.
+
+    NAME is the example's file name; where two share one, the later one gets a number.
 
     Returns:
         How many films were written.
@@ -30,43 +29,92 @@ def write_films(task: Task, examples: Sequence[Example], predictions: Sequence[P
     Raises:
         UserError: The task's answers do not come about in steps, or the folder cannot be written.
     """
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     used: set[str] = set()
     for example, prediction in zip(examples, predictions, strict=True):
         frames = task.frames(example, prediction)
         if not frames:
             raise UserError(f"--film: the answers of {task.name} do not come about in steps here; leave --film out.")
         name = _free(re.sub(r"[^\w.-]+", "_", Path(example.id).stem).strip("._") or "film", used)
-        write_bytes(folder / f"{name}.gif", gif(frames))
-        shown = [frames[i] for i in spread(len(frames), _SHEET)]
-        if shown[-1] is not frames[-1]:
-            shown[-1] = frames[-1]
-        stream = io.BytesIO()
-        contact_sheet([(f, "") for f in shown], columns=min(6, len(shown)), cell=240).save(stream, "PNG")
-        write_bytes(folder / f"{name}.png", stream.getvalue())
+        save_gif(frames, folder / f"{name}.gif")
+        save_sheet(film_sheet(frames), folder / f"{name}.png")
     return len(examples)
 
 
-def gif(frames: Sequence[Image.Image]) -> bytes:
-    """An endless GIF whose last frame is held."""
-    # One palette for all frames, or pixels that do not change would flicker.
+def save_gif(frames: Sequence[Image.Image], path: Path, *, seconds: float = 0.6, hold: float = 2.5) -> None:
+    """Saves frames as a GIF that repeats.
+
+    Args:
+        frames: The frames, of one size.
+        path: The file; replaced in one step.
+        seconds: How long a frame is shown; GIF knows hundredths of a second.
+        hold: How long the last one is.
+
+    Raises:
+        ValueError: There are no frames.
+        UserError: A time is too short or long, or the file cannot be written.
+    """
+    if not frames:
+        raise ValueError("no frames")
+    if not (0.02 <= seconds <= 600 and 0.02 <= hold <= 600):
+        raise UserError(f"A film cannot show frames for {seconds} and {hold} seconds; choose 0.02 to 600.")
+    # One palette for all frames, so that pixels that stay do not flicker: from the first, which shows the picture bare,
+    # and the last, which has all that was drawn on it.
     both = Image.new("RGB", (frames[0].width, 2 * frames[0].height))
     both.paste(frames[0], (0, 0))
     both.paste(frames[-1], (0, frames[0].height))
     palette = both.quantize(256, method=Image.Quantize.MEDIANCUT)
-    drawn = [f.quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
-    times = [*[FRAME] * (len(drawn) - 1), LAST]
+    drawn = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    times = [*[10 * round(seconds * 100)] * (len(drawn) - 1), 10 * round(hold * 100)]
     stream = io.BytesIO()
     drawn[0].save(stream, "GIF", save_all=True, append_images=drawn[1:], duration=times, loop=0, optimize=False)
-    return stream.getvalue()
+    write_bytes(path, stream.getvalue())
+
+
+def film_sheet(frames: Sequence[Image.Image], *, columns: int = 4, limit: int = 24, cell: int = 240) -> Image.Image:
+    """Frames side by side, in reading order; cells have the frames' shape, so no space is lost.
+
+    Args:
+        frames: The frames, of one size.
+        columns: Frames in a row; fewer where there are fewer frames.
+        limit: Most frames on the sheet; of more, that many are taken at equal steps, the first and the last among them.
+        cell: Width of a frame on the sheet in pixels.
+
+    Raises:
+        ValueError: There are no frames, or an argument is too small.
+    """
+    if not frames or columns < 1 or limit < 2 or cell < 16:
+        raise ValueError(f"no sheet of {len(frames)} frames with {columns=}, {limit=}, {cell=}")
+    steps = min(limit, len(frames))
+    chosen = [frames[round(k * (len(frames) - 1) / max(1, steps - 1))] for k in range(steps)]
+    columns = min(columns, steps)
+    height = max(1, round(cell * frames[0].height / frames[0].width))
+    rows = math.ceil(steps / columns)
+    sheet = Image.new("RGB", (_GAP + columns * (cell + _GAP), _GAP + rows * (height + _GAP)), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for k, frame in enumerate(chosen):
+        left, top = _GAP + k % columns * (cell + _GAP), _GAP + k // columns * (height + _GAP)
+        sheet.paste(frame.resize((cell, height), Image.Resampling.LANCZOS), (left, top))
+        draw.rectangle((left - 1, top - 1, left + cell, top + height), outline=_FRAME)
+    return sheet
+
+
+def save_sheet(sheet: Image.Image, path: Path) -> None:
+    """Saves a sheet as PNG.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    stream = io.BytesIO()
+    sheet.save(stream, "PNG", optimize=True)
+    write_bytes(path, stream.getvalue())
 
 
 def _free(name: str, used: set[str]) -> str:
-    """The name, with a number where it is taken."""
+    """The name, shortened to what file systems take, with a number where it is taken (in whatever case)."""
+    name = name[:60]
     number, free = 1, name
-    while free in used:
+    while free.casefold() in used:
         number += 1
         free = f"{name}-{number}"
-    used.add(free)
+    used.add(free.casefold())
     return free

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from foveal.tasks.blindtest.strokes import packed, palette
 from foveal.tasks.blindtest.typesetting import EM, FACES, MARGIN, ink, set_word
 
 Colour = tuple[int, int, int]
@@ -120,8 +121,8 @@ class Scene:
         # Only the part of the picture that is not blank is painted.
         x0, y0 = min(x, left), min(y, top)
         x1, y1 = max(x + word.shape[1], left + ring.shape[1]), max(y + word.shape[0], top + ring.shape[0])
-        canvas = np.full((y1 - y0, x1 - x0), _packed(look.ground), np.uint32)
-        canvas[y - y0 : y - y0 + word.shape[0], x - x0 : x - x0 + word.shape[1]] = _palette(look.ground, look.ink).take(
+        canvas = np.full((y1 - y0, x1 - x0), packed(look.ground), np.uint32)
+        canvas[y - y0 : y - y0 + word.shape[0], x - x0 : x - x0 + word.shape[1]] = palette(look.ground, look.ink).take(
             word
         )
         below = canvas[top - y0 : top - y0 + ring.shape[0], left - x0 : left - x0 + ring.shape[1]]
@@ -214,16 +215,3 @@ def _ring(
 @lru_cache(maxsize=1024)
 def _floats(colour: Colour) -> NDArray[np.float32]:
     return np.array((*colour, 255), np.float32)
-
-
-def _packed(colour: Colour) -> int:
-    """A colour as one number, in the memory order red, green, blue, 255."""
-    return int(np.array((*colour, 255), np.uint8).view(np.uint32)[0])
-
-
-@lru_cache(maxsize=1024)
-def _palette(ground: Colour, colour: Colour) -> NDArray[np.uint32]:
-    """``colour`` laid on ``ground`` at each level from 0 to 255, packed."""
-    share = np.arange(256)[:, None] / 255
-    mixed = np.array((*ground, 255)) * (1 - share) + np.array((*colour, 255)) * share
-    return np.rint(mixed).astype(np.uint8).view(np.uint32).reshape(-1)

@@ -69,7 +69,7 @@ def draw_polylines(size: int, ground: Colour, lines: Sequence[tuple[Sequence[Poi
     if any(not 0 <= v <= size for points, _ in lines for point in points for v in point):
         raise ValueError(f"a vertex is outside the picture of {size} x {size} pixels")
     index, level, ends, stride, margin = _near_pixels(size, [points for points, _ in lines], pen)
-    paper = _packed(ground)
+    paper = packed(ground)
     canvas, amount = _scratch(stride * stride)
     canvas.fill(paper)
     start = 0
@@ -84,7 +84,7 @@ def draw_polylines(size: int, ground: Colour, lines: Sequence[tuple[Sequence[Poi
                 part = index[begin:stop]
                 amount[part] = np.maximum(amount.take(part), level[begin:stop])
             share = amount.take(where)
-        paint = _palette(ground, colour).take(share)
+        paint = palette(ground, colour).take(share)
         start = stops[-1]
         if number:
             below = canvas.take(where)
@@ -223,13 +223,13 @@ def _bicubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x < 1, inner, np.where(x < 2, outer, 0.0))
 
 
-def _packed(colour: Colour) -> int:
+def packed(colour: Colour) -> int:
     """A colour as one number, in the memory order red, green, blue, 255."""
     return int(np.array((*colour, 255), np.uint8).view(np.uint32)[0])
 
 
 @lru_cache(maxsize=1024)
-def _palette(ground: Colour, colour: Colour) -> NDArray[np.uint32]:
+def palette(ground: Colour, colour: Colour) -> NDArray[np.uint32]:
     """``colour`` laid on ``ground`` at each level from 0 to 255, packed."""
     share = np.arange(256)[:, None] / 255
     mixed = np.array((*ground, 255)) * (1 - share) + np.array((*colour, 255)) * share

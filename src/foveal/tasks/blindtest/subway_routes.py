@@ -114,7 +114,7 @@ def _choices(side: _Side, exits: tuple[int, ...], onward: float) -> list[list[_C
                     chance = chance * on / (on + ahead) if on else 0.0
             found = [f for f in found if f[3]]
             to, runs, ends, weights = map(list, zip(*found, strict=True)) if found else ([], [], [], [])
-            entries.append(_Choices(to, runs, ends, weights, list(accumulate(weights))[:-1], sum(weights)))  # type: ignore[arg-type]
+            entries.append(_Choices(to, runs, ends, weights, list(accumulate(weights))[:-1], sum(weights)))
         hope = [sum(entry.weights) for entry in entries]
         table.append(entries)
     return table[::-1]

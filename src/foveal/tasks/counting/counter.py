@@ -47,6 +47,14 @@ class Counter(Specialist):
             raise UserError("data.strategy: the model point-counter counts in sequence only; leave it at sequential.")
         if recipe.model.adapter != "none" or recipe.model.quantization != "none":
             raise UserError("model.adapter: the model point-counter is trained whole; leave adapter and quantization.")
+        if recipe.model.freeze or recipe.model.image_size is not None:
+            key = "freeze" if recipe.model.freeze else "image_size"
+            raise UserError(f"model.{key}: the model point-counter has no such setting; leave it out.")
+        if recipe.training.consistency:
+            raise UserError(
+                "training.consistency: the model point-counter has a consistency loss of its own; set "
+                "data.counter.consistency_weight."
+            )
         if options.hidden % (4 * options.heads) or not 16 <= options.hidden <= 2048:
             raise UserError(
                 f"data.counter.hidden: {options.hidden} is not possible with {options.heads} heads; give a multiple of "
@@ -64,8 +72,11 @@ class Counter(Specialist):
             try:
                 model = PointCounter.from_pretrained(weights, use_safetensors=True)
             except (OSError, ValueError, RuntimeError) as error:
-                raise UserError(f"{weights}: is no checkpoint of a point-counter ({str(error).splitlines()[0]}).") from error
-            if model.config.vision_width != tower.vision_width or model.config.hidden != options.hidden:
+                raise UserError(
+                    f"{weights}: is no checkpoint of a point-counter ({str(error).splitlines()[0]})."
+                ) from error
+            sizes = (model.config.vision_width, model.config.text_width, model.config.hidden)
+            if sizes != (tower.vision_width, tower.text_width, options.hidden):
                 raise UserError(
                     f"{weights}: was trained on the tower {model.config.tower} with hidden {model.config.hidden}; "
                     "set data.counter accordingly."

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
-from foveal.errors import UserError
-from foveal.files import write_bytes
 from foveal.images import upright_rgb
 from foveal.tasks.counting.marking import Relative, Resize, Style, mark
 from foveal.tasks.counting.objects import Point, Thing
 
 #: Longest side of a frame's picture in pixels.
 SIDE: Final = 480
-_PAPER, _FRAME, _INK, _QUIET = "#ffffff", "#d5dade", "#1c2126", "#5f6b76"
+_PAPER, _INK, _QUIET = "#ffffff", "#1c2126", "#5f6b76"
 _GAP: Final = 12
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -83,75 +79,6 @@ def frames(
             _ring(shown, there[k], side)
         made.append(_with_caption(shown, caption, lines, font))
     return made
-
-
-def save_gif(frames: Sequence[Image.Image], path: Path, *, seconds: float = 0.6, hold: float = 2.5) -> None:
-    """Saves frames as a GIF that repeats.
-
-    Args:
-        frames: The frames, of one size.
-        path: The file; replaced in one step.
-        seconds: How long a frame is shown; GIF knows hundredths of a second.
-        hold: How long the last one is.
-
-    Raises:
-        ValueError: There are no frames.
-        UserError: A time is too short or long, or the file cannot be written.
-    """
-    if not frames:
-        raise ValueError("no frames")
-    if not (0.02 <= seconds <= 600 and 0.02 <= hold <= 600):
-        raise UserError(f"A film cannot show frames for {seconds} and {hold} seconds; choose 0.02 to 600.")
-    # One palette for all frames, so that pixels that stay do not flicker: from the first, which has the ring and what
-    # marks will cover, and the last, which has the marks.
-    both = Image.new("RGB", (frames[0].width, 2 * frames[0].height))
-    both.paste(frames[0], (0, 0))
-    both.paste(frames[-1], (0, frames[0].height))
-    palette = both.quantize(256, method=Image.Quantize.MEDIANCUT)
-    drawn = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    times = [*[10 * round(seconds * 100)] * (len(drawn) - 1), 10 * round(hold * 100)]
-    stream = io.BytesIO()
-    drawn[0].save(stream, "GIF", save_all=True, append_images=drawn[1:], duration=times, loop=0, optimize=False)
-    write_bytes(path, stream.getvalue())
-
-
-def contact_sheet(frames: Sequence[Image.Image], *, columns: int = 4, limit: int = 24, cell: int = 240) -> Image.Image:
-    """Frames side by side, in reading order.
-
-    Args:
-        frames: The frames, of one size.
-        columns: Frames in a row; fewer where there are fewer frames.
-        limit: Most frames on the sheet; of more, that many are taken at equal steps, the first and the last among them.
-        cell: Width of a frame on the sheet in pixels.
-
-    Raises:
-        ValueError: There are no frames, or an argument is too small.
-    """
-    if not frames or columns < 1 or limit < 2 or cell < 16:
-        raise ValueError(f"no sheet of {len(frames)} frames with {columns=}, {limit=}, {cell=}")
-    steps = min(limit, len(frames))
-    chosen = [frames[round(k * (len(frames) - 1) / max(1, steps - 1))] for k in range(steps)]
-    columns = min(columns, steps)
-    height = max(1, round(cell * frames[0].height / frames[0].width))
-    rows = math.ceil(steps / columns)
-    sheet = Image.new("RGB", (_GAP + columns * (cell + _GAP), _GAP + rows * (height + _GAP)), _PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for k, frame in enumerate(chosen):
-        left, top = _GAP + k % columns * (cell + _GAP), _GAP + k // columns * (height + _GAP)
-        sheet.paste(frame.resize((cell, height), Image.Resampling.LANCZOS), (left, top))
-        draw.rectangle((left - 1, top - 1, left + cell, top + height), outline=_FRAME)
-    return sheet
-
-
-def save_sheet(sheet: Image.Image, path: Path) -> None:
-    """Saves a sheet as PNG.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
-    stream = io.BytesIO()
-    sheet.save(stream, "PNG", optimize=True)
-    write_bytes(path, stream.getvalue())
 
 
 def _ring(image: Image.Image, thing: Thing, side: int) -> None:

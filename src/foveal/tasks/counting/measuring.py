@@ -21,9 +21,10 @@ def measure_counts(examples: Sequence[Example], predictions: Sequence[Prediction
     * ``mae``, ``rmse`` and the rest of ``COUNT_METRICS``, over the rows; ``mae/11-20`` and the like for each bucket of
       true counts that occurs;
     * ``m_rmse`` and the rest of ``PAIR_METRICS``, where a picture is asked about more than one category;
-    * ``point_precision``, ``point_recall``, ``point_f1`` where points were predicted;
+    * ``point_precision``, ``point_recall``, ``point_f1`` where points were predicted, over all rows: one without
+      points misses all of its objects;
     * ``ended_done_share``, ``ended_limit_share``, ``ended_stuck_share``, ``ended_unreadable_share``, ``repeats`` (mean
-      number in a picture) where pictures were counted in steps.
+      number in a picture) where pictures were counted in steps, over those.
 
     Args:
         examples: The rows.
@@ -51,11 +52,10 @@ def measure_counts(examples: Sequence[Example], predictions: Sequence[Prediction
             for (e, _), g, t in zip(rows, guessed, truths, strict=True)
         ]
         found |= {name: metric(pairs) for name, metric in PAIR_METRICS.items()}
-    pointed = [(e, p) for e, p in rows if "points" in p.extra and "size" in e.fields]
-    if pointed:
+    if any("points" in p.extra for _, p in rows):
         scores = pooled(
-            match_points([(x, y) for x, y in p.extra["points"]], e.fields["things"], e.fields["size"], radius)
-            for e, p in pointed
+            match_points([(x, y) for x, y in p.extra.get("points", ())], e.fields["things"], e.fields["size"], radius)
+            for e, p in rows
         )
         found |= {"point_precision": scores.precision, "point_recall": scores.recall, "point_f1": scores.f1}
     ends = Counter(p.extra["end"] for _, p in rows if "end" in p.extra)

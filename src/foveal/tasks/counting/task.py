@@ -17,6 +17,7 @@ from foveal.images import Picture
 from foveal.prompts import Prompt
 from foveal.tasks.counting import film, pointing
 from foveal.tasks.counting.coco import FILE_NAME, read_coco
+from foveal.tasks.counting.episodes import AllAtOnce, StepByStep
 from foveal.tasks.counting.fsc147 import ANNOTATIONS, read_fsc147
 from foveal.tasks.counting.marking import Relative, Style, mark
 from foveal.tasks.counting.measuring import measure_counts
@@ -24,7 +25,7 @@ from foveal.tasks.counting.objects import Point, Query, Thing
 from foveal.tasks.counting.omnicount import read_omnicount
 from foveal.tasks.counting.ordering import Order, order
 from foveal.tasks.counting.pointing import DONE, Form
-from foveal.tasks.counting.reading import OnBad, Source
+from foveal.tasks.counting.reading import OnBad, Source, rank
 from foveal.tasks.counting.scenes import SceneOptions, Scenes
 from foveal.tasks.counting.sequence import Count
 from foveal.tasks.task import Episode, Example, Loaded, Prediction, Split, Task
@@ -77,11 +78,13 @@ class CountingData:
     """`generate` draws scenes of shapes; or a folder: OmniCount-191 or any of its domains, a COCO detection folder or
     .json file, FSC-147."""
     categories: list[str] = field(default_factory=list)
-    """Domains of OmniCount, e.g. [Supermarket, Fruits, Urban]; all by default."""
+    """Domains of OmniCount, e.g. [Supermarket, Fruits, Urban]; all by default. With pictures of your own (`foveal
+    predict`), the one thing that is counted."""
     absent: int = 0
     """For each picture, so many more questions about classes that do not occur in it (COCO and OmniCount)."""
     validation_share: float = 0.1
-    """Share of the training pictures that is held out where there is no validation split."""
+    """Share of the training pictures that is held out where there is no validation split; of a COCO file, the share
+    for validation and that for testing."""
     on_bad: OnBad = "refuse"
     """At annotations that cannot be used: refuse stops with a sentence, skip leaves them out and counts them."""
     train: int = 4_000
@@ -108,7 +111,7 @@ class CountingData:
     """sequential: the next point of a marked picture, until done; all_points: all points in one reply; number: only
     the number."""
     order: Order = "reading_order"
-    """In which order objects are pointed at."""
+    """In which order objects are pointed at; random, a control, is another one in each epoch."""
     point_format: Form = "bins"
     """bins: two digits each, `63 44`; plain: percent, `63.5, 44.5`; percent: Molmo's tag."""
     wording: Literal["sentence", "short"] = "sentence"
@@ -149,19 +152,27 @@ class Counting(Task):
             if not low <= getattr(data, key) <= high:
                 raise UserError(f"data.{key}: {getattr(data, key)} is out of range; give {low:g} to {high:g}.")
         if data.source == "generate":
-            for limit in {data.max_objects, data.test_max_objects or data.max_objects}:
+            for key, split in (("max_objects", "train"), ("test_max_objects", "test")):
                 try:
-                    self._options(limit).check()
+                    self._options(split).check()
                 except UserError as error:
-                    raise UserError(f"data.{error}") from None
+                    raise UserError(f"data.{str(error).replace('max_objects', key, 1)}") from None
         self._marks = partial(
             mark, style=data.marking.style, alpha=data.marking.alpha, color=data.marking.color,
             size=data.marking.size, relative=data.marking.relative,
         )  # fmt: skip
-        self._marks(Image.new("RGB", (8, 8)), [])  # Refuses options that marks cannot have.
+        blank = Image.new("RGB", (8, 8))
+        for key in ("style", "alpha", "color", "size", "relative"):
+            try:
+                mark(blank, [], **{key: getattr(data.marking, key)})
+            except UserError as error:
+                raise UserError(f"data.marking.{key}: {error}") from None
+        if any(not name.strip() for name in data.categories):
+            raise UserError("data.categories: holds an empty name; remove it.")
 
-    def _options(self, most: int) -> SceneOptions:
+    def _options(self, split: str) -> SceneOptions:
         data = self.data
+        most = data.max_objects if split != "test" or data.test_max_objects is None else data.test_max_objects
         return SceneOptions(data.min_objects, most, data.image_size, data.distractors, data.overlap)
 
     # ---------------------------------------------------------------- data
@@ -177,10 +188,10 @@ class Counting(Task):
             count = getattr(data, split)
             if count < 1:
                 raise UserError(f"data.{split}: is {count}; give the number of scenes to generate.")
-            most = data.test_max_objects or data.max_objects if split == "test" else data.max_objects
-            queries: Sequence[Query] = Scenes(count, split, data.seed, self._options(most))
+            options = self._options(split)
+            queries: Sequence[Query] = Scenes(count, split, data.seed, options)
             place = (
-                f"generated: scenes of {data.min_objects} to {most} objects, {data.image_size} pixels, "
+                f"generated: scenes of {options.min_objects} to {options.max_objects} objects, {data.image_size} pixels, "
                 f"seed {data.seed}, split {split}"
             )
             return Loaded(_Examples(queries, self), place)
@@ -189,6 +200,9 @@ class Counting(Task):
 
     def _read(self, path: Path, split: Split) -> Source:
         data = self.data
+        without_domains = path.is_file() or any((path / name).is_file() for name in (FILE_NAME, ANNOTATIONS))
+        if without_domains and data.categories:
+            raise UserError(f"data.categories: chooses domains of OmniCount, which {path} has not; leave it out.")
         if path.is_file() or (path / FILE_NAME).is_file():
             source = read_coco(path, absent=data.absent, seed=data.seed, on_bad=data.on_bad)
             return _shared_out(source, split, data.validation_share, data.seed)
@@ -231,14 +245,23 @@ class Counting(Task):
     def prompt(self, example: Example, rng: random.Random | None = None) -> Prompt:
         """The picture with the first k objects marked, and the next one, or done, as the answer.
 
-        k is drawn uniformly from 0 to N (``data.done_share`` lifts N); outside of training it follows from the row.
+        k is drawn uniformly from 0 to N (``data.done_share`` lifts N); outside of training it follows from the row. In
+        training the order ``random`` is drawn anew, too.
         """
         data, fields = self.data, example.fields
         picture = example.images[0].open()
         user = self.question(fields["category"])
-        things: Sequence[Thing] = fields.get("things", ())
-        if example.truth is None or data.strategy != "sequential":
-            return Prompt((picture,), user, answer=self._whole(example, picture.size))
+        if example.truth is None:
+            return Prompt((picture,), user)
+        if data.strategy == "number":
+            return Prompt((picture,), user, answer=str(example.truth))
+        things: Sequence[Thing] = fields["things"]
+        if data.order == "random" and rng is not None:
+            things = rng.sample(things, len(things))
+        if data.strategy == "all_points":
+            points = [t.point for t in things]
+            answer = pointing.write_points(points, picture.size, data.point_format, fields["category"])
+            return Prompt((picture,), user, answer=answer)
         marked = self.prefix(len(things), rng or random.Random(f"prefix {example.id}"))
         answer = (
             DONE if marked == len(things) else pointing.write_point(
@@ -249,18 +272,10 @@ class Counting(Task):
 
     def prefix(self, count: int, rng: random.Random) -> int:
         """How many of ``count`` objects are marked already in a training row."""
-        if rng.random() < self.data.done_share - 1 / (count + 1):
-            # Lifts the share of done rows from 1 / (N + 1) to at least done_share.
+        # Done is drawn outright with probability p, and else with 1 / (N + 1): p + (1 - p) / (N + 1) = done_share.
+        if count and rng.random() < (self.data.done_share * (count + 1) - 1) / count:
             return count
         return rng.randint(0, count)
-
-    def _whole(self, example: Example, size: tuple[int, int]) -> str | None:
-        if example.truth is None:
-            return None
-        if self.data.strategy == "number":
-            return str(example.truth)
-        points = [t.point for t in example.fields["things"]]
-        return pointing.write_points(points, size, self.data.point_format, example.fields["category"])
 
     # ---------------------------------------------------------------- answers
 
@@ -271,8 +286,10 @@ class Counting(Task):
         return Count(picture, self._marks, data.max_points, radius, data.patience)
 
     def episode(self, example: Example) -> Episode | None:
-        """A count step by step, with the strategy sequential."""
-        return _Asked(self, example) if self.data.strategy == "sequential" else None
+        """A count in steps with the strategy sequential, in one with all_points; number has none."""
+        if self.data.strategy == "number":
+            return None
+        return StepByStep(self, example) if self.data.strategy == "sequential" else AllAtOnce(self, example)
 
     def parse(self, reply: str) -> int | None:
         """The count in a reply of the strategies number and all_points: always the number of points, never a number
@@ -301,8 +318,8 @@ class Counting(Task):
     def draw(self, example: Example, prediction: Prediction | None = None) -> Image.Image:
         """The picture with the counted points numbered."""
         picture = example.images[0].open()
-        points = (prediction.extra.get("points") or ()) if prediction is not None else ()
-        return mark(picture, [Thing((x, y)) for x, y in points], "number", 0.9, relative="image", size=0.7)
+        points = points_of(prediction) if prediction is not None else []
+        return mark(picture, [Thing(point) for point in points], "number", 0.9, relative="image", size=0.7)
 
     def frames(self, example: Example, prediction: Prediction) -> list[Image.Image]:
         """The count as a film: a frame for each point, and the end."""
@@ -310,32 +327,16 @@ class Counting(Task):
         if "points" not in extra:
             return []
         things = [Thing(point) for point in points_of(prediction)]
+        sure = list(extra.get("step_confidence", ()))
+        if extra.get("end") == "limit":
+            sure.append(None)  # Nothing was said after the last point.
         ends = {"limit": "stopped at the limit", "stuck": "stuck: points repeat", "unreadable": "the reply is no point"}
         return film.frames(
             example.images[0].open(), things, example.fields["category"], style=marking.style, alpha=marking.alpha,
             color=marking.color, size=marking.size, relative="image", ending=ends.get(extra.get("end", ""), "done"),
+            # After a repeat, steps are no longer the points' own.
+            confidences=sure if len(sure) == len(things) + 1 else None,
         )  # fmt: skip
-
-
-class _Asked(Episode):
-    """A count by a model that writes."""
-
-    def __init__(self, task: Counting, example: Example) -> None:
-        self.task, self.example, self.running = task, example, task.count(example)
-        self.user = task.question(example.fields["category"])
-
-    def prompt(self) -> Prompt | None:
-        """The picture as it is marked now."""
-        return None if self.running.end else Prompt((self.running.view(),), self.user)
-
-    def reply(self, text: str, confidence: float | None) -> None:
-        """A point, done, or neither."""
-        size = self.running.picture.size
-        self.running.take(pointing.read_point(text, size, self.task.data.point_format), text, confidence)
-
-    def result(self) -> Prediction:
-        """The count."""
-        return self.task.finished(self.example, self.running)
 
 
 @dataclass(frozen=True)
@@ -356,15 +357,17 @@ class _Examples(Sequence[Example]):
 
 def _shared_out(source: Source, split: Split, share: float, seed: int) -> Source:
     """A file without splits, shared out by picture: the test and the validation rows are held out by the seed."""
-    names = sorted({q.picture.name for q in source.queries})
-    random.Random(f"split {seed}").shuffle(names)
-    held = max(1, round(share * len(names)))
+    # Versions of one picture (NAME.rf.HASH.jpg, as Roboflow names what it made of NAME) stay together.
+    origins = {q.picture.name: Path(q.picture.name).name.split(".rf.")[0] for q in source.queries}
+    names = sorted(set(origins.values()), key=lambda name: rank(seed, name))
     if len(names) < 3:
         raise UserError(f"{source.place}: {len(names)} pictures are too few to hold some out; give at least 3.")
+    held = min(max(1, round(share * len(names))), (len(names) - 1) // 2)
     parts = {"test": names[:held], "validation": names[held : 2 * held], "train": names[2 * held :]}
     chosen = set(parts[split])
-    queries = [q for q in source.queries if q.picture.name in chosen]
-    return Source(queries, f"{source.place} ({split}: {len(chosen)} pictures, seed {seed})", source.skipped)
+    queries = [q for q in source.queries if origins[q.picture.name] in chosen]
+    pictures = len({q.picture.name for q in queries})
+    return Source(queries, f"{source.place} ({split}: {pictures} pictures, seed {seed})", source.skipped, source.crowds)
 
 
 def points_of(prediction: Prediction) -> list[Point]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from foveal.errors import UserError
@@ -63,25 +64,28 @@ class FrozenTower:
         self._read = words
 
     def _open_clip(self, source: str, recipe: Model) -> None:
+        if recipe.resolution is not None:
+            raise UserError(f"model.resolution: only the built-in tower can be stretched, not {source}; leave it out.")
         try:
             config = AutoConfig.from_pretrained(source)
-            if not hasattr(config, "vision_config") or not hasattr(config, "text_config"):
+            model: Any = None
+            if hasattr(config, "vision_config") and hasattr(config, "text_config"):
+                model = AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
+            if not hasattr(model, "get_text_features") or not hasattr(model, "vision_model"):
                 raise UserError(
                     f"data.counter.tower: {source} has no vision tower with a text encoder; use builtin or a CLIP model."
                 )
-            model = AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32).to(self.device).eval()
             tokenizer = AutoTokenizer.from_pretrained(source)
-            processor = AutoImageProcessor.from_pretrained(source, use_fast=False)
-        except (OSError, ValueError, KeyError) as error:
+            processor = AutoImageProcessor.from_pretrained(source)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise UserError(
                 f"data.counter.tower: {source!r} cannot be loaded ({str(error).strip().splitlines()[0]}); "
                 "give builtin, a folder, or check the connection."
             ) from error
-        model.requires_grad_(False)
+        model = model.to(self.device).eval().requires_grad_(False)
         vision = config.vision_config
         self.side, self.grid = vision.image_size, vision.image_size // vision.patch_size
         self.vision_width = vision.hidden_size
-        self.text_width = getattr(config, "projection_dim", None) or config.text_config.hidden_size
         self._mean, self._std = processor.image_mean, processor.image_std
         patches = self.grid**2
 
@@ -97,6 +101,7 @@ class FrozenTower:
             return pooled
 
         self._see, self._read = see, words
+        self.text_width = self.text([""]).shape[1]
 
     def pixels(self, picture: Image.Image) -> torch.Tensor:
         """The picture as the tower's frame has it, uint8 [3, side, side]."""
@@ -112,28 +117,30 @@ class FrozenTower:
             keys: Numbers that tell the pictures apart; features of known ones are not computed again.
         """
         if keys is None:
-            return self._encode(pixels)
-        new = [i for i, key in enumerate(keys) if key not in self._kept]
+            return self._encode(pixels).float()
+        new = {key: i for i, key in reversed(list(enumerate(keys))) if key not in self._kept}
         self.misses += len(new)
         self.hits += len(keys) - len(new)
-        fresh = dict(zip(new, self._encode(pixels[new]), strict=True)) if new else {}
-        rows = []
-        for i, key in enumerate(keys):
-            rows.append(fresh[i] if i in fresh else self._kept[key].to(self.device, torch.float32))
-            if i in fresh:
-                self._keep(key, fresh[i])
-            else:
-                self._kept.move_to_end(key)
-        return torch.stack(rows)
+        found = {key: self._kept[key] for key in keys if key not in new}
+        for key in found:
+            self._kept.move_to_end(key)
+        if new:
+            fresh = self._encode(pixels[list(new.values())])
+            found |= dict(zip(new, fresh, strict=True))
+            for key, features in zip(new, fresh.cpu(), strict=True):
+                self._keep(key, features.clone())
+        return torch.stack([found[key].to(self.device).float() for key in keys])
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Features as they are kept, in bfloat16: whether they come from the cache must not show, or a resumed training
+        would differ. In float32 until then, for the same reason: training and asking may run in other precisions."""
         mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self._mean, self._std))
-        return self._see((pixels.to(self.device).float() / 255 - mean) / std).float()
+        with torch.autocast(self.device.type, enabled=False):
+            return self._see((pixels.to(self.device).float() / 255 - mean) / std).to(torch.bfloat16)
 
     def _keep(self, key: int, features: torch.Tensor) -> None:
-        kept = features.to("cpu", torch.bfloat16)
-        self._kept[key] = kept
-        self._bytes += kept.nbytes
+        self._kept[key] = features
+        self._bytes += features.nbytes
         while self._bytes > CACHE_BYTES:
             _, old = self._kept.popitem(last=False)
             self._bytes -= old.nbytes
@@ -141,6 +148,7 @@ class FrozenTower:
     @torch.no_grad()
     def text(self, categories: Sequence[str]) -> torch.Tensor:
         """Text features [B, T] of categories."""
-        for name in set(categories) - set(self._words):
-            self._words[name] = self._read(name)[0].float()
+        with torch.autocast(self.device.type, enabled=False):
+            for name in sorted(set(categories) - set(self._words)):
+                self._words[name] = self._read(name)[0].float()
         return torch.stack([self._words[name] for name in categories])
