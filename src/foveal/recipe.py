@@ -55,6 +55,9 @@ class Model:
     """Used with adapter: lora."""
     freeze: list[Component] = field(default_factory=list)
     """Components that do not learn (with adapter: none)."""
+    reset: list[Component] = field(default_factory=list)
+    """Components whose weights are drawn anew (Xavier) before training, e.g. [projector]: a fresh bridge between a
+    vision tower and a language model that are kept."""
     learning_rates: dict[str, float] = field(default_factory=dict)
     """Learning rate of a component, where it differs from training.learning_rate, e.g. {projector: 5e-4}."""
     gradient_checkpointing: bool = False
@@ -115,6 +118,8 @@ class Training:
     """Epoch checkpoints kept beside best and last; 0 keeps all."""
     save_steps: int = 0
     """Also save a checkpoint every so many steps, to resume from inside an epoch; 0 saves at epoch ends only."""
+    compile: bool = False
+    """Compile the model with torch.compile: slower to start, faster steps on a GPU."""
     log_steps: int = 20
     """Steps between two lines of the training log."""
     workers: int = 0

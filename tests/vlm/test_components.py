@@ -125,3 +125,24 @@ def test_unknown_parameter_is_refused_and_can_be_registered():
 def test_contradicting_settings_are_refused(tiny, model, message):
     with pytest.raises(UserError, match=message):
         open_tiny(tiny("idefics3"), training=True, **model)
+
+
+def test_a_reset_component_is_drawn_anew_and_the_others_stay():
+    import torch
+
+    from foveal.recipe import Lora, Model
+
+    plain, fresh = load(Model()), load(Model(reset=["projector"]), training=True)
+    before, after = dict(plain.base.named_parameters()), dict(fresh.base.named_parameters())
+    changed = {component_of(n) for n in before if not torch.equal(before[n], after[n])}
+    assert changed == {"projector"}
+    weight = next(p for n, p in after.items() if component_of(n) == "projector")
+    bound = (6 / (weight.shape[0] + weight.shape[1])) ** 0.5  # Xavier's uniform range.
+    assert 0.98 * bound < weight.abs().max() <= bound
+    assert float(weight.detach().std()) == pytest.approx(bound / 3**0.5, rel=0.02)
+    with pytest.raises(UserError, match="projector would start from random weights and not learn"):
+        load(Model(reset=["projector"], freeze=["projector"]), training=True)
+    with pytest.raises(UserError, match="add it to model.lora.also_train"):
+        load(Model(reset=["projector"], adapter="lora"), training=True)
+    kept = load(Model(reset=["projector"], adapter="lora", lora=Lora(also_train=["projector"])), training=True)
+    assert any(p.requires_grad and "modules_to_save" in n for n, p in kept.model.named_parameters())

@@ -264,7 +264,7 @@ def _arguments(recipe: Recipe, run: Run, task: Task, dtype: torch.dtype) -> Trai
         eval_strategy="epoch" if t.evaluate else "no", save_strategy="no", logging_steps=t.log_steps, report_to=t.report_to or "none",
         run_name=run.path.name, metric_for_best_model=f"eval_{task.headline}", greater_is_better=task.higher_is_better,
         dataloader_num_workers=t.workers, dataloader_pin_memory=device.type == "cuda", remove_unused_columns=False,
-        disable_tqdm=True, logging_nan_inf_filter=False,
+        disable_tqdm=True, logging_nan_inf_filter=False, torch_compile=t.compile,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import peft
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -28,11 +29,21 @@ def make_trainable(model: PreTrainedModel, recipe: Model) -> nn.Module:
     have = by_component(model)
     for where, names in (
         ("freeze", recipe.freeze), ("learning_rates", list(recipe.learning_rates)),
-        ("lora.components", recipe.lora.components), ("lora.also_train", recipe.lora.also_train),
+        ("lora.components", recipe.lora.components), ("lora.also_train", recipe.lora.also_train), ("reset", recipe.reset),
     ):  # fmt: skip
         for name in names:
             if name not in COMPONENTS or (name not in have and not where.startswith("lora")):
                 raise UserError(f"model.{where}: {name!r} is not a component of this model; it has {', '.join(have)}.")
+    kept = [
+        c for c in recipe.reset if c in recipe.freeze or (recipe.adapter == "lora" and c not in recipe.lora.also_train)
+    ]
+    if kept:
+        raise UserError(
+            f"model.reset: {', '.join(kept)} would start from random weights and not learn; take it out of model.freeze, "
+            "or add it to model.lora.also_train."
+        )
+    for component in recipe.reset:
+        reset(model, component)
     if recipe.adapter == "lora":
         return _with_lora(model, recipe)
     if recipe.quantization != "none":
@@ -47,6 +58,23 @@ def make_trainable(model: PreTrainedModel, recipe: Model) -> nn.Module:
         raise UserError("model.freeze: every component is frozen, so nothing would be learned; leave one out.")
     whole: nn.Module = model
     return whole
+
+
+def reset(model: nn.Module, component: str) -> None:
+    """Draws a component's weights anew, in place: matrices by Xavier's uniform rule (Glorot and Bengio 2010), biases 0,
+    norms 1. The architecture stays the family's own, so that a checkpoint still loads anywhere.
+
+    Raises:
+        UserError: The component has packed (4-bit) weights.
+    """
+    for name, parameter in by_component(model).get(component, ()):
+        if not parameter.is_floating_point():
+            raise UserError(f"model.reset: the weights of {component} are quantised; set model.quantization to none.")
+        with torch.no_grad():
+            if parameter.ndim >= 2:
+                nn.init.xavier_uniform_(parameter)
+            else:
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
 
 
 def _with_lora(model: PreTrainedModel, recipe: Model) -> nn.Module:

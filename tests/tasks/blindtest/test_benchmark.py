@@ -20,12 +20,10 @@ from PIL import Image
 from rich.console import Console
 
 from foveal.errors import UserError
-from foveal.images import Picture
 from foveal.tasks.blindtest.all import PUZZLES
 from foveal.tasks.blindtest.benchmark import Done, collect, run
 from foveal.tasks.blindtest.benchmark_options import Options
 from foveal.tasks.blindtest.scores import Answer, published, score, table
-from foveal.tasks.task import Example
 from foveal.vlm.loading import builtin_folder
 from stand_in import completion, picture_of, question_of, serving
 
@@ -447,10 +445,3 @@ def test_a_real_server_answers_as_the_model_does_here(place):
     assert sum(same) >= 0.9 * len(same)
     found = results_of(there.folder)
     assert found["url"] == f"{url}/v1" and found["replies"]["tokens_out"] > 0
-
-
-def test_a_row_without_its_picture_is_enough_for_the_question():
-    row = collect(Options("m", puzzles=("subway",), count=2), Console(quiet=True))[0]
-    blank = Picture("blank", Image.new("RGB", (1, 1)))
-    example = Example(row.example.id, (blank,), row.example.truth, row.example.fields)
-    assert row.task.prompt(example).user == row.prompt().user

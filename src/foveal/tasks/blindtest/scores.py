@@ -263,7 +263,7 @@ def table(scores: Scores, *, every: int = 7) -> Table:
         notes.append(f"Mean over the nine tasks of the published data set: {percent(scores.task_mean)}.")
     if len(asked) == every:
         told = ", ".join(f"{name} {100 * value:.1f}%" for name, value in others.overall.items())
-        notes.append(f"Told for the whole benchmark by the models' makers in 2026: {told}.")
+        notes.append(f"Reported for the whole benchmark in 2026: {told}.")
     return Table(columns, tuple(rows), tuple(notes))
 
 

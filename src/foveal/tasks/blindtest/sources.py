@@ -415,7 +415,7 @@ def _from_published(
                     if not prompt:
                         raise UserError(f"{where}: prompt is empty; fill it in or remove the row.")
                     truth = _checked(str(cells["groundtruth"] or ""), read, where)
-                    fields = {**values, "text": prompt}
+                    fields = {**values, "text": prompt, "task": str(cells["task"])}
                     rows.append(Row(str(number), Picture(where, ""), (truth, truth), fields, which))
                     places.append(place)
                 place += 1

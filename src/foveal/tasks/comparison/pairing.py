@@ -34,7 +34,8 @@ def ring(items: int, seed: int) -> list[Pair]:
     """
     order = list(range(items))
     random.Random(f"ring {seed}").shuffle(order)
-    return list(zip(order, order[1:] + order[:1], strict=True))[: max(1, items if items > 2 else 1)]
+    pairs = list(zip(order, order[1:] + order[:1], strict=True))
+    return pairs[:1] if items == 2 else pairs
 
 
 def expected_gain(ranking: Ranking) -> Floats:
@@ -47,7 +48,9 @@ def _information(ranking: Ranking) -> Floats:
     return outcome_information(ranking.probabilities(*np.meshgrid(count, count, indexing="ij")))
 
 
-def best_pairs(ranking: Ranking, count: int, *, without: NDArray[np.bool_] | None = None, seed: int = 0) -> list[Pair]:
+def best_pairs(
+    ranking: Ranking, count: int, *, without: NDArray[np.bool_] | None = None, seed: int | Sequence[int] = 0
+) -> list[Pair]:
     """The pairs to ask next, the most informative first.
 
     Args:
@@ -126,7 +129,7 @@ class ActivePairing:
         if done < len(self._start):
             self._open = self._start[done : done + count]
         elif count > 0:
-            self._open = best_pairs(self.ranking(), count, without=self._taken, seed=hash((self.seed, done)))
+            self._open = best_pairs(self.ranking(), count, without=self._taken, seed=(self.seed, done))
         return list(self._open)
 
     def tell(self, outcomes: Sequence[str] | Floats) -> None:

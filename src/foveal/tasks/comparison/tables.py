@@ -13,7 +13,18 @@ from foveal.images import Picture
 from foveal.tasks.comparison.scores import Rated, RatedSet, check_rows, exact
 
 #: What the columns may be called where no option names them; the first that is there holds.
-IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file_name", "filename", "file", "image_path", "path", "image_name")
+IMAGE_COLUMNS = (
+    "image",
+    "img",
+    "picture",
+    "photo",
+    "file_name",
+    "filename",
+    "file",
+    "image_path",
+    "path",
+    "image_name",
+)
 SCORE_COLUMNS = ("score", "rating", "mean_score", "mean_rating", "beauty_score", "mos", "average", "mean", "label")
 TABLES = (".csv", ".tsv", ".parquet")
 
@@ -107,7 +118,8 @@ def _parquet_cells(path: Path, image_column: str, score_column: str) -> Iterator
         image, score = _columns(path, names, image_column, score_column)
         table = pyarrow.parquet.read_table(path, columns=[image, score])
         # Through NumPy, a number of 32 bits keeps its own shortest text.
-        numbers = table.column(score).to_numpy() if table.column(score).null_count == 0 else table.column(score)
+        known = table.column(score)
+        numbers = known.to_pylist() if known.null_count else known.to_numpy()
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path}: cannot be read ({error}); save it with `Dataset.to_parquet`.") from None
     for number, (cell, value) in enumerate(zip(table.column(image), numbers, strict=True)):
@@ -121,7 +133,9 @@ def _picture(cell: Any, table: Path, where: str, number: int) -> tuple[str, Pict
     else:
         data, name = (cell, None) if isinstance(cell, bytes) else (None, cell)
     if name is not None and not isinstance(name, str):
-        raise UserError(f"{where}: the picture is {type(name).__name__}, neither a path nor bytes; choose image_column.")
+        raise UserError(
+            f"{where}: the picture is {type(name).__name__}, neither a path nor bytes; choose image_column."
+        )
     if data:
         return name or f"{number:05d}", Picture(where, data)
     if not name:

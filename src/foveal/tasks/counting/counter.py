@@ -55,6 +55,14 @@ class Counter(Specialist):
                 "training.consistency: the model point-counter has a consistency loss of its own; set "
                 "data.counter.consistency_weight."
             )
+        for key, low, high in (
+            ("heads", 1, 64), ("dropout", 0.0, 0.9), ("coordinate_weight", 0.0, 1e6), ("done_weight", 0.0, 1e6),
+            ("consistency_weight", 0.0, 1e6),
+        ):  # fmt: skip
+            if not low <= getattr(options, key) <= high:
+                raise UserError(
+                    f"data.counter.{key}: {getattr(options, key)} is out of range; give {low:g} to {high:g}."
+                )
         if options.hidden % (4 * options.heads) or not 16 <= options.hidden <= 2048:
             raise UserError(
                 f"data.counter.hidden: {options.hidden} is not possible with {options.heads} heads; give a multiple of "
@@ -93,10 +101,12 @@ class Counter(Specialist):
         """Counts all pictures of the batch together."""
         task: Any = self.task
         counts = [task.count(e) for e in examples]
-        words = self.tower.text([e.fields["category"] for e in examples])
+        words = self.tower.text([_bytes(e).decode(errors="ignore") for e in examples])
         while running := [i for i, c in enumerate(counts) if c.end is None]:
             pixels = torch.stack([self.tower.pixels(counts[i].view()) for i in running])
-            out = self.model(self.tower.encode(pixels), words[running])
+            # Eight bits of mantissa would put points off by pixels, and the network is small.
+            with torch.autocast(self.device.type, enabled=False):
+                out = self.model(self.tower.encode(pixels), words[running])
             chances = out.done_logits.float().sigmoid().tolist()
             shares = out.point_logits.float().softmax(1).max(1).values.tolist()
             for i, done, share, (x, y) in zip(running, chances, shares, out.points.tolist(), strict=True):
@@ -138,7 +148,7 @@ class PointObjective:
             done.append(answer == DONE)
             targets.append((0.0, 0.0) if answer == DONE else answer)
             pixels.append(array)
-            names.append(row.example.fields["category"].encode()[:_LONGEST])
+            names.append(_bytes(row.example))
             keys.append(_key(array))
         batch: Batch = {
             "pixels": torch.stack(pixels), "target": torch.tensor(targets), "is_done": torch.tensor(done),
@@ -171,6 +181,12 @@ class PointObjective:
         """The first row as the loss sees it."""
         row = rows[0]
         return f"picture {self.side} x {self.side} of {row.example.id}, {row.prompt.user} [[{row.prompt.answer}]]"
+
+
+def _bytes(example: Example) -> bytes:
+    """The category, as much of it as a batch holds."""
+    name: str = example.fields["category"]
+    return name.encode()[:_LONGEST]
 
 
 def _key(pixels: torch.Tensor) -> int:

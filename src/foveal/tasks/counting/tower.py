@@ -36,14 +36,14 @@ class FrozenTower:
 
     def __init__(self, source: str, recipe: Model) -> None:
         self.source, self.device = source, pick_device(recipe.device)
-        if source == BUILTIN:
-            self._open_builtin(recipe)
-        else:
-            self._open_clip(source, recipe)
         self._kept: OrderedDict[int, torch.Tensor] = OrderedDict()
         self._bytes = 0
         self._words: dict[str, torch.Tensor] = {}
         self.hits = self.misses = 0
+        if source == BUILTIN:
+            self._open_builtin(recipe)
+        else:
+            self._open_clip(source, recipe)
 
     def _open_builtin(self, recipe: Model) -> None:
         vlm = load(Model(device=recipe.device, resolution=recipe.resolution))

@@ -1,0 +1,278 @@
+"""Rated pictures that are drawn when they are opened: dots, area, brightness or slope, with an exact score.
+
+A score is from 1 to 5 and a rising function of the quality alone:
+
+* ``dots``: their number, 4 to 64, a step of 4/60 each;
+* ``area``: the share of the picture that a blob fills, 0.02 to 0.22;
+* ``brightness``: the mean of the picture's luma (ITU-R BT.601), 40 to 215;
+* ``slope``: the angle between a line and the horizontal, 4 to 86 degrees.
+
+The last three have 241 steps of 1/60. All else (colours, places, shapes, sizes, direction) is drawn without regard to
+the score and tells nothing of it. A picture depends on the quality, the seed, the split and its index.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache, partial
+from typing import Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from foveal.errors import UserError
+from foveal.images import Picture
+from foveal.tasks.comparison.scores import Rated
+from foveal.tasks.task import Split
+
+Quality = Literal["dots", "area", "brightness", "slope"]
+Colour = tuple[int, int, int]
+Point = tuple[float, float]
+
+#: Scores are whole multiples of 1/60, as means of 60 ratings are.
+PART = 60
+LOWEST, HIGHEST = 1 * PART, 5 * PART
+FEWEST_DOTS, MOST_DOTS = 4, 64
+#: Parts of a score that a dot is worth.
+DOT_STEP = (HIGHEST - LOWEST) // (MOST_DOTS - FEWEST_DOTS)
+SMALLEST_AREA, LARGEST_AREA = 0.02, 0.22
+DARKEST, BRIGHTEST = 40.0, 215.0
+FLATTEST, STEEPEST = 4.0, 86.0
+#: Smallest and largest side in pixels: below it dots run together.
+SIDES = (48, 2048)
+#: Kept free at the border, in sides of the picture.
+_MARGIN = 0.03
+#: What red, green and blue count for brightness (ITU-R BT.601).
+_LUMA = np.array((0.299, 0.587, 0.114), np.float32)
+
+
+@dataclass(frozen=True)
+class Synthetic(Sequence[Rated]):
+    """A split of rated pictures, made when they are asked for.
+
+    Attributes:
+        quality: What is rated.
+        length: How many pictures there are.
+        split: Another split's pictures are drawn from other random numbers.
+        seed: Decides all pictures and scores.
+        image_size: Width and height of the pictures in pixels.
+    """
+
+    quality: Quality
+    length: int
+    split: Split = "train"
+    seed: int = 0
+    image_size: int = 224
+
+    def __post_init__(self) -> None:
+        if self.quality not in QUALITIES:
+            raise UserError(f"quality: {self.quality!r} is none; give {', '.join(QUALITIES)}.")
+        if self.length < 1:
+            raise UserError(f"length: {self.length} is out of range; give at least 1.")
+        if not SIDES[0] <= self.image_size <= SIDES[1]:
+            raise UserError(f"image_size: {self.image_size} is out of range; give {SIDES[0]} to {SIDES[1]}.")
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> Rated: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Rated]: ...
+    def __getitem__(self, index: int | slice) -> Rated | list[Rated]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.length))]
+        number = range(self.length)[index]
+        picture = Picture(f"{self.quality} {self.split}/{number}", partial(self.draw, number))
+        return Rated(f"{number:05d}", picture, Fraction(self.parts(number), PART))
+
+    def parts(self, index: int) -> int:
+        """A picture's score in sixtieths; all that its quality has are as likely."""
+        step = DOT_STEP if self.quality == "dots" else 1
+        rng = random.Random(f"{self.quality}/{self.seed}/{self.split}/score {index}")
+        return LOWEST + step * rng.randrange((HIGHEST - LOWEST) // step + 1)
+
+    def draw(self, index: int) -> Image.Image:
+        """The picture of an index."""
+        rng = random.Random(f"{self.quality}/{self.seed}/{self.split}/picture {index}")
+        return draw(self.quality, amount(self.quality, self.parts(index)), self.image_size, rng)
+
+
+def amount(quality: Quality, parts: int) -> float:
+    """How much of the quality a score stands for, in the unit that the module's docstring gives."""
+    low, high = RANGES[quality]
+    return low + (high - low) * (parts - LOWEST) / (HIGHEST - LOWEST)
+
+
+def draw(quality: Quality, value: float, size: int, rng: random.Random) -> Image.Image:
+    """A picture with so much of a quality; all else is drawn from the source.
+
+    Args:
+        quality: Which one.
+        value: See ``amount``.
+        size: Width and height in pixels.
+        rng: Of all that does not tell the score.
+    """
+    return _DRAW[quality](value, size, rng)
+
+
+def _colours(rng: random.Random) -> tuple[Colour, Colour]:
+    """Ground and ink, the one pale and the other dark, either way round."""
+
+    def colour(low: float, high: float) -> Colour:
+        red, green, blue = colorsys.hls_to_rgb(rng.random(), rng.uniform(low, high), rng.uniform(0, 0.9))
+        return round(255 * red), round(255 * green), round(255 * blue)
+
+    pale, dark = colour(0.78, 0.98), colour(0.08, 0.38)
+    return (dark, pale) if rng.random() < 0.3 else (pale, dark)
+
+
+def _canvas(size: int, ground: Colour) -> tuple[Image.Image, ImageDraw.ImageDraw, int]:
+    """A canvas that is drawn larger, to be averaged: that smooths the edges. Also its side."""
+    side = size * _factor(size)
+    image = Image.new("RGB", (side, side), ground)
+    return image, ImageDraw.Draw(image), side
+
+
+def _factor(size: int) -> int:
+    return 3 if size <= 256 else 2
+
+
+def _dots(value: float, size: int, rng: random.Random) -> Image.Image:
+    ground, ink = _colours(rng)
+    image, canvas, side = _canvas(size, ground)
+    # A dot in each of some cells of a grid, anywhere in it: dots never touch, and no place needs to be tried twice.
+    cells = rng.choice((9, 10, 11))
+    cell = (1 - 2 * _MARGIN) / cells
+    radius = cell * rng.uniform(0.2, 0.36)
+    spread = rng.uniform(0, 0.2)
+    for number in rng.sample(range(cells * cells), round(value)):
+        row, column = divmod(number, cells)
+        own = radius * (1 + rng.uniform(-spread, spread))
+        free = cell / 2 * 0.92 - own
+        x = _MARGIN + (column + 0.5) * cell + rng.uniform(-free, free)
+        y = _MARGIN + (row + 0.5) * cell + rng.uniform(-free, free)
+        canvas.ellipse(((x - own) * side, (y - own) * side, (x + own) * side, (y + own) * side), fill=ink)
+    return image.reduce(_factor(size))
+
+
+@lru_cache(maxsize=1)
+def _outlines() -> Mapping[str, tuple[Point, ...]]:
+    """Closed outlines around (0, 0), each of area 1."""
+
+    def polar(count: int, radius: Callable[[float], float]) -> tuple[Point, ...]:
+        angles = [2 * math.pi * i / count for i in range(count)]
+        points = [(radius(a) * math.cos(a), radius(a) * math.sin(a)) for a in angles]
+        scale = 1 / math.sqrt(polygon_area(points))
+        return tuple((x * scale, y * scale) for x, y in points)
+
+    return {
+        "disc": polar(72, lambda a: 1),
+        "square": polar(4, lambda a: 1),
+        "hexagon": polar(6, lambda a: 1),
+        "lobes": polar(90, lambda a: 1 + 0.22 * math.cos(3 * a)),
+        "flower": polar(100, lambda a: 1 + 0.16 * math.cos(5 * a)),
+        "egg": polar(72, lambda a: 1 + 0.18 * math.cos(a) + 0.08 * math.cos(2 * a)),
+    }
+
+
+def polygon_area(points: Sequence[Point]) -> float:
+    """Area inside a closed outline that does not cross itself (the shoelace formula), in the points' unit squared."""
+    turned = [*points[1:], points[0]]
+    return abs(sum(x * v - u * y for (x, y), (u, v) in zip(points, turned, strict=True))) / 2
+
+
+def blob(area: float, rng: random.Random) -> list[Point]:
+    """An outline of that area inside the unit square, of any shape, place and direction."""
+    outline = rng.choice(list(_outlines().values()))
+    while True:
+        stretch, turn = math.sqrt(rng.uniform(1, 1.6)), rng.uniform(0, 2 * math.pi)
+        size, cos, sin = math.sqrt(area), math.cos(turn), math.sin(turn)
+        flat = [(x * stretch * size, y / stretch * size) for x, y in outline]
+        points = [(x * cos - y * sin, x * sin + y * cos) for x, y in flat]
+        left, right = min(x for x, _ in points), max(x for x, _ in points)
+        top, bottom = min(y for _, y in points), max(y for _, y in points)
+        free_x, free_y = (1 - 2 * _MARGIN - (b - a) for a, b in ((left, right), (top, bottom)))
+        if min(free_x, free_y) >= 0:
+            x = _MARGIN - left + rng.random() * free_x
+            y = _MARGIN - top + rng.random() * free_y
+            return [(a + x, b + y) for a, b in points]
+
+
+def _area(value: float, size: int, rng: random.Random) -> Image.Image:
+    ground, ink = _colours(rng)
+    image, canvas, side = _canvas(size, ground)
+    # Pillow fills up to the border's pixels and includes them: half a pixel less on each side is the true area.
+    canvas.polygon([(x * side - 0.5, y * side - 0.5) for x, y in blob(value, rng)], fill=ink)
+    return image.reduce(_factor(size))
+
+
+def _brightness(value: float, size: int, rng: random.Random) -> Image.Image:
+    # A pattern of waves and a tinge without brightness of its own, on a gray of the mean that is asked for.
+    pattern = np.zeros((size, size), np.float32)
+    for _ in range(rng.randint(2, 4)):
+        angle, phase = rng.uniform(0, math.pi), rng.uniform(0, 2 * math.pi)
+        pitch = 2 * math.pi * rng.uniform(0.7, 6)
+        x, y = (_ramp(size) * np.float32(pitch * f(angle)) for f in (math.cos, math.sin))
+        # cos(x + y + phase), from vectors alone
+        wave = np.outer(np.cos(y + np.float32(phase)), np.cos(x)) - np.outer(np.sin(y + np.float32(phase)), np.sin(x))
+        pattern += np.float32(rng.uniform(0.4, 1)) * wave
+    pattern -= pattern.mean()
+    room = min(value, 255 - value) - 2
+    tinge = np.array([rng.uniform(-1, 1) for _ in range(3)], np.float32)
+    tinge -= float(tinge @ _LUMA)
+    tinge *= np.float32(0.4 * room * rng.random() / max(1e-6, float(np.abs(tinge).max())))
+    pattern *= np.float32(0.58 * room * rng.uniform(0.3, 1) / max(1e-6, float(np.abs(pattern).max())))
+    levels: NDArray[np.float32] = pattern[:, :, None] + (tinge + np.float32(value + 0.5))
+    return Image.fromarray(levels.astype(np.uint8))
+
+
+@lru_cache(maxsize=8)
+def _ramp(size: int) -> NDArray[np.float32]:
+    """The middles of a side's pixels, in sides of the picture."""
+    return (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
+
+
+def line(angle: float, rng: random.Random) -> tuple[Point, Point]:
+    """Two ends inside the unit square of a line that rises or falls by that angle, of any length and place."""
+    length, turn = rng.uniform(0.35, 0.85), math.radians(angle)
+    width, height = length * math.cos(turn), length * math.sin(turn)
+    x = _MARGIN + rng.random() * (1 - 2 * _MARGIN - width)
+    y = _MARGIN + rng.random() * (1 - 2 * _MARGIN - height)
+    first, second = (y + height, y) if rng.random() < 0.5 else (y, y + height)
+    return (x, first), (x + width, second)
+
+
+def _slope(value: float, size: int, rng: random.Random) -> Image.Image:
+    ground, ink = _colours(rng)
+    image, canvas, side = _canvas(size, ground)
+    (x, y), (u, v) = line(value, rng)
+    half = rng.uniform(0.008, 0.03) / 2
+    across, down = (-(v - y), u - x)
+    norm = half / math.hypot(across, down)
+    across, down = across * norm, down * norm
+    corners = ((x + across, y + down), (u + across, v + down), (u - across, v - down), (x - across, y - down))
+    canvas.polygon([(a * side - 0.5, b * side - 0.5) for a, b in corners], fill=ink)
+    return image.reduce(_factor(size))
+
+
+_DRAW: Mapping[Quality, Callable[[float, int, random.Random], Image.Image]] = {
+    "dots": _dots,
+    "area": _area,
+    "brightness": _brightness,
+    "slope": _slope,
+}
+#: Least and most of each quality, for the scores 1 and 5.
+RANGES: Mapping[Quality, tuple[float, float]] = {
+    "dots": (FEWEST_DOTS, MOST_DOTS),
+    "area": (SMALLEST_AREA, LARGEST_AREA),
+    "brightness": (DARKEST, BRIGHTEST),
+    "slope": (FLATTEST, STEEPEST),
+}
+QUALITIES: tuple[Quality, ...] = ("dots", "area", "brightness", "slope")

@@ -1,0 +1,228 @@
+"""The comparison task: which of two pictures has more of a rated quality: First, Second or Similar?"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from foveal.errors import UserError
+from foveal.prompts import Prompt
+from foveal.tasks.comparison.making import PairsMake, make_pairs
+from foveal.tasks.comparison.pairs import LABELS, Pairs, all_pairs, check_threshold, training_pairs
+from foveal.tasks.comparison.scores import Rated
+from foveal.tasks.comparison.sources import folds_of, read_rated
+from foveal.tasks.comparison.summary import measure_verdicts
+from foveal.tasks.comparison.synthetic import Quality, Synthetic
+from foveal.tasks.task import SPLITS, Example, Generator, Loaded, Prediction, Split, Task
+
+#: What a verdict becomes when the pictures change places.
+MIRRORED: Mapping[str, str] = {"First": "Second", "Second": "First", "Similar": "Similar"}
+
+
+@dataclass
+class ComparisonData:
+    """Where the rated pictures come from, which pairs are made of them, and how they are compared."""
+
+    source: str = "generate"
+    """`generate` draws rated pictures; or a folder of SCUT-FBP5500, or a table (.csv, .tsv, .parquet) of pictures and
+    scores, or a folder that holds one."""
+    quality: Quality = "dots"
+    """What is rated in generated pictures: dots, area, brightness or slope."""
+    pictures: int = 800
+    """Generated pictures to make training pairs of; a quarter as many for validation and for the test."""
+    image_size: int = 112
+    """Side of generated pictures in pixels."""
+    train: int = 9_000
+    """Training pairs, as many of each answer."""
+    validation: int = 300
+    """Validation pairs that choose the best checkpoint, as many of each answer."""
+    test: int = 600
+    """Test pairs, evenly spread over all pairs of the test pictures; 0 takes all."""
+    threshold: float = 0.4
+    """Largest difference of scores that is Similar; compared exactly."""
+    intervals: list[float] = field(default_factory=list)
+    """Rising bounds of score differences, from the threshold on: training pairs are drawn equally from each interval."""
+    fold: int = 1
+    """Which division into training and test pictures, from 1 on: the source's own folds, or five drawn ones."""
+    validation_share: float = 0.1
+    """Share of a fold's training pictures that is held out for validation."""
+    seed: int = 42
+    """Seed of pictures, folds and pairs."""
+    both_orders: bool = True
+    """Validation and test pairs are asked in both orders, which measures how much the order decides."""
+    asked: str = "more of the quality"
+    """What the question names: Which picture shows ASKED?"""
+    wording: Literal["sentence", "short"] = "sentence"
+    """How it is asked: in a sentence, or in a word for a small model."""
+    image_column: str = ""
+    """Column of the pictures in a table; found by its name by default."""
+    score_column: str = ""
+    """Column of the scores in a table; found by its name by default."""
+    raters: int = 0
+    """Number of whole ratings that a table's scores are the means of; 0 takes scores as written."""
+
+
+class Comparison(Task, Generator):
+    """Which of two pictures has more?"""
+
+    name = "comparison"
+    summary = "Compare two pictures by a rated quality: First, Second or Similar; rankings follow."
+    Data = ComparisonData
+    Make = PairsMake
+
+    def __init__(self, data: ComparisonData) -> None:
+        super().__init__(data)
+        check_threshold(data.threshold)
+        for key, low, high in (
+            ("pictures", 12, 1_000_000), ("image_size", 32, 2048), ("train", 1, 10**8), ("validation", 1, 10**8),
+            ("test", 0, 10**8), ("fold", 1, 1000), ("validation_share", 0.01, 0.9),
+        ):  # fmt: skip
+            if not low <= getattr(data, key) <= high:
+                raise UserError(f"data.{key}: {getattr(data, key)} is out of range; give {low:g} to {high:g}.")
+        if "\n" in data.asked or not data.asked.strip():
+            raise UserError("data.asked: give what the question names, e.g. --data.asked 'more dots'.")
+
+    # ---------------------------------------------------------------- data
+
+    def load(self, split: Split) -> Loaded:
+        """The pairs of a split; no picture is in two splits.
+
+        Raises:
+            UserError: The source is missing or malformed, or has too few pictures.
+        """
+        rows, place = self.rated(split)
+        if len(rows) < 4:
+            raise UserError(f"{place}: {len(rows)} pictures are too few for pairs; give more.")
+        pairs = self._pairs([r.score for r in rows], split)
+        twice = self.data.both_orders and split != "train"
+        return Loaded(_PairRows(rows, pairs, twice), f"{place}: {len(pairs):,} pairs of {len(rows):,} pictures")
+
+    def rated(self, split: Split) -> tuple[Sequence[Rated], str]:
+        """The rated pictures of a split, and where they came from."""
+        data = self.data
+        if data.source == "generate":
+            count = data.pictures if split == "train" else data.pictures // 4
+            rows = Synthetic(data.quality, count, split, data.seed, data.image_size)
+            return list(rows), f"generated: {data.quality}, seed {data.seed}, split {split}"
+        found = read_rated(
+            data.source, image_column=data.image_column, score_column=data.score_column, raters=data.raters
+        )
+        fold = folds_of(found, [data.fold], data.seed)[0]
+        place = f"{found.place}, fold {fold.number}, {split}"
+        if split == "test":
+            return fold.test, place
+        held = list(fold.train)
+        random.Random(f"{data.seed}/validation/{fold.number}").shuffle(held)
+        number = max(1, round(data.validation_share * len(held)))
+        chosen = {r.id for r in held[:number]}
+        return [r for r in fold.train if (r.id in chosen) == (split == "validation")], place
+
+    def _pairs(self, scores: Sequence[Any], split: Split) -> Pairs:
+        data = self.data
+        seed = data.seed + data.fold + 1000 * SPLITS.index(split)
+        if split != "test":
+            intervals = data.intervals or None if split == "train" else None
+            return training_pairs(scores, data.threshold, getattr(data, split), seed, intervals)
+        every = all_pairs(scores, data.threshold, seed)
+        number = min(data.test or len(every), len(every))
+        return every.take([i * len(every) // number for i in range(number)])
+
+    # ---------------------------------------------------------------- questions
+
+    def prompt(self, example: Example, rng: random.Random | None = None) -> Prompt:
+        """Both pictures and the question."""
+        if self.data.wording == "short":
+            user = "compare"
+        else:
+            user = f"Which picture shows {self.data.asked}, the first or the second? Answer First, Second or Similar."
+        return Prompt(tuple(p.open() for p in example.images), user, answer=example.truth)
+
+    def answers(self) -> tuple[str, ...]:
+        """First, Second and Similar."""
+        return LABELS
+
+    def mirror(self, example: Example) -> Example:
+        """The pictures in the other order."""
+        fields = {key: tuple(reversed(value)) for key, value in example.fields.items() if isinstance(value, tuple)}
+        truth = None if example.truth is None else MIRRORED[example.truth]
+        return replace(
+            example, images=tuple(reversed(example.images)), truth=truth, fields={**example.fields, **fields}
+        )
+
+    @property
+    def mirrored(self) -> Mapping[str, str]:
+        """First becomes Second."""
+        return MIRRORED
+
+    def parse(self, reply: str) -> str | None:
+        """The one verdict that a reply gives; None where it gives none, or several."""
+        words = {w.strip(".,:;!?*\"'`()[]{}").lower() for w in reply.split()}
+        found = [label for label in LABELS if label.lower() in words]
+        return found[0] if len(found) == 1 else None
+
+    def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
+        """Accuracy, macro accuracy, per class, swap metrics, calibration, and how well the ranking that follows agrees
+        with the scores; see ``measure_verdicts``."""
+        return measure_verdicts(examples, predictions)
+
+    def chance(self, examples: Sequence[Example]) -> float:
+        """Accuracy of always giving the most frequent verdict."""
+        counts = Counter(e.truth for e in examples)
+        return max(counts.values(), default=0) / max(1, len(examples))
+
+    def draw(self, example: Example, prediction: Prediction | None = None) -> Image.Image:
+        """Both pictures side by side."""
+        pictures = [p.open() for p in example.images]
+        height = min(256, max(p.height for p in pictures))
+        scaled = [p.resize((max(1, round(p.width * height / p.height)), height)) for p in pictures]
+        gap = max(4, height // 24)
+        sheet = Image.new("RGB", (sum(p.width for p in scaled) + gap, height), "white")
+        sheet.paste(scaled[0], (0, 0))
+        sheet.paste(scaled[1], (scaled[0].width + gap, 0))
+        return sheet
+
+    def example_from_image(self, path: Path) -> Example:
+        """Not possible: a comparison needs two pictures."""
+        raise UserError("A comparison needs two pictures; rank a folder with `foveal rank RUN FOLDER`.")
+
+    def pair(self, a: Rated, b: Rated) -> Example:
+        """The row of two pictures whose order is not known."""
+        return Example(f"{a.id}|{b.id}", (a.picture, b.picture), None, {"ids": (a.id, b.id)})
+
+    @classmethod
+    def make(cls, options: PairsMake) -> Path:
+        """Writes files of pairs; see ``make_pairs``."""
+        return make_pairs(options)
+
+
+@dataclass(frozen=True)
+class _PairRows(Sequence[Example]):
+    """Pairs as rows, made when they are asked for; in both orders one after the other where they come twice."""
+
+    rows: Sequence[Rated]
+    pairs: Pairs
+    twice: bool
+
+    def __len__(self) -> int:
+        return len(self.pairs) * (1 + self.twice)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        number, swapped = divmod(range(len(self))[index], 2) if self.twice else (range(len(self))[index], 0)
+        a, b = self.rows[int(self.pairs.first[number])], self.rows[int(self.pairs.second[number])]
+        truth: str = LABELS[int(self.pairs.label[number])]
+        if swapped:
+            a, b, truth = b, a, MIRRORED[truth]
+        scores = (float(a.score), float(b.score))
+        name = f"{number}: {a.id} | {b.id}"
+        return Example(
+            name, (a.picture, b.picture), truth,
+            {"ids": (a.id, b.id), "scores": scores, "pair": number, "swapped": bool(swapped)},
+        )  # fmt: skip

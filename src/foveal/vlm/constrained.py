@@ -1,0 +1,139 @@
+"""Constrained decoding: the model writes freely within a closed set of answers, and nothing else.
+
+At every step only tokens that continue some answer keep their score; the rest get minus infinity. An answer that
+begins another ("no", "no lines") is told apart by its end token. So each reply is one of the answers, whatever the
+weights are, and no reply has to be read and guessed at.
+
+The steps are greedy: each takes the likeliest token that is allowed. That can differ from the answer of highest
+probability as a whole, which ``scoring.score`` gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from foveal.errors import UserError
+from foveal.prompts import Prompt
+from foveal.vlm.encoding import Encoder
+from foveal.vlm.loading import Vlm
+from foveal.vlm.scoring import to_device
+
+
+class AnswerTrie:
+    """The token ids of a closed set of answers as a tree, whose leaves are answers.
+
+    Args:
+        answers: Token ids of each answer, its end token last and nowhere else.
+
+    Raises:
+        ValueError: There is no answer, two are the same, or one begins another, end token included.
+    """
+
+    def __init__(self, answers: Sequence[Sequence[int]]) -> None:
+        if not answers or not all(answers):
+            raise ValueError("no answers, or one without tokens")
+        self._next: list[dict[int, int]] = [{}]
+        self._answer: dict[int, int] = {}
+        for k, ids in enumerate(answers):
+            node = 0
+            for token in ids:
+                if node in self._answer:
+                    raise ValueError(f"answer {self._answer[node]} begins answer {k}")
+                if token not in self._next[node]:
+                    self._next.append({})
+                    self._next[node][token] = len(self._next) - 1
+                node = self._next[node][token]
+            if node in self._answer or self._next[node]:
+                raise ValueError(f"answer {k} is, or begins, another one")
+            self._answer[node] = k
+
+    def walk(self, ids: Sequence[int]) -> tuple[tuple[int, ...], int | None]:
+        """Where some tokens lead.
+
+        Args:
+            ids: What was written so far; whatever follows a whole answer is padding.
+
+        Returns:
+            The tokens that may follow, and the answer's place once it is whole (then none may follow).
+
+        Raises:
+            ValueError: The tokens begin no answer.
+        """
+        node = 0
+        for token in ids:
+            if node in self._answer:
+                break
+            if token not in self._next[node]:
+                raise ValueError(f"the tokens {list(ids)} begin no answer")
+            node = self._next[node][token]
+        return tuple(self._next[node]), self._answer.get(node)
+
+
+class OnlyAnswers(LogitsProcessor):
+    """Leaves a score only to tokens that continue one of the row's answers; for greedy decoding and sampling.
+
+    Args:
+        tries: The answers of each row, for a tokenizer may write an answer differently behind different prompts.
+        start: Length of the padded prompts; all rows are padded on the left.
+        end: The token that a row whose answer is whole may repeat.
+    """
+
+    def __init__(self, tries: Sequence[AnswerTrie], *, start: int, end: int) -> None:
+        self.tries, self.start, self.end = tries, start, end
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """The scores [B, V] with minus infinity for every token that no answer continues with."""
+        out = torch.full_like(scores, -torch.inf)
+        lowest = torch.finfo(scores.dtype).min
+        for row, (trie, ids) in enumerate(zip(self.tries, input_ids[:, self.start :].tolist(), strict=True)):
+            allowed = list(trie.walk(ids)[0]) or [self.end]
+            # A model's own generation settings may forbid a token that an answer needs; NaN comes from broken weights.
+            out[row, allowed] = scores[row, allowed].nan_to_num(nan=lowest, neginf=lowest)
+        return out
+
+
+@torch.inference_mode()
+def generate_choice(
+    vlm: Vlm, encoder: Encoder, prompts: Sequence[Prompt], answers: Sequence[str], *, names: Sequence[str]
+) -> list[str]:
+    """The answer that the model writes to each prompt, out of a closed set.
+
+    Args:
+        vlm: The model.
+        encoder: Its encoder; rows are padded on the left.
+        prompts: What is asked.
+        answers: All that may be answered.
+        names: What an error calls each row.
+
+    Returns:
+        One of ``answers`` for each prompt.
+
+    Raises:
+        UserError: A row does not fit into the model's context; there are no answers, or the tokenizer cannot write one
+            or writes two alike.
+    """
+    if not answers:
+        raise UserError("There are no answers to choose from; name at least one.")
+    batch = encoder.encode(prompts, side="left")
+    encoder.check_prompts(batch, names)
+    start = batch["input_ids"].shape[1]
+    ids = [[encoder.answer_ids(prompt, answer) for answer in answers] for prompt in prompts]
+    for row in ids:
+        for k, one in enumerate(row):
+            if one in row[:k]:
+                raise UserError(
+                    f"The answers {answers[row.index(one)]!r} and {answers[k]!r} are the same to this model's tokenizer; "
+                    "leave one out or word it differently."
+                )
+    tries = [AnswerTrie(row) for row in ids]
+    out = vlm.model.generate(  # type: ignore[operator]
+        **to_device(batch, vlm), max_new_tokens=max(len(one) for row in ids for one in row), do_sample=False,
+        num_beams=1, temperature=None, top_p=None, top_k=None, eos_token_id=sorted(encoder.end_ids),
+        pad_token_id=encoder.tokenizer.pad_token_id or encoder.end_id,
+        logits_processor=LogitsProcessorList([OnlyAnswers(tries, start=start, end=encoder.end_id)]),
+    )  # fmt: skip
+    chosen = [trie.walk(row)[1] for trie, row in zip(tries, out[:, start:].tolist(), strict=True)]
+    return [answers[k] for k in chosen if k is not None]
