@@ -268,7 +268,7 @@ def _newton(pairs: _Pairs, prior: float, odds: float, components: int, estimable
     if free:
         x[n] = np.log(2 * odds)
     value, gradient, information = _objective(pairs, x, prior)
-    for _step in range(1, _STEPS + 1):
+    for step in range(1, _STEPS + 1):  # noqa: B007
         direction = np.linalg.solve(_pinned(information, n), -gradient)
         direction[:n] -= direction[:n].mean()
         slope = float(gradient @ direction)
