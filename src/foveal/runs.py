@@ -135,6 +135,11 @@ def check_new_run(output: str, name: str | None) -> None:
     check_writable(path / "recipe.yaml")
 
 
+def run_name(what: str) -> str:
+    """A folder's name from words and the time."""
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', what)}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+
+
 def create_run(output: str, name: str | None, *, default_name: str) -> Run:
     """Makes the folder of a new run.
 
@@ -147,7 +152,7 @@ def create_run(output: str, name: str | None, *, default_name: str) -> Run:
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         return Run(path)
-    stem = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', default_name)}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+    stem = run_name(default_name)
     # Runs that start in the same second (a sweep's) get folders of their own.
     for number in itertools.count(1):
         path = Path(output, stem if number == 1 else f"{stem}-{number}")

@@ -8,18 +8,15 @@ from foveal.errors import UserError
 from foveal.prompts import Prompt
 from foveal.recipe import Model
 from foveal.vlm.constrained import AnswerTrie, OnlyAnswers, generate_choice
-from foveal.vlm.encoding import Encoder
+from foveal.vlm.encoding import Encoder, append_answers
 from foveal.vlm.generation import generate
 from foveal.vlm.loading import load
-from foveal.vlm.scoring import score
 
 ANSWERS = ("no", "not sure", "no cat", "a cat here", "{2}")
 
 
 def next_scores(vlm, encoder, prompt, written: list[int]) -> torch.Tensor:
     """Log-probabilities [V] behind a prompt and the tokens written so far, by a whole pass without a cache."""
-    from foveal.vlm.encoding import append_answers
-
     batch = encoder.encode([prompt], side="right")
     if written:
         batch = append_answers(batch, [written], vlm.family, 0)
@@ -67,22 +64,31 @@ def push(vlm, token: int, by: float):
     return vlm.base.get_output_embeddings().register_forward_hook(hook)
 
 
-@pytest.mark.parametrize("answers", [("no", "not sure"), ("not sure", "no"), ("no", "no lines", "no lines here")])
-def test_of_answers_that_begin_others_each_can_be_reached(tiny, answers):
-    vlm, encoder = open_tiny(tiny("smolvlm"))
+@pytest.mark.parametrize("family", ["smolvlm", "qwen2_vl", "llava", "paligemma"])
+@pytest.mark.parametrize("answers", [("no", "not sure"), ("no", "no lines"), ("a cat", "a cat here")])
+def test_of_two_answers_that_begin_alike_the_token_where_they_part_decides(tiny, family, answers):
+    vlm, encoder = open_tiny(tiny(family))
     row = prompts(1)[0]
-    seen = set()
-    for wanted in answers:
-        handles = [push(vlm, token, 50.0) for token in set(encoder.answer_ids(row, wanted))]
-        # A token that the longer answers need too must not win at the wrong step: the end ties with them otherwise.
-        others = {t for a in answers for t in encoder.answer_ids(row, a)} - set(encoder.answer_ids(row, wanted))
-        handles += [push(vlm, token, -50.0) for token in others]
-        reply = generate_choice(vlm, encoder, [row], answers, names=["a"])[0]
-        assert reply in answers and reply == greedy(vlm, encoder, row, answers)
-        seen.add(reply)
+    ids = [encoder.answer_ids(row, a) for a in answers]
+    part = next(k for k, (x, y) in enumerate(zip(*ids, strict=False)) if x != y)
+    for wanted, own in zip(answers, ids, strict=True):
+        handle = push(vlm, own[part], 1e3)
+        for order in (answers, answers[::-1]):
+            assert generate_choice(vlm, encoder, [row], order, names=["a"]) == [wanted]
+        handle.remove()
+
+
+def test_of_three_answers_that_begin_one_another_each_can_be_reached(tiny):
+    vlm, encoder = open_tiny(tiny("smolvlm"))
+    row, answers = prompts(1)[0], ("no", "no lines", "no lines here")
+    short, middle, long = (encoder.answer_ids(row, a) for a in answers)
+    assert middle[: len(short) - 1] == short[:-1] and long[: len(middle) - 1] == middle[:-1]
+    lines = middle[len(short) - 1]
+    for pushes, wanted in (({short[-1]: 1e3}, 0), ({short[-1]: 1e3, lines: 2e3}, 1), ({short[-1]: -1e3}, 2)):
+        handles = [push(vlm, token, by) for token, by in pushes.items()]
+        assert generate_choice(vlm, encoder, [row], answers, names=["a"]) == [answers[wanted]]
         for handle in handles:
             handle.remove()
-    assert answers[0] in seen
 
 
 def test_a_model_that_would_end_at_once_or_write_nonsense_still_answers(tiny):
@@ -106,20 +112,27 @@ def test_generation_settings_of_the_model_that_forbid_an_answer_do_not_let_anoth
         settings.suppress_tokens = before
 
 
-def test_builtin_model_answers_by_choice_as_it_does_freely_where_that_is_an_answer():
+def test_builtin_model_writes_what_it_writes_freely_where_that_is_among_the_answers():
     vlm = load(Model(device="cpu"))
     encoder = Encoder(vlm.processor, family=vlm.family, context=vlm.context)
-    rows = [Prompt((picture(i, (112, 112)),), "How many shapes are in the picture?" + " Look well." * i) for i in range(3)]
-    answers = tuple(str(n) for n in range(13))
-    names = list("abc")
-    chosen = generate_choice(vlm, encoder, rows, answers, names=names)
+    sizes = ((112, 112), (56, 112), (112, 112))
+    rows = [
+        Prompt((picture(i, size),), "How many shapes are in the picture?" + " Look well." * i)
+        for i, size in enumerate(sizes)
+    ]
+    names, numbers = list("abc"), tuple(str(n) for n in range(13))
     free = generate(vlm, encoder, rows, max_new_tokens=8, names=names)
-    assert set(free) <= set(answers) and chosen == free
-    # Answers of one token each: the greedy one is the likeliest of all.
-    verdicts = ("up", "down")
-    best = score(vlm, encoder, rows, verdicts, names=names).argmax(1).tolist()
-    if all(len(encoder.answer_ids(rows[0], v)) == 2 for v in verdicts):
-        assert generate_choice(vlm, encoder, rows, verdicts, names=names) == [verdicts[k] for k in best]
+    assert generate_choice(vlm, encoder, rows, (*numbers, *sorted({*free} - {*numbers})), names=names) == free
+    among = generate_choice(vlm, encoder, rows, numbers, names=names)
+    assert set(among) <= set(numbers) and among == [greedy(vlm, encoder, row, numbers) for row in rows]
+
+
+def test_answers_of_one_token_are_chosen_by_the_first_scores_alone(tiny):
+    vlm, encoder = open_tiny(tiny("qwen2_5_vl"))
+    rows, answers = prompts(3), ("one", "two", "cat")
+    assert {len(encoder.answer_ids(rows[0], a)) for a in answers} == {2}
+    first = [max(answers, key=lambda a: float(next_scores(vlm, encoder, row, [])[encoder.answer_ids(row, a)[0]])) for row in rows]
+    assert generate_choice(vlm, encoder, rows, answers, names=list("abc")) == first
 
 
 def test_scores_survive_only_for_tokens_that_continue_an_answer_and_padding_repeats_the_end():

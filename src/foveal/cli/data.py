@@ -20,12 +20,13 @@ _OWN = ("--split", "--count", "--out")
 
 def parser() -> Parser:
     """The two subcommands."""
-    p = Parser(prog="foveal data", description="Makes a data set (make), or looks at one (inspect).")
-    sub = p.add_subparsers(dest="action", required=True, metavar="make|inspect")
+    p = Parser(prog="foveal data", description="Makes a data set (make, pairs), or looks at one.")
+    sub = p.add_subparsers(dest="action", required=True, metavar="make|pairs|inspect")
     make = sub.add_parser(
         "make", help="make pictures with exact labels: foveal data make TASK --folder DIR ...", add_help=False
     )
     make.add_argument("task", metavar="TASK")
+    sub.add_parser("pairs", help="write pairs of rated pictures: foveal data pairs --source DIR --folder OUT", add_help=False)
     sub.add_parser("inspect", help="counts, sizes and a labelled contact sheet of a recipe's data", add_help=False)
     return p
 
@@ -51,7 +52,9 @@ def run(arguments: Sequence[str], console: Console) -> int:
         return _make(arguments[1:], console)
     if arguments[0] == "inspect":
         return _inspect(arguments[1:], console)
-    raise UserError(f"There is no `foveal data {arguments[0]}`; there are make and inspect.")
+    if arguments[0] == "pairs":
+        return _make(["comparison", *arguments[1:]], console)
+    raise UserError(f"There is no `foveal data {arguments[0]}`; there are make, pairs and inspect.")
 
 
 def _make(arguments: Sequence[str], console: Console) -> int:

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "train a model by a recipe, measure it and write a run folder with a report"),
     "evaluate": ("evaluate", "measure a run, or a recipe's model as it is"),
     "predict": ("predict", "ask a run about pictures of your own"),
+    "rank": ("rank", "rank pictures by comparisons that a run makes"),
     "benchmark": ("benchmark", "ask any model, local or served, what BlindTest asks, beside published accuracies"),
     "data": ("data", "make a data set, or look at one: data make, data inspect"),
     "tasks": ("tasks", "list the tasks, or show what one task's recipe can say"),

@@ -20,6 +20,7 @@ def parser() -> Parser:
     p = Parser(prog="foveal train", description=_DESCRIPTION, add_help=False)
     p.add_argument("recipe", nargs="?", help="a YAML file, or the name of a recipe that comes with Foveal")
     p.add_argument("--resume", metavar="RUN", help="continue an interrupted run from its last checkpoint")
+    p.add_argument("--folds", metavar="all|1,3", help="train a run for each fold of the data, and summarise them")
     p.add_argument("--print_config", action="store_true", help="print the resolved recipe and stop")
     p.add_argument("-h", "--help", action="store_true", help="show all keys of the recipe")
     return p
@@ -27,13 +28,13 @@ def parser() -> Parser:
 
 def run(arguments: Sequence[str], console: Console) -> int:
     """Trains."""
-    own, rest = split_words(arguments, ("-h", "--help", "--print_config"), ("--resume",))
+    own, rest = split_words(arguments, ("-h", "--help", "--print_config"), ("--resume", "--folds"))
     given = parser().parse_args(own)
     if given.help:
         _help(given.recipe, rest)
         return 0
     if given.resume is not None:
-        if given.recipe or rest:
+        if given.recipe or rest or given.folds:
             raise UserError("--resume continues a run as its own recipe says; leave the recipe and other settings out.")
         old = open_run(given.resume)
         recipe = read_recipe(old.recipe)
@@ -48,6 +49,12 @@ def run(arguments: Sequence[str], console: Console) -> int:
     recipe = read_recipe(find_recipe(given.recipe) if given.recipe else None, rest)
     if given.print_config:
         print(dump_recipe(recipe), end="")
+        return 0
+    if given.folds is not None:
+        from foveal.training.folds import parse_folds, train_folds
+
+        folder = train_folds(recipe, parse_folds(given.folds), console)
+        console.print(f"Summary: {folder / 'summary.json'}", soft_wrap=True)
         return 0
     from foveal.training.train import train
 

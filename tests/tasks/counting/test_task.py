@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -324,8 +323,8 @@ def replied(counting: Counting, row: Example, *replies: str) -> Prediction:
     return episode.result()
 
 
-def test_a_count_in_steps_and_all_points_at_once_say_where(example_of: Callable = example) -> None:
-    row = example_of(2)
+def test_a_count_in_steps_and_all_points_at_once_say_where() -> None:
+    row = example(2)
     found = replied(task(), row, "10 20", "50 60", "done")
     assert (found.value, found.text, found.truth) == (2, "2 (done)", 2)
     assert found.extra["points"] == [[21, 24.6], [101, 72.6]] and found.extra["step_confidence"] == [0.5] * 3

@@ -102,7 +102,7 @@ class ActivePairing:
     """
 
     def __init__(
-        self, items: int, comparisons: int, *, batch: int = 16, prior: float = 0.1, ties: Ties = "half", seed: int = 0
+        self, items: int, comparisons: int, *, batch: int = 16, prior: float = 0.3, ties: Ties = "half", seed: int = 0
     ) -> None:
         if items < 2:
             raise UserError(f"{items} items give no ranking; bring at least two.")

@@ -118,7 +118,10 @@ class FrozenTower:
         """
         if keys is None:
             return self._encode(pixels).float()
-        new = {key: i for i, key in reversed(list(enumerate(keys))) if key not in self._kept}
+        new: dict[int, int] = {}
+        for i, key in enumerate(keys):
+            if key not in self._kept:
+                new.setdefault(key, i)
         self.misses += len(new)
         self.hits += len(keys) - len(new)
         found = {key: self._kept[key] for key in keys if key not in new}

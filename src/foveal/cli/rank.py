@@ -1,0 +1,100 @@
+"""`foveal rank`: rank pictures by a run's comparisons."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from foveal.cli.arguments import Parser, recipe_or_run, split_words
+from foveal.errors import UserError
+
+_OWN = ("--comparisons", "--out", "--sheet", "--checkpoint", "--limit", "--seed")
+_FLAGS = ("-h", "--help", "--one-order")
+_SHOWN = 40
+
+
+def parser() -> Parser:
+    """The command's own options; a recipe's keys come beside them."""
+    p = Parser(prog="foveal rank", description="Ranks pictures by comparisons that a run of the task comparison makes.")
+    p.add_argument("target", metavar="RUN|RECIPE", help="a run of the task comparison, or a recipe of it")
+    p.add_argument("pictures", nargs="+", metavar="PICTURE|FOLDER", help="two pictures or more, or folders of them")
+    p.add_argument(
+        "--comparisons", type=int, default=0, metavar="N", help="pairs to ask about (default: six for each picture)"
+    )
+    p.add_argument("--out", type=Path, metavar="FILE.csv", help="write the ranking as a table")
+    p.add_argument("--sheet", type=Path, metavar="FILE.png", help="write the ranking as a strip of pictures")
+    p.add_argument("--checkpoint", default="best", help="best, last or epoch-N (default: best)")
+    p.add_argument("--limit", type=int, default=0, help="at most so many pictures (default 0: all)")
+    p.add_argument("--seed", type=int, default=0, help="of the first pairs (default 0)")
+    p.add_argument("--one-order", action="store_true", help="ask each pair in one order only: half the work, less sure")
+    return p
+
+
+def run(arguments: Sequence[str], console: Console) -> int:
+    """Ranks."""
+    own, rest = split_words(arguments, _FLAGS, _OWN)
+    given = parser().parse_args(own)
+    recipe, found = recipe_or_run(given.target, rest)
+    from foveal.evaluation.evaluate import open_predictor
+    from foveal.files import check_writable, write_bytes, write_text
+    from foveal.images import Picture, find_images
+    from foveal.tasks.comparison.rank import rank_pictures, strip
+    from foveal.tasks.comparison.task import Comparison
+    from foveal.training.progress import counting
+    from foveal.training.train import quiet
+
+    if recipe.task != Comparison.name:
+        raise UserError(f"{given.target}: is of the task {recipe.task}; a ranking needs a run of {Comparison.name}.")
+    if given.comparisons < 0 or given.limit < 0:
+        raise UserError("--comparisons and --limit: must be at least 0.")
+    quiet()
+    files: list[Path] = []
+    for name in given.pictures:
+        files += find_images(name) if Path(name).is_dir() else [Path(name)]
+    files = list(dict.fromkeys(files))[: given.limit or None]
+    for file in files:
+        Picture(str(file), file).open()
+    for path in (given.out, given.sheet):
+        if path is not None:
+            check_writable(path)
+            if path.is_dir():
+                raise UserError(f"{path}: is a folder; give a file's name.")
+    number = min(given.comparisons or 6 * len(files), len(files) * (len(files) - 1) // 2)
+    task, predictor, model = open_predictor(recipe, found, given.checkpoint)
+    if not isinstance(task, Comparison):
+        raise UserError(f"{given.target}: its task does not compare pictures.")
+    with counting(console, f"comparing with {model}", number) as progress:
+        places = rank_pictures(
+            task, lambda rows: list(predictor.predict(rows)), files, number, both_orders=not given.one_order,
+            seed=given.seed, progress=progress,
+        )  # fmt: skip
+    table = Table("rank", "picture", "strength", "95 % interval", "compared")
+    for place in places[:_SHOWN]:
+        low, high = place.ranked.lower, place.ranked.upper
+        table.add_row(
+            str(place.ranked.rank), str(place.path), f"{place.ranked.strength:+.2f}", f"{low:+.2f} to {high:+.2f}",
+            str(place.compared),
+        )  # fmt: skip
+    console.print(table)
+    if len(places) > _SHOWN:
+        console.print(f"… and {len(places) - _SHOWN:,} more")
+    if given.out:
+        stream = io.StringIO(newline="")
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("rank", "picture", "strength", "low", "high", "compared"))
+        for place in places:
+            r = place.ranked
+            writer.writerow((r.rank, place.path, *(f"{v:.4f}" for v in (r.strength, r.lower, r.upper)), place.compared))
+        write_text(given.out, stream.getvalue())
+        console.print(f"Ranking: {given.out}", soft_wrap=True)
+    if given.sheet:
+        picture = io.BytesIO()
+        strip(places).save(picture, "PNG")
+        write_bytes(given.sheet, picture.getvalue())
+        console.print(f"Strip: {given.sheet}", soft_wrap=True)
+    return 0

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import csv
+import random
+import tracemalloc
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from foveal.errors import UserError
+from foveal.images import Picture
+from foveal.tasks.comparison.pair_files import read_pairs, write_pairs
+from foveal.tasks.comparison.pairs import all_pairs, label_of, training_pairs
+from foveal.tasks.comparison.scores import Rated
+
+HEAD = "img1,img2,score1,score2,label\n"
+
+
+def rated(n: int, part: int = 60) -> list[Rated]:
+    rng = random.Random(0)
+    return [Rated(f"p{i}.jpg", Picture("", f"p{i}.jpg"), Fraction(rng.randint(part, 5 * part), part)) for i in range(n)]
+
+
+def test_a_written_file_by_hand(tmp_path: Path) -> None:
+    rows = [
+        Rated('a "b", c.jpg', Picture("", ""), Fraction(173, 60)),
+        Rated("ü.jpg", Picture("", ""), Fraction(5, 2)),
+        Rated("d.jpg", Picture("", ""), Fraction(3)),
+    ]
+    path = tmp_path / "new" / "pairs.csv"
+    every = all_pairs([r.score for r in rows], "0.2")
+    counts = write_pairs(path, rows, every)
+    lines = {
+        ('a "b", c.jpg', "ü.jpg", "2.883333", "2.5", "First"),
+        ('a "b", c.jpg', "d.jpg", "2.883333", "3", "Similar"),
+        ("ü.jpg", "d.jpg", "2.5", "3", "Second"),
+    }
+    mirror = {"First": "Second", "Second": "First", "Similar": "Similar"}
+    with path.open(encoding="utf-8", newline="") as stream:
+        head, *found = csv.reader(stream)
+    assert head == ["img1", "img2", "score1", "score2", "label"] and len(found) == 3
+    for line in found:
+        assert tuple(line) in lines or (line[1], line[0], line[3], line[2], mirror[line[4]]) in lines
+    assert counts["Similar"] == 1 and sum(counts.values()) == 3
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("part", "raters"), [(60, 60), (100, 0)])
+def test_what_was_written_reads_back_exactly(tmp_path: Path, part: int, raters: int) -> None:
+    rows = rated(40, part)
+    pairs = training_pairs([r.score for r in rows], "0.3", 90)
+    write_pairs(tmp_path / "p.csv", rows, pairs)
+    found = read_pairs(tmp_path / "p.csv", raters)
+    known = {r.id: r.score for r in rows}
+    assert dict(zip(found.names, found.scores, strict=True)) == {n: known[n] for n in found.names}
+    there = [(found.names[a], found.names[b], label) for a, b, label in found.pairs]
+    assert there == [(rows[a].id, rows[b].id, label) for a, b, label in pairs]
+    assert found.disagreeing("0.3") == 0
+    slow = sum(label != label_of(known[a], known[b], Fraction(1)) for a, b, label in there)
+    assert found.disagreeing(1) == slow > 0
+
+
+def test_columns_may_have_any_order_and_scores_may_be_missing(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("label,who,img2,img1\nFirst,x,b,a\n\nSimilar,y,b,a\n", encoding="utf-8-sig")
+    found = read_pairs(tmp_path / "p.csv")
+    assert (found.names, found.scores) == (("a", "b"), ())
+    assert list(found.pairs) == [(0, 1, "First"), (0, 1, "Similar")]
+    with pytest.raises(UserError, match="have no scores"):
+        found.disagreeing(0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (HEAD + "a,b,1,2,Second\na,c,1.5,2,Second\n", r"line 3: a has the score 1\.5, but 1 in an earlier line"),
+        (HEAD + "a,b,1,2,Better\n", r"line 2: the label is 'Better', not First, Second, Similar"),
+        (HEAD + "a,a,1,1,Similar\n", r"line 2: a is compared with itself"),
+        (HEAD + "a,,1,1,Similar\n", r"line 2: a picture's name is empty"),
+        (HEAD + "a,b,1,x,Similar\n", r"line 2: the score 'x' is no number like 2\.5"),
+        (HEAD + "a,b,1\n", r"line 2: has 3 cells of 5"),
+        (HEAD, "holds no pairs"),
+        ("img1,img2,score1,label\n", "has no column score2; it must have img1, img2, score1, score2, label"),
+        ("", "has no column img1; it must have img1, img2, label"),
+    ],
+)
+def test_a_bad_file_is_told_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(UserError, match=r"p\.csv.*" + said):
+        read_pairs(tmp_path / "p.csv")
+
+
+def test_scores_of_one_value_may_be_written_differently(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text(HEAD + "a,b,1,2,Second\na,c,1.0,2,Second\n")
+    assert read_pairs(tmp_path / "p.csv").scores == (1, 2, 2)
+
+
+def test_missing_files_and_failures_leave_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no such file of pairs"):
+        read_pairs(tmp_path / "p.csv")
+
+    def broken() -> object:
+        yield training_pairs([r.score for r in rated(9)], 1, 3)
+        raise KeyboardInterrupt
+
+    (tmp_path / "p.csv").write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        write_pairs(tmp_path / "p.csv", rated(9), broken())  # type: ignore[arg-type]
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
+    with pytest.raises(UserError, match="a part of the path is a file|a file of that name"):
+        write_pairs(tmp_path / "p.csv" / "q.csv", rated(9), [])
+
+
+def test_604450_pairs_are_written_in_little_memory(tmp_path: Path) -> None:
+    rows = rated(1100)
+    tracemalloc.start()
+    counts = write_pairs(tmp_path / "p.csv", rows, all_pairs([r.score for r in rows], "0.2"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(counts.values()) == 604_450
+    with (tmp_path / "p.csv").open(encoding="utf-8") as stream:
+        assert sum(1 for _ in stream) == 604_451
+    assert peak < 100e6

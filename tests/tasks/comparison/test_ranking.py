@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+from foveal.errors import UserError
+from foveal.tasks.comparison.ranking import (
+    VERDICTS,
+    Comparisons,
+    fit,
+    outcome_information,
+    outcome_probabilities,
+)
+
+
+def tournament(items: int, rows: int, seed: int, nu: float = 0.0, spread: float = 1.0):
+    """Random questions, answers drawn from the model, and the strengths that they were drawn with."""
+    rng = np.random.default_rng(seed)
+    strengths = rng.normal(0, spread, items)
+    strengths -= strengths.mean()
+    first = rng.integers(0, items, rows)
+    second = (first + rng.integers(1, items, rows)) % items
+    chances = outcome_probabilities(strengths[first] - strengths[second], nu).cumsum(1)
+    drawn = (rng.random(rows)[:, None] > chances[:, :2]).sum(1)
+    return Comparisons(items, first, second, np.eye(3)[drawn]), strengths
+
+
+def wins(comparisons: Comparisons) -> list[tuple[int, int]]:
+    """(winner, loser) rows, as choix takes them."""
+    won = comparisons.outcomes.argmax(1) == 0
+    pairs = zip(comparisons.first.tolist(), comparisons.second.tolist(), won.tolist(), strict=True)
+    return [(i, j) if first else (j, i) for i, j, first in pairs]
+
+
+def brute_force(comparisons: Comparisons, prior: float = 0.0):
+    """Davidson's likelihood as the paper writes it, row by row, maximised by a general optimiser: (s, nu, maximum)."""
+    n = comparisons.items
+
+    def loss(x):
+        s, nu = x[:n], np.exp(x[n])
+        total = 0.0
+        for i, j, (won, tied, lost) in zip(comparisons.first, comparisons.second, comparisons.outcomes, strict=True):
+            a, b = np.exp(s[i]), np.exp(s[j])
+            whole = a + b + nu * np.sqrt(a * b)
+            total += won * np.log(a / whole) + tied * np.log(nu * np.sqrt(a * b) / whole) + lost * np.log(b / whole)
+        return -total + prior / 2 * np.sum(s**2) + 0.5 * s.sum() ** 2  # the last pins the sum
+
+    found = minimize(loss, np.zeros(n + 1), method="BFGS", options={"gtol": 1e-7})
+    return found.x[:n], float(np.exp(found.x[n])), -found.fun
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("method", ["ilsr_pairwise", "mm_pairwise", "opt_pairwise"])
+def test_equals_choix_on_random_tournaments(method, seed):
+    choix = pytest.importorskip("choix", reason="choix is not installed (pip install choix)")
+    told, _ = tournament(items=12, rows=400, seed=seed)
+    options = {"alpha": 0.0, "tol": 1e-10} if method == "opt_pairwise" else {"tol": 1e-10}
+    theirs = getattr(choix, method)(12, wins(told), **options)
+    np.testing.assert_allclose(fit(told).strengths, theirs - theirs.mean(), atol=1e-4)
+
+
+@pytest.mark.parametrize("prior", [0.02, 0.5, 4.0])
+def test_equals_choix_with_a_prior_of_twice_its_alpha_even_where_items_are_not_linked(prior):
+    choix = pytest.importorskip("choix", reason="choix is not installed (pip install choix)")
+    told, _ = tournament(items=9, rows=6, seed=1)
+    theirs = choix.opt_pairwise(9, wins(told), alpha=prior / 2, tol=1e-10)
+    ours = fit(told, prior=prior)
+    np.testing.assert_allclose(ours.strengths, theirs - theirs.mean(), atol=1e-4)
+    assert not ours.estimable and ours.components > 1
+
+
+@pytest.mark.parametrize(("prior", "seed"), [(0.0, 0), (0.0, 1), (0.3, 2)])
+def test_davidson_equals_a_general_optimiser_on_the_papers_likelihood(prior, seed):
+    told, _ = tournament(items=5, rows=80, seed=seed, nu=0.7)
+    s, nu, _ = brute_force(told, prior)
+    ours = fit(told, prior=prior)
+    np.testing.assert_allclose(ours.strengths, s - s.mean(), atol=1e-4)
+    assert ours.nu == pytest.approx(nu, abs=1e-4)
+    chances = ours.probabilities(told.first, told.second)
+    assert ours.log_likelihood == pytest.approx(float((told.outcomes * np.log(chances)).sum()))
+
+
+def test_two_items_have_the_strengths_that_can_be_worked_out_by_hand():
+    # 3 : 1 is a difference of log 3; one answer holds p (1 - p) = 3 / 16, so the difference has variance 4 / 3.
+    told = Comparisons.from_verdicts(2, [0, 0, 1, 0], [1, 1, 0, 1], ["First", "First", "Second", "Second"])
+    ours = fit(told)
+    np.testing.assert_allclose(ours.strengths, [np.log(3) / 2, -np.log(3) / 2])
+    np.testing.assert_allclose(ours.difference_variance(), [[0, 4 / 3], [4 / 3, 0]], atol=1e-12)
+    np.testing.assert_allclose(ours.errors, np.sqrt(1 / 3))
+    np.testing.assert_allclose(ours.intervals()[0], np.log(3) / 2 + np.array([-1, 1]) * 1.959964 * np.sqrt(1 / 3))
+    np.testing.assert_allclose(ours.probabilities(0, 1), [0.75, 0, 0.25])
+    assert ours.nu == 0 and ours.estimable and ours.components == 1
+
+
+def test_davidson_of_two_items_meets_the_observed_shares():
+    # Two free parameters and two free shares: 4 : 2 : 1 is met exactly, with nu = tie / sqrt(win * loss).
+    told = Comparisons(2, np.array([0]), np.array([1]), np.array([[4.0, 2.0, 1.0]]))
+    ours = fit(told)
+    np.testing.assert_allclose(ours.probabilities([0, 1], [1, 0]), [[4 / 7, 2 / 7, 1 / 7], [1 / 7, 2 / 7, 4 / 7]])
+    assert ours.nu == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("nu", "ties"), [(0.0, "davidson"), (0.8, "davidson")])
+def test_known_strengths_lie_in_their_95_percent_intervals_about_95_times_in_100(nu, ties):
+    inside = []
+    for seed in range(40):
+        told, truth = tournament(items=15, rows=900, seed=seed, nu=nu)
+        bounds = fit(told, ties=ties).intervals()
+        inside += ((bounds[:, 0] < truth) & (truth < bounds[:, 1])).tolist()
+    assert 0.92 < np.mean(inside) < 0.98
+
+
+def test_standard_errors_are_those_of_the_numerical_second_derivative():
+    told, _ = tournament(items=5, rows=60, seed=3, nu=0.6)
+    ours = fit(told)
+    n = told.items
+    at = np.append(ours.strengths, np.log(ours.nu))
+
+    def loss(x):
+        chances = outcome_probabilities(x[told.first] - x[told.second], float(np.exp(x[n])))
+        return -float((told.outcomes * np.log(chances)).sum())
+
+    step, eye = 1e-4, np.eye(n + 1)
+    hessian = np.array([
+        [(loss(at + step * (a + b)) - loss(at + step * (a - b)) - loss(at - step * (a - b)) + loss(at - step * (a + b)))
+         / (4 * step**2) for b in eye] for a in eye
+    ])  # fmt: skip
+    np.testing.assert_allclose(ours.covariance, np.linalg.pinv(hessian, rcond=1e-6)[:n, :n], atol=1e-5)
+    np.testing.assert_allclose(ours.covariance.sum(1), 0, atol=1e-10)
+
+
+def test_covariance_with_a_prior_is_the_posteriors_seen_from_the_mean():
+    told, _ = tournament(items=6, rows=50, seed=5)
+    ours = fit(told, prior=0.7)
+    information = np.zeros((6, 6))
+    for i, j in zip(told.first, told.second, strict=True):
+        x = np.eye(6)[i] - np.eye(6)[j]
+        information += outcome_information(ours.probabilities(i, j)) * np.outer(x, x)
+    centre = np.eye(6) - 1 / 6
+    expected = centre @ np.linalg.inv(information + 0.7 * np.eye(6)) @ centre
+    np.testing.assert_allclose(ours.covariance, expected, atol=1e-10)
+
+
+seeds = st.integers(0, 10_000)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seeds, st.sampled_from(["davidson", "half"]))
+def test_relabelling_the_items_relabels_the_strengths(seed, ties):
+    told, _ = tournament(items=6, rows=40, seed=seed, nu=0.5)
+    order = np.random.default_rng(seed).permutation(6)
+    turned = Comparisons(6, order[told.first], order[told.second], told.outcomes)
+    a, b = fit(told, ties=ties, prior=0.1), fit(turned, ties=ties, prior=0.1)
+    np.testing.assert_allclose(b.strengths[order], a.strengths, atol=1e-7)
+    np.testing.assert_allclose(b.errors[order], a.errors, atol=1e-7)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seeds, st.sampled_from(["davidson", "half"]))
+def test_mirroring_all_outcomes_negates_the_strengths_and_showing_pairs_the_other_way_changes_nothing(seed, ties):
+    told, _ = tournament(items=6, rows=40, seed=seed, nu=0.5)
+    a = fit(told, ties=ties, prior=0.1)
+    mirrored = fit(Comparisons(6, told.first, told.second, told.outcomes[:, ::-1]), ties=ties, prior=0.1)
+    shown = fit(Comparisons(6, told.second, told.first, told.outcomes[:, ::-1]), ties=ties, prior=0.1)
+    np.testing.assert_allclose(mirrored.strengths, -a.strengths, atol=1e-7)
+    np.testing.assert_allclose(shown.strengths, a.strengths, atol=1e-10)
+    assert mirrored.nu == pytest.approx(a.nu) and abs(a.strengths.sum()) < 1e-9
+
+
+def test_probabilities_as_outcomes_count_like_that_many_answers():
+    told, _ = tournament(items=5, rows=30, seed=2, nu=0.6)
+    soft = Comparisons(5, told.first, told.second, np.full((30, 3), [0.2, 0.1, 0.1]) + 0.6 * told.outcomes)
+    parts = np.repeat(np.arange(30), 3)
+    verdicts = np.tile(np.eye(3), (30, 1)) * soft.outcomes.reshape(-1, 1)
+    split = Comparisons(5, told.first[parts], told.second[parts], verdicts)
+    np.testing.assert_allclose(fit(soft).strengths, fit(split).strengths, atol=1e-8)
+
+
+def test_probabilities_that_the_model_itself_gives_are_fitted_exactly():
+    truth = np.array([1.0, 0.25, -0.5, -0.75])
+    i, j = np.triu_indices(4, 1)
+    ours = fit(Comparisons(4, i, j, outcome_probabilities(truth[i] - truth[j], 0.4)))
+    np.testing.assert_allclose(ours.strengths, truth, atol=1e-8)
+    assert ours.nu == pytest.approx(0.4)
+
+
+def test_half_wins_are_two_rows_of_half_a_weight():
+    told, _ = tournament(items=5, rows=40, seed=4, nu=1.0)
+    split = np.where(told.outcomes[:, [1]] > 0, [0.5, 0, 0.5], told.outcomes)
+    half = fit(told, ties="half")
+    np.testing.assert_allclose(half.strengths, fit(Comparisons(5, told.first, told.second, split)).strengths)
+    assert half.nu == 0 and half.probabilities(0, 1)[1] == 0
+
+
+def test_ranks_follow_strengths_share_places_and_hold_their_own_place_in_their_interval():
+    told = Comparisons.from_verdicts(
+        3, [0, 0, 1, 0, 0, 1], [1, 2, 2, 1, 2, 2], ["First", "First", "First", "First", "Second", "Second"]
+    )
+    told = Comparisons(3, told.first, told.second, np.array([[9, 0, 1], [9, 0, 1], [1, 0, 1]] * 2, dtype=float))
+    table = fit(told).ranked()
+    assert [(r.item, r.rank) for r in table] == [(0, 1), (1, 2), (2, 2)]
+    assert [(r.best, r.worst) for r in table] == [(1, 1), (2, 3), (2, 3)]
+    assert all(r.lower < r.strength < r.upper for r in table)
+
+
+def test_rank_intervals_hold_the_rank_for_random_tournaments():
+    told, _ = tournament(items=20, rows=300, seed=8)
+    for r in fit(told, prior=0.1).ranked():
+        assert 1 <= r.best <= r.rank <= r.worst <= 20
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "verdicts", "message"),
+    [
+        ([0, 1, 2, 3], [1, 0, 3, 2], ["First"] * 4, "leave 2 groups that nothing links .items 0 and 2"),
+        ([0, 0, 1, 2], [1, 2, 2, 1], ["First", "First", "First", "First"], "item 1 and 1 more always lost"),
+        ([0, 1, 2, 2], [1, 0, 0, 1], ["First"] * 4, "item 2 always won"),
+        # One win and one tie: the wins want a difference that nu can follow without end.
+        ([0, 0], [1, 1], ["First", "Similar"], "nu that explain them best are infinite"),
+    ],
+)
+def test_without_a_maximum_a_sentence_tells_why_and_a_prior_gives_finite_strengths(first, second, verdicts, message):
+    told = Comparisons.from_verdicts(max(*first, *second) + 1, first, second, verdicts)
+    with pytest.raises(UserError, match=message):
+        fit(told)
+    ours = fit(told, prior=0.1)
+    assert np.isfinite(ours.strengths).all() and np.isfinite(ours.nu) and not ours.estimable
+    assert ours.components == (2 if "groups" in message else 1)
+    with pytest.raises(UserError, match="give a prior"):
+        fit(told)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_existence_agrees_with_a_search_for_directions_along_which_the_likelihood_never_falls(seed):
+    from scipy.optimize import linprog
+
+    rng = np.random.default_rng(seed)
+    n, rows = 4, int(rng.integers(4, 9))
+    first = rng.integers(0, n, rows)
+    second = (first + rng.integers(1, n, rows)) % n
+    outcomes = np.eye(3)[rng.choice(3, rows, p=[0.4, 0.3, 0.3])]
+    outcomes[0] = [0, 1, 0]
+    outcomes[1] = [1, 0, 0]
+    told = Comparisons(n, first, second, outcomes)
+    # Utilities (d / 2, t, -d / 2): rows of "what was not said minus what was said" must not rise in the direction.
+    above = []
+    for i, j, said in zip(first, second, outcomes.argmax(1), strict=True):
+        d = np.append((np.eye(n)[i] - np.eye(n)[j]) / 2, 0)
+        utility = [d, np.append(np.zeros(n), 1), -d]
+        above += [utility[k] - utility[said] for k in range(3) if k != said]
+    a = np.array(above)
+    # The likelihood is strictly concave apart from a shift: a direction counts if some row moves.
+    pinned = [(0, 0), *[(-1, 1)] * n]
+    found = linprog(a.sum(0), A_ub=a, b_ub=np.zeros(len(a)), bounds=pinned)
+    finite = found.fun > -1e-9
+    links = np.zeros((n, n))
+    links[first, second] = links[second, first] = 1
+    finite &= bool((np.linalg.matrix_power(links + np.eye(n), n) > 0).all())
+    assert fit(told, prior=1.0).estimable == finite
+
+
+def test_all_similar_ranks_nothing_with_davidson_and_equally_with_half_wins():
+    told = Comparisons.from_verdicts(3, [0, 1], [1, 2], ["Similar", "Similar"])
+    with pytest.raises(UserError, match="half wins"):
+        fit(told, prior=1.0)
+    np.testing.assert_allclose(fit(told, ties="half").strengths, 0)
+
+
+@pytest.mark.parametrize(
+    ("items", "first", "second", "outcome", "message"),
+    [
+        (3, 0, 3, [1, 0, 0], "Comparison 1 names an item outside 0 to 2"),
+        (3, -1, 2, [1, 0, 0], "outside"),
+        (3, 1, 1, [1, 0, 0], "with itself"),
+        (3, 0, 1, [0, 0, 0], "no weights"),
+        (3, 0, 1, [1, -1, 0], "no weights"),
+        (3, 0, 1, [np.nan, 1, 0], "no weights"),
+        (1, 0, 0, [1, 0, 0], "at least two"),
+    ],
+)
+def test_bad_rows_are_told(items, first, second, outcome, message):
+    with pytest.raises(UserError, match=message):
+        Comparisons(items, np.array([first]), np.array([second]), np.array([outcome], dtype=float))
+
+
+def test_unreadable_answers_and_impossible_priors_are_told():
+    with pytest.raises(UserError, match="Comparison 2 has an answer that is none of First, Similar, Second"):
+        Comparisons.from_verdicts(2, [0, 0], [1, 1], ["First", "first"])
+    with pytest.raises(UserError, match="prior"):
+        fit(Comparisons.from_verdicts(2, [0, 1], [1, 0], ["First", "First"]), prior=-1)
+
+
+@pytest.mark.parametrize("nu", [0.0, 0.3, 2.0])
+def test_information_is_the_variance_of_the_score(nu):
+    d = np.linspace(-4, 4, 9)
+    p, step = outcome_probabilities(d, nu), 1e-5
+    score = (np.log(outcome_probabilities(d + step, nu)[:, [0, 2]]) - np.log(p[:, [0, 2]])) / step
+    tie = 0 if nu == 0 else (np.log(outcome_probabilities(d + step, nu)[:, 1]) - np.log(p[:, 1])) / step
+    expected = (p[:, [0, 2]] * score**2).sum(1) + p[:, 1] * np.square(tie)
+    np.testing.assert_allclose(outcome_information(p), expected, atol=1e-4)
+    np.testing.assert_allclose(p.sum(1), 1)
+
+
+def test_probabilities_of_extreme_differences_are_finite_and_named_in_the_order_of_the_verdicts():
+    assert VERDICTS == ("First", "Similar", "Second")
+    np.testing.assert_allclose(outcome_probabilities([2000.0, -2000.0], 0.5), [[1, 0, 0], [0, 0, 1]])
+
+
+def test_all_pairs_of_300_items_take_seconds():
+    i, j = np.triu_indices(300, 1)
+    truth = np.random.default_rng(0).normal(0, 1.5, 300)
+    chances = outcome_probabilities(truth[i] - truth[j], 0.5)
+    drawn = (np.random.default_rng(1).random(len(i))[:, None] > chances.cumsum(1)[:, :2]).sum(1)
+    start = time.process_time()
+    ours = fit(Comparisons(300, i, j, np.eye(3)[drawn]))
+    assert time.process_time() - start < 3 and ours.iterations < 20
+    assert np.corrcoef(ours.strengths, truth)[0, 1] > 0.98

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from foveal.errors import UserError
+from foveal.evaluation.predict import make_predictor, open_model
+from foveal.recipe import Recipe
+from foveal.runs import Run, open_run
+from foveal.tasks.counting.counter import Counter, PointObjective, _re_encoded
+from foveal.tasks.counting.task import Counting
+from foveal.tasks.recipes import read_recipe
+from foveal.tasks.task import find_task
+from foveal.training.rows import TrainingRows
+from foveal.training.train import train
+
+QUIET = Console(quiet=True)
+RECIPE = """\
+task: counting
+data:
+  train: 64
+  validation: 4
+  test: 4
+  max_objects: 3
+  image_size: 56
+  distractors: 0
+  max_points: 4
+  counter: {hidden: 32, heads: 2, dropout: 0.1}
+model: {id: point-counter, device: cpu, resolution: 56}
+training: {epochs: 2, batch_size: 16, learning_rate: 1e-3, precision: float32, keep_epochs: 0}
+evaluation: {batch_size: 4, shown: 2}
+"""
+Read = Callable[..., Recipe]
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
+    folder = tmp_path_factory.mktemp("counter")
+    (folder / "r.yaml").write_text(RECIPE)
+    return lambda *words: read_recipe(folder / "r.yaml", ["--output", str(folder / "runs"), *map(str, words)])
+
+
+@pytest.fixture(scope="module")
+def run(read: Read) -> Run:
+    """A run of two epochs. Tests must not write to it."""
+    return train(read("--name", "two-epochs"), QUIET).run
+
+
+def opened(recipe: Recipe, *, weights: Path | None = None, training: bool = False) -> Counter:
+    found = open_model(Counting(recipe.data), recipe, weights=weights, training=training)
+    assert isinstance(found, Counter)
+    return found
+
+
+def weights(run: Run, checkpoint: str = "last") -> dict[str, torch.Tensor]:
+    return load_file(run.checkpoints / checkpoint / "model.safetensors")
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def table(run: Run) -> list[dict[str, str]]:
+    with (run.path / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+# ---------------------------------------------------------------- training
+
+
+def test_each_epoch_is_a_row_with_the_parts_of_the_loss(run: Run) -> None:
+    rows = table(run)
+    parts = ("total", "coord", "done", "consistency")
+    wanted = {f"{s}_{p}_loss" for s in ("train", "val") for p in parts} | {"epoch", "learning_rate", "timestamp", "val_mae"}
+    assert wanted <= rows[0].keys() and [float(r["epoch"]) for r in rows] == [1, 2]
+    for row in rows:
+        for split in ("train", "val"):
+            total, coord, done, consistency = (float(row[f"{split}_{p}_loss"]) for p in parts)
+            assert total == pytest.approx(coord + 0.5 * done + 0.1 * consistency, rel=1e-4)
+            assert total == float(row[f"{split}_loss"])
+    assert float(rows[1]["train_total_loss"]) < float(rows[0]["train_total_loss"])
+
+
+def test_checkpoints_hold_only_what_learns(run: Run, read: Read) -> None:
+    saved = weights(run)
+    model = opened(read(), training=True).model
+    assert saved.keys() == {n for n, p in model.named_parameters() if p.requires_grad}
+    assert sorted(p.name for p in run.checkpoints.iterdir()) == ["best", "epoch-1", "epoch-2", "last"]
+
+
+def test_a_saved_checkpoint_answers_as_it_was_measured(run: Run, read: Read) -> None:
+    recipe = read_recipe(run.recipe)
+    task = find_task("counting")(recipe.data)
+    rows = task.load("test").examples
+    predictor = make_predictor(task, open_model(task, recipe, weights=run.checkpoint("best")), recipe)
+    one = list(predictor.predict(rows))
+    recipe.evaluation.batch_size = 1
+    alone = list(make_predictor(task, open_model(task, recipe, weights=run.checkpoint("best")), recipe).predict(rows))
+    assert [p.value for p in one] == [p.value for p in alone]
+    lines = (run.evaluation("test") / "predictions.jsonl").read_text().splitlines()
+    for line, a, b in zip(lines, one, alone, strict=True):
+        assert f'"value": {a.value}, ' in line and a.extra["end"] == b.extra["end"]
+        assert torch.allclose(torch.tensor(a.extra["points"]), torch.tensor(b.extra["points"]), atol=0.02)
+        assert len(a.extra["step_confidence"]) == len(a.extra["points"]) + a.extra["repeats"] + (a.extra["end"] == "done")
+        assert all(0 <= c <= 1 for c in a.extra["step_confidence"])
+
+
+def test_a_resumed_training_ends_in_the_same_weights(run: Run) -> None:
+    path = shutil.copytree(run.path, run.path.parent / "resumed", symlinks=True)
+    shutil.rmtree(path / "checkpoints" / "epoch-2")
+    for link in ("best", "last"):
+        (path / "checkpoints" / link).unlink()
+        (path / "checkpoints" / link).symlink_to("epoch-1")
+    resumed = train(read_recipe(path / "recipe.yaml"), QUIET, resume=open_run(path)).run
+    assert not same(weights(run, "epoch-1"), weights(run))
+    assert same(weights(resumed), weights(run))
+    losses = [[r[c] for c in r if c.endswith("_loss")] for r in table(run)]
+    assert [[r[c] for c in r if c.endswith("_loss")] for r in table(resumed)] == losses
+
+
+def test_workers_do_not_change_the_weights(run: Run, read: Read) -> None:
+    other = train(read("--name", "worker", "--training.workers", 1, "--training.evaluate", "false"), QUIET).run
+    assert same(weights(other), weights(run))
+
+
+def test_four_batches_of_one_are_one_of_four(read: Read) -> None:
+    words = ["--training.max_steps", 2, "--training.evaluate", "false", "--data.counter.dropout", 0]
+    runs = [
+        train(read("--name", f"b{b}", "--training.batch_size", b, "--training.accumulate", 4 // b, *words), QUIET).run
+        for b in (4, 1)
+    ]
+    four, one = (table(r)[0] for r in runs)
+    for part in ("total", "coord", "done", "consistency"):
+        assert float(one[f"train_{part}_loss"]) == pytest.approx(float(four[f"train_{part}_loss"]), rel=1e-3), part
+    for name, tensor in weights(runs[0]).items():
+        # Adam divides by the root of its second moment, which lifts rounding: 2 steps at rate 1e-3.
+        assert (weights(runs[1])[name] - tensor).abs().max() < 5e-4, name
+
+
+def test_the_rate_falls_on_a_plateau_and_the_training_stops_early(read: Read) -> None:
+    words = ["--training.schedule", "plateau", "--training.plateau_factor", 0.5, "--training.plateau_patience", 0]
+    words += ["--training.early_stopping", 2, "--training.epochs", 6, "--data.train", 4]
+    # So small a rate changes no count.
+    rows = table(train(read("--name", "plateau", "--training.learning_rate", 1e-9, *words), QUIET).run)
+    assert [float(r["val_mae"]) for r in rows] == [float(rows[0]["val_mae"])] * 3
+    rates = [float(r["learning_rate"]) for r in rows]
+    assert rates[0] == 1e-9 and min(rates) == pytest.approx(5e-10)
+
+
+def test_mixed_precision_trains(read: Read) -> None:
+    words = ["--training.precision", "bfloat16", "--training.max_steps", 1, "--data.train", 8]
+    row = table(train(read("--name", "bf16", *words), QUIET).run)[0]
+    assert 0 < float(row["train_total_loss"]) < 100 and 0 < float(row["val_total_loss"]) < 100
+
+
+# ---------------------------------------------------------------- batches and answers
+
+
+def test_a_batch_holds_the_pictures_and_where_the_next_point_is(read: Read) -> None:
+    recipe = read("--data.point_format", "plain", "--data.image_size", 84)
+    task = Counting(recipe.data)
+    rows = TrainingRows(task, task.load("train").examples, 0)
+    chosen = [rows[i] for i in range(12)]
+    batch = PointObjective(56, "plain", True).collate(chosen)
+    assert batch["pixels"].shape == batch["again"].shape == (12, 3, 56, 56)
+    assert len({len(v) for v in batch.values()}) == 1 and len(set(batch["keys"].tolist())) == 12
+    for i, row in enumerate(chosen):
+        done = row.prompt.answer == "done"
+        assert bool(batch["is_done"][i]) == done
+        if not done:
+            miss = min(
+                max(abs(t.point[0] / 84 - float(batch["target"][i, 0])), abs(t.point[1] / 84 - float(batch["target"][i, 1])))
+                for t in row.example.fields["things"]
+            )
+            assert miss <= 0.0005 + 1e-6
+    assert {bool(v) for v in batch["is_done"]} == {False, True}
+
+
+def test_a_re_encoded_picture_looks_other_but_nothing_moves() -> None:
+    pixels = torch.full((3, 40, 40), 128, dtype=torch.uint8)
+    pixels[:, 10:20, 25:35] = 30
+    for key in range(5):
+        again = _re_encoded(pixels, key)
+        assert again.dtype == torch.uint8 and not torch.equal(again, pixels)
+        assert torch.equal(again, _re_encoded(pixels, key))
+        dark = again.float().mean(0) < again.float().mean(0).median() - 40
+        ys, xs = torch.nonzero(dark, as_tuple=True)
+        assert (ys.min(), ys.max(), xs.min(), xs.max()) == (10, 19, 25, 34)
+
+
+def test_a_point_is_given_in_pixels_of_the_picture(read: Read, tmp_path: Path) -> None:
+    from PIL import Image
+
+    recipe = read("--data.categories", "[red dots]", "--data.max_points", 1)
+    counter = opened(recipe)
+    counter.model.done[-1].bias.data.fill_(-100)
+    names = []
+    for size in ((300, 100), (56, 56)):
+        names.append(tmp_path / f"{size[0]}.png")
+        Image.new("RGB", size, (200, 210, 190)).save(names[-1])
+    rows = [counter.task.example_from_image(n) for n in names]
+    with torch.inference_mode():
+        wide, square = counter.ask(rows)
+    # The tower sees the same blank square twice: the point is at the same shares of the sides.
+    (x, y), (u, v) = wide.extra["points"][0], square.extra["points"][0]
+    assert (x / 300, y / 100) == pytest.approx((u / 56, v / 56), abs=2e-4)
+    assert wide.value == 1 and wide.extra["end"] == "limit" and wide.truth is None
+
+
+def test_mixed_precision_does_not_move_points(read: Read) -> None:
+    counter = opened(read("--data.min_objects", 3))
+    counter.model.done[-1].bias.data.fill_(-100)
+    rows = counter.task.load("test").examples[:2]
+    with torch.inference_mode():
+        exact = counter.ask(rows)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = counter.ask(rows)
+    assert [p.extra for p in exact] == [p.extra for p in mixed]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--model.adapter lora", "model.adapter: the model point-counter is trained whole; leave adapter and quantization."),
+        ("--model.freeze [vision]", "model.freeze: the model point-counter has no such setting; leave it out."),
+        ("--model.image_size 28", "model.image_size: the model point-counter has no such setting; leave it out."),
+        ("--data.strategy number", "data.strategy: the model point-counter counts in sequence only; "),
+        ("--data.counter.hidden 36", "data.counter.hidden: 36 is not possible with 2 heads; give a multiple of 8 "),
+        ("--data.counter.heads 0", "data.counter.heads: 0 is out of range; give 1 to 64."),
+        ("--data.counter.dropout 1", "data.counter.dropout: 1.0 is out of range; give 0 to 0.9."),
+        ("--data.counter.done_weight -1", "data.counter.done_weight: -1.0 is out of range; "),
+        ("--data.counter.tower nobody/nothing", "data.counter.tower: 'nobody/nothing' cannot be loaded ("),
+    ],
+)
+def test_what_it_cannot_do_is_told_in_a_sentence(read: Read, words: str, told: str) -> None:
+    with pytest.raises(UserError) as error:
+        opened(read(*words.split()), training=True)
+    assert str(error.value).startswith(told) and "\n" not in str(error.value)
+
+
+def test_a_checkpoint_of_other_sizes_or_of_nothing_is_told(run: Run, read: Read, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"was trained on the tower builtin with hidden 32; set data\.counter accordingly"):
+        opened(read("--data.counter.hidden", 64), weights=run.checkpoint("best"))
+    with pytest.raises(UserError, match="is no checkpoint of a point-counter"):
+        opened(read(), weights=tmp_path)
