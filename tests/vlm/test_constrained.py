@@ -127,14 +127,6 @@ def test_builtin_model_writes_what_it_writes_freely_where_that_is_among_the_answ
     assert set(among) <= set(numbers) and among == [greedy(vlm, encoder, row, numbers) for row in rows]
 
 
-def test_answers_of_one_token_are_chosen_by_the_first_scores_alone(tiny):
-    vlm, encoder = open_tiny(tiny("qwen2_5_vl"))
-    rows, answers = prompts(3), ("one", "two", "cat")
-    assert {len(encoder.answer_ids(rows[0], a)) for a in answers} == {2}
-    first = [max(answers, key=lambda a: float(next_scores(vlm, encoder, row, [])[encoder.answer_ids(row, a)[0]])) for row in rows]
-    assert generate_choice(vlm, encoder, rows, answers, names=list("abc")) == first
-
-
 def test_scores_survive_only_for_tokens_that_continue_an_answer_and_padding_repeats_the_end():
     trie = AnswerTrie([[4, 9], [4, 5, 9], [6, 9]])
     process = OnlyAnswers([trie] * 4, start=2, end=9)

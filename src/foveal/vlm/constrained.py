@@ -72,7 +72,7 @@ class AnswerTrie:
         return tuple(self._next[node]), self._answer.get(node)
 
 
-class OnlyAnswers(LogitsProcessor):
+class OnlyAnswers(LogitsProcessor):  # type: ignore[misc]
     """Leaves a score only to tokens that continue one of the row's answers; for greedy decoding and sampling.
 
     Args:
@@ -84,7 +84,7 @@ class OnlyAnswers(LogitsProcessor):
     def __init__(self, tries: Sequence[AnswerTrie], *, start: int, end: int) -> None:
         self.tries, self.start, self.end = tries, start, end
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """The scores [B, V] with minus infinity for every token that no answer continues with."""
         out = torch.full_like(scores, -torch.inf)
         lowest = torch.finfo(scores.dtype).min
@@ -112,8 +112,8 @@ def generate_choice(
         One of ``answers`` for each prompt.
 
     Raises:
-        UserError: A row does not fit into the model's context; there are no answers, or the tokenizer cannot write one
-            or writes two alike.
+        UserError: A row does not fit into the model's context; there are no answers; the tokenizer cannot write one, or
+            writes two alike; or the model's own generation settings stop it early.
     """
     if not answers:
         raise UserError("There are no answers to choose from; name at least one.")
@@ -135,5 +135,13 @@ def generate_choice(
         pad_token_id=encoder.tokenizer.pad_token_id or encoder.end_id,
         logits_processor=LogitsProcessorList([OnlyAnswers(tries, start=start, end=encoder.end_id)]),
     )  # fmt: skip
-    chosen = [trie.walk(row)[1] for trie, row in zip(tries, out[:, start:].tolist(), strict=True)]
-    return [answers[k] for k in chosen if k is not None]
+    replies = []
+    for trie, row, name in zip(tries, out[:, start:].tolist(), names, strict=True):
+        whole = trie.walk(row)[1]
+        if whole is None:
+            raise UserError(
+                f"{name}: the model was stopped within an answer; remove max_time and stop_strings from its "
+                "generation_config.json."
+            )
+        replies.append(answers[whole])
+    return replies

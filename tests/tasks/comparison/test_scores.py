@@ -138,7 +138,9 @@ def test_held_out_pictures_are_a_share_and_spread_over_the_scores(n: int, share:
     assert sorted([*kept, *held], key=lambda r: r.score) == rows
     assert len(held) == min(max(2, round(share * n)), n - 2)
     # Each of the equal stretches of the pictures by score gave one.
-    assert [next(k for k in range(len(held)) if r.score < (k + 1) * n // len(held)) for r in held] == [*range(len(held))]
+    assert [next(k for k in range(len(held)) if r.score < (k + 1) * n // len(held)) for r in held] == [
+        *range(len(held))
+    ]
 
 
 def test_nothing_is_held_out_for_a_share_of_0() -> None:

@@ -21,7 +21,9 @@ def write_lists(root: Path, *, layout: str = "github", folds: int = 3) -> Path:
     """Lists of six pictures, two tested in each fold, in a layout's folders and names."""
     name = older_name if layout == "github" else str
     for k in range(1, folds + 1):
-        folder = root / ("data" if layout == "github" else ZIP) / (str(k) if layout == "github" else f"cross_validation_{k}")
+        folder = (
+            root / ("data" if layout == "github" else ZIP) / (str(k) if layout == "github" else f"cross_validation_{k}")
+        )
         folder.mkdir(parents=True)
         test = list(ROWS)[2 * k - 2 : 2 * k]
         for part, names in (("test", test), ("train", [n for n in ROWS if n not in test])):
@@ -57,11 +59,7 @@ def test_official_folds_are_disjoint_and_test_all_5500_pictures(labels: RatedSet
 def test_both_namings_name_the_same_5500_scores(real_data: Path) -> None:
     folder = real_data / "scut_fbp5500_labels"
     newer = dict(line.split() for line in (folder / "All_labels.txt").read_text().splitlines())
-    older = [
-        line.split()
-        for k in range(1, 6)
-        for line in (folder / f"data/{k}/test_{k}.txt").read_text().splitlines()
-    ]
+    older = [line.split() for k in range(1, 6) for line in (folder / f"data/{k}/test_{k}.txt").read_text().splitlines()]
     assert len(newer) == len(older) == 5500
     assert all(newer[str(newer_name(name))] == score for name, score in older)
     assert [older_name(n) for n in newer] == [name for name, _ in older]
@@ -78,7 +76,15 @@ def test_facts_of_the_scores(labels: RatedSet) -> None:
 
 
 #: Share of all pairs of the 5,500 pictures whose scores differ by at most so much.
-SHARES = {"0": 0.00756, "0.05": 0.05267, "0.1": 0.09736, "0.2": 0.18453, "0.25": 0.22633, "0.3": 0.26682, "0.5": 0.41282}
+SHARES = {
+    "0": 0.00756,
+    "0.05": 0.05267,
+    "0.1": 0.09736,
+    "0.2": 0.18453,
+    "0.25": 0.22633,
+    "0.3": 0.26682,
+    "0.5": 0.41282,
+}
 
 
 def test_shares_of_pairs_within_thresholds(labels: RatedSet) -> None:
@@ -154,7 +160,11 @@ def test_both_layouts_are_read_alike(tmp_path: Path, layout: str) -> None:
     root = write_lists(tmp_path / "with a space and 60%", layout=layout)
     found = read_scut(root)
     assert {r.id: r.score for r in found.rows} == ROWS
-    assert [[r.id for r in f.test] for f in found.folds] == [["CF1.jpg", "CF2.jpg"], ["CF3.jpg", "CF4.jpg"], ["CF5.jpg", "AM7.jpg"]]
+    assert [[r.id for r in f.test] for f in found.folds] == [
+        ["CF1.jpg", "CF2.jpg"],
+        ["CF3.jpg", "CF4.jpg"],
+        ["CF5.jpg", "AM7.jpg"],
+    ]
     assert all(len(f.train) == 4 for f in found.folds)
 
 
@@ -177,7 +187,9 @@ def test_pictures_are_found_under_either_name(tmp_path: Path, layout: str, names
         Image.new("RGB", (10 + i, 8)).save(folder / str(names(name)))  # type: ignore[operator]
     assert [r.picture.open().size for r in read_scut(tmp_path).rows] == [(10 + i, 8) for i in range(6)]
     (folder / str(names("CF3.jpg"))).unlink()  # type: ignore[operator]
-    with pytest.raises(UserError, match=r"line \d+: .*Images holds neither CF3\.jpg nor ftw3\.jpg; restore the picture"):
+    with pytest.raises(
+        UserError, match=r"line \d+: .*Images holds neither CF3\.jpg nor ftw3\.jpg; restore the picture"
+    ):
         read_scut(tmp_path)
 
 

@@ -24,7 +24,9 @@ def test_csv_paths_are_relative_to_the_file_and_scores_exact(tmp_path: Path) -> 
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a b.png").write_bytes(png(7))
     (tmp_path / "c.png").write_bytes(png(8))
-    (tmp_path / "rated.csv").write_text("note,image,score\nx,pictures/a b.png,0.1\n,c.png,2.883333\n", encoding="utf-8-sig")
+    (tmp_path / "rated.csv").write_text(
+        "note,image,score\nx,pictures/a b.png,0.1\n,c.png,2.883333\n", encoding="utf-8-sig"
+    )
     found = read_table(tmp_path / "rated.csv")
     assert [(r.id, r.score) for r in found.rows] == [
         ("pictures/a b.png", Fraction(1, 10)),
@@ -55,7 +57,12 @@ def test_options_choose_columns(tmp_path: Path) -> None:
 def test_pictures_inside_parquet_as_datasets_saves_them(tmp_path: Path) -> None:
     pictures = [Image.new("RGB", (10 + i, 6)) for i in range(3)]
     data = datasets.Dataset.from_dict(
-        {"image": pictures, "beauty_score": [2.883333, 0.1, 3.0], "race": ["a", "a", "b"], "image_name": ["x", "y", "z"]},
+        {
+            "image": pictures,
+            "beauty_score": [2.883333, 0.1, 3.0],
+            "race": ["a", "a", "b"],
+            "image_name": ["x", "y", "z"],
+        },
         features=datasets.Features(
             {
                 "image": datasets.Image(),
@@ -93,7 +100,10 @@ def test_parquet_with_paths_bytes_and_several_files(tmp_path: Path) -> None:
         ("image,score\na,1\nb\n", r"line 3: the score '' is no number"),
         ("image,score\na,1\n,2\n", r"line 3: there is no picture; fill it in"),
         ("image,score\na,1\n", "holds 1 rated pictures"),
-        ("image,stars\na,1\n", r"has no column named like score, rating, mean_score; name one of image, stars in score_column"),
+        (
+            "image,stars\na,1\n",
+            r"has no column named like score, rating, mean_score; name one of image, stars in score_column",
+        ),
         ("thing,score\na,1\n", "has no column named like image, .* in image_column"),
         ("", "name one of its columns"),
     ],

@@ -68,8 +68,8 @@ def kendall(x: ArrayLike, y: ArrayLike) -> float:
     for i in range(len(a) - 1):
         of_a, of_b = np.sign(a[i + 1 :] - a[i]), np.sign(b[i + 1 :] - b[i])
         balance += int(of_a @ of_b)
-        untied_a += np.count_nonzero(of_a)
-        untied_b += np.count_nonzero(of_b)
+        untied_a += int(np.count_nonzero(of_a))
+        untied_b += int(np.count_nonzero(of_b))
     return balance / math.sqrt(untied_a * untied_b) if untied_a and untied_b else float("nan")
 
 
@@ -113,7 +113,7 @@ def leave_one_out(strengths: ArrayLike, scores: ArrayLike) -> Floats:
     leverage = 1 / len(s) + centred**2 / (centred @ centred)
     alone = 1 - leverage < 1e-12
     residual = np.divide(y - Scale.fit(s, y)(s), 1 - leverage, out=np.zeros_like(y), where=~alone)
-    return np.where(alone, (y.sum() - y) / (len(y) - 1), y - residual)
+    return np.asarray(np.where(alone, (y.sum() - y) / (len(y) - 1), y - residual), dtype=np.float64)
 
 
 def score_metrics(strengths: ArrayLike, scores: ArrayLike, scale: Scale | None = None) -> dict[str, float]:

@@ -41,14 +41,18 @@ def check_graph(items: int, low: Ints, high: Ints, won: Floats) -> tuple[int, st
         left &= ~_reached(items, start, *both)
         components += 1
     if components > 1:
-        reason = f"The comparisons leave {components} groups that nothing links (items 0 and {apart} are in different ones)"
+        reason = (
+            f"The comparisons leave {components} groups that nothing links (items 0 and {apart} are in different ones)"
+        )
         return components, reason
     up, down = won[:, 0] + won[:, 1] > 0, won[:, 2] + won[:, 1] > 0
     winners, losers = np.concatenate([low[up], high[down]]), np.concatenate([high[up], low[down]])
     for tails, heads, word in ((winners, losers, "won"), (losers, winners, "lost")):
         outside = ~_reached(items, 0, tails, heads)
         if outside.any():
-            group = f"item {int(outside.argmax())}" + (f" and {int(outside.sum()) - 1} more" if outside.sum() > 1 else "")
+            group = f"item {int(outside.argmax())}" + (
+                f" and {int(outside.sum()) - 1} more" if outside.sum() > 1 else ""
+            )
             return 1, f"Against all others, {group} always {word}, so no finite strength is extreme enough"
     return 1, None
 

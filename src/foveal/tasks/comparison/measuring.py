@@ -90,8 +90,8 @@ def swap_metrics(values: Sequence[Verdict], swapped: Sequence[Verdict]) -> Swapp
     order; the second place with Second in place of First. With P and R such pairs of n, p = P / (P + R) and
     r = R / (P + R), the raw fairness R r - P p is scaled linearly from its extremes, -n and n, to -1 and 1. As
     R^2 - P^2 = (R - P) (R + P), that is (R - P) / n. A pair with an unreadable reply is in n and in neither P nor R, as
-    it is in the authors' code (github.com/Slimshilin/Position-Bias-Analyzer-Demo); they leave it out of the consistency,
-    where it counts as inconsistent here.
+    it is in the authors' code (github.com/Slimshilin/Position-Bias-Analyzer-Demo), which these formulas follow; there it
+    is left out of the consistency, where here it counts as inconsistent.
 
     Args:
         values: Verdicts on (A, B).

@@ -94,7 +94,7 @@ class ActivePairing:
         comparisons: After how many to stop; all pairs at the most.
         batch: How many to ask between two fits.
         prior: Precision of the strengths' normal prior; see ``ranking.fit``.
-        ties: How Similar is read.
+        ties: How Similar is read in ``ranking``; pairs are chosen with half wins.
         seed: Of the ring, of equal gains and of who is shown first.
 
     Raises:
@@ -121,7 +121,11 @@ class ActivePairing:
         self._open: list[Pair] = []
 
     def next(self) -> list[Pair]:
-        """Pairs to ask about, (shown first, shown second); empty when done. The same until ``tell`` is called."""
+        """Pairs to ask about, (shown first, shown second); empty when done. The same until ``tell`` is called.
+
+        Raises:
+            UserError: The ring was asked and no answer could be read.
+        """
         if self._open:
             return list(self._open)
         done = len(self._asked)
@@ -129,7 +133,8 @@ class ActivePairing:
         if done < len(self._start):
             self._open = self._start[done : done + count]
         elif count > 0:
-            self._open = best_pairs(self.ranking(), count, without=self._taken, seed=(self.seed, done))
+            # Half wins, for Davidson's nu has no maximum while all is Similar.
+            self._open = best_pairs(self._fit("half"), count, without=self._taken, seed=(self.seed, done))
         return list(self._open)
 
     def tell(self, outcomes: Sequence[str] | Floats) -> None:
@@ -158,11 +163,14 @@ class ActivePairing:
         """The strengths as the answers so far have them.
 
         Raises:
-            UserError: No answer could be read.
+            UserError: No answer could be read, or all were Similar and ties are Davidson's.
         """
+        return self._fit(self.ties)
+
+    def _fit(self, ties: Ties) -> Ranking:
         rows = [(i, j, w) for (i, j), w in zip(self._asked, self._outcomes, strict=True) if w.any()]
         if not rows:
             raise UserError("No comparison has an answer that could be read, so there is nothing to rank.")
         first, second = (np.array([r[k] for r in rows], dtype=np.int64) for k in (0, 1))
         told = Comparisons(self.items, first, second, np.stack([r[2] for r in rows]))
-        return fit(told, ties=self.ties, prior=self.prior)
+        return fit(told, ties=ties, prior=self.prior)

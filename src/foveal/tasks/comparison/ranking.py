@@ -217,13 +217,14 @@ class _Pairs:
 
 def _add_up(comparisons: Comparisons, ties: Ties) -> _Pairs:
     """Every pair once. Nothing is lost, for the model does not know which item was shown first."""
-    low, high = (f(comparisons.first, comparisons.second) for f in (np.minimum, np.maximum))
+    low, high = np.minimum(comparisons.first, comparisons.second), np.maximum(comparisons.first, comparisons.second)
     keys, which = np.unique(low * comparisons.items + high, return_inverse=True)
     weights = comparisons.outcomes
     turned = np.where((comparisons.first > comparisons.second)[:, None], weights[:, ::-1], weights)
-    won = np.stack([np.bincount(which, weights=turned[:, k], minlength=len(keys)) for k in range(3)], 1)
+    sums = [np.bincount(which, weights=turned[:, k], minlength=len(keys)) for k in range(3)]
     if ties == "half":
-        won = won[:, [0, 0, 2]] * [1, 0, 1] + won[:, [1, 1, 1]] * [0.5, 0, 0.5]
+        sums = [sums[0] + sums[1] / 2, np.zeros(len(keys)), sums[2] + sums[1] / 2]
+    won = np.stack(sums, 1)
     return _Pairs(comparisons.items, keys // comparisons.items, keys % comparisons.items, won)
 
 

@@ -45,9 +45,11 @@ SMALLEST_AREA, LARGEST_AREA = 0.02, 0.22
 DARKEST, BRIGHTEST = 40.0, 215.0
 FLATTEST, STEEPEST = 4.0, 86.0
 #: Smallest and largest side in pixels: below it dots run together.
-SIDES = (48, 2048)
+SIDES = (64, 2048)
 #: Kept free at the border, in sides of the picture.
 _MARGIN = 0.03
+#: By how much Pillow's polygons are larger than their outlines all around, in pixels; measured.
+_BORDER = 0.33
 #: What red, green and blue count for brightness (ITU-R BT.601).
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
@@ -150,15 +152,15 @@ def _dots(value: float, size: int, rng: random.Random) -> Image.Image:
     # A dot in each of some cells of a grid, anywhere in it: dots never touch, and no place needs to be tried twice.
     cells = rng.choice((9, 10, 11))
     cell = (1 - 2 * _MARGIN) / cells
-    radius = cell * rng.uniform(0.2, 0.36)
+    radius = cell * rng.uniform(0.18, 0.31)
     spread = rng.uniform(0, 0.2)
     for number in rng.sample(range(cells * cells), round(value)):
         row, column = divmod(number, cells)
         own = radius * (1 + rng.uniform(-spread, spread))
-        free = cell / 2 * 0.92 - own
+        free = cell * 0.42 - own
         x = _MARGIN + (column + 0.5) * cell + rng.uniform(-free, free)
         y = _MARGIN + (row + 0.5) * cell + rng.uniform(-free, free)
-        canvas.ellipse(((x - own) * side, (y - own) * side, (x + own) * side, (y + own) * side), fill=ink)
+        canvas.ellipse(((x - own) * side, (y - own) * side, (x + own) * side - 1, (y + own) * side - 1), fill=ink)
     return image.reduce(_factor(size))
 
 
@@ -208,8 +210,13 @@ def blob(area: float, rng: random.Random) -> list[Point]:
 def _area(value: float, size: int, rng: random.Random) -> Image.Image:
     ground, ink = _colours(rng)
     image, canvas, side = _canvas(size, ground)
-    # Pillow fills up to the border's pixels and includes them: half a pixel less on each side is the true area.
-    canvas.polygon([(x * side - 0.5, y * side - 0.5) for x, y in blob(value, rng)], fill=ink)
+    outline = blob(value, rng)
+    # Pillow also fills pixels that the outline goes through; a smaller outline makes up for it. A point (x, y) is the middle of a pixel there.
+    x, y = (sum(v) / len(outline) for v in zip(*outline, strict=True))
+    length = sum(math.dist(a, b) for a, b in zip(outline, [*outline[1:], outline[0]], strict=True))
+    less = math.sqrt(1 - _BORDER * length / (value * side))
+    points = [((x + (a - x) * less) * side - 0.5, (y + (b - y) * less) * side - 0.5) for a, b in outline]
+    canvas.polygon(points, fill=ink)
     return image.reduce(_factor(size))
 
 
