@@ -75,21 +75,35 @@ def test_a_picture_is_counted_with_its_points_and_a_film(place: Path, command, r
     ("words", "what"),
     [
         ("predict points.yaml a.png", "data.categories: what is counted in the pictures? Name it, e.g. "),
-        ("predict points.yaml a.png --data.categories [a,b]", "data.categories: what is counted in the pictures? Name it"),
-        ("predict writing.yaml a.png --data.categories [a] --data.strategy number --film films", "--film: the answers of "),
+        (
+            "predict points.yaml a.png --data.categories [a,b]",
+            "data.categories: what is counted in the pictures? Name it",
+        ),
+        (
+            "predict writing.yaml a.png --data.categories [a] --data.strategy number --film films",
+            "--film: the answers of ",
+        ),
         ("train points.yaml --data.source data --data.categories [blood]", "did you mean 'Blood'?"),
-        ("train writing.yaml --data.source data --data.categories [Xyzzy]", "there is no domain 'Xyzzy' in data; there is Blood."),
+        (
+            "train writing.yaml --data.source data --data.categories [Xyzzy]",
+            "there is no domain 'Xyzzy' in data; there is Blood.",
+        ),
         ("train points.yaml --data.source empty", "empty: holds no domain with a folder train, valid or test and its "),
         ("train points.yaml --data.source nowhere", "nowhere: there is no such folder; check data.source."),
         ("train points.yaml --data.source data/Blood/train --data.categories [cells]", "chooses domains of OmniCount"),
-        ("train points.yaml --data.source data/Blood/train", "1 pictures are too few to hold some out; give at least 3."),
+        (
+            "train points.yaml --data.source data/Blood/train",
+            "1 pictures are too few to hold some out; give at least 3.",
+        ),
         ("train points.yaml --data.max_objects 61", "data.max_objects: 61 is out of range; give 0 to 60."),
         ("train points.yaml --data.marking.alpha 2", "data.marking.alpha: Marks cannot have an alpha of 2.0; "),
         ("train points.yaml --data.order readin_order", "order"),
         ("train points.yaml --model.adapter lora", "model.adapter: the model point-counter is trained whole; "),
     ],
 )
-def test_wrong_input_is_one_sentence_and_leaves_nothing(place: Path, layout: Path, command, words: str, what: str) -> None:
+def test_wrong_input_is_one_sentence_and_leaves_nothing(
+    place: Path, layout: Path, command, words: str, what: str
+) -> None:
     before = sorted(str(p) for p in place.rglob("*"))
     assert what in command(*words.split()).sentence()
     assert sorted(str(p) for p in place.rglob("*")) == before

@@ -30,7 +30,7 @@ def test_what_is_no_source_is_told(tmp_path: Path) -> None:
         read_rated(str(tmp_path))
     (tmp_path / "a.csv").write_text(TABLE)
     (tmp_path / "b.tsv").write_text(TABLE)
-    with pytest.raises(UserError, match="holds 2 .csv or .tsv tables, .* give one table"):
+    with pytest.raises(UserError, match=r"holds 2 \.csv or \.tsv tables, .* give one table"):
         read_rated(str(tmp_path))
     (tmp_path / "c.json").write_text("")
     with pytest.raises(UserError, match=r"is no table; give a \.csv, \.tsv or \.parquet file"):

@@ -74,7 +74,7 @@ def test_scores_beyond_64_bits_are_compared_exactly() -> None:
 
 @pytest.mark.parametrize("threshold", ["x", "nan", -0.1])
 def test_a_threshold_that_is_none_is_refused(threshold: str) -> None:
-    with pytest.raises(UserError, match="^threshold: .*; give"):
+    with pytest.raises(UserError, match=r"^threshold: .*; give"):
         by_score([Fraction(1)], threshold)
 
 

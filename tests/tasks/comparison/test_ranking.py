@@ -320,3 +320,13 @@ def test_all_pairs_of_300_items_take_seconds():
     ours = fit(Comparisons(300, i, j, np.eye(3)[drawn]))
     assert time.process_time() - start < 3 and ours.iterations < 20
     assert np.corrcoef(ours.strengths, truth)[0, 1] > 0.98
+
+
+def test_answers_that_determine_some_direction_only_to_rounding_still_settle():
+    # Item 0 always won in two groups that nothing links; the prior is all but absent beside the weights.
+    told = Comparisons(4, np.array([0, 2]), np.array([1, 3]), np.array([[1e4, 0, 0], [1e4, 0, 0]]))
+    ours = fit(told, prior=1e-8)
+    # The slope of the posterior in d = 2 s vanishes: 1e4 sigmoid(-d) = 1e-8 d / 2.
+    d = 2 * ours.strengths[0]
+    assert 1e4 / (1 + np.exp(d)) == pytest.approx(1e-8 * d / 2, rel=1e-3)
+    np.testing.assert_allclose(ours.strengths, ours.strengths[0] * np.array([1, -1, 1, -1]), atol=1e-3)

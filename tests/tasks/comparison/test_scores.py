@@ -48,7 +48,7 @@ def test_a_number_is_the_decimal_that_it_is_written_as(value: float | str | Frac
 
 @pytest.mark.parametrize("value", ["", "two", "nan", float("inf"), "2,5", "1/3", "1_0", "1e999999999", None, True])
 def test_what_is_no_finite_number_is_refused(value: str) -> None:
-    with pytest.raises(ValueError, match="is no number like 2.5"):
+    with pytest.raises(ValueError, match=r"is no number like 2\.5"):
         exact(value)
 
 
@@ -148,5 +148,5 @@ def test_nothing_is_held_out_for_a_share_of_0() -> None:
     assert hold_out(rows, 0) == (tuple(rows), ())
     with pytest.raises(UserError, match="too few to hold some out"):
         hold_out(rows, 0.5)
-    with pytest.raises(UserError, match="1.5 is no share"):
+    with pytest.raises(UserError, match=r"1\.5 is no share"):
         hold_out(rows, 1.5)

@@ -248,7 +248,7 @@ def test_scores_of_one_picture_must_agree(tmp_path: Path) -> None:
 
 def test_missing_lists_are_named(tmp_path: Path) -> None:
     assert not is_scut(tmp_path)
-    with pytest.raises(UserError, match="holds neither train_1.txt and test_1.txt"):
+    with pytest.raises(UserError, match=r"holds neither train_1\.txt and test_1\.txt"):
         read_scut(tmp_path)
     (write_lists(tmp_path) / "data/3/train_3.txt").unlink()
     with pytest.raises(UserError, match=r"fold 3 has no train_3\.txt"):

@@ -84,9 +84,9 @@ def test_a_coco_file_is_shared_out_by_picture(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.9])
 def test_every_split_of_a_small_coco_file_has_a_picture(tmp_path: Path, share: float) -> None:
-    file = write(tmp_path, content(dict.fromkeys(["a.jpg", "b.jpg", "c.jpg"], [("apples", (1, 1, 5, 5))])))
+    file = write(tmp_path, content({f"{c}.jpg": [("apples", (1, 1, 5, 5))] for c in "abc"}))
     assert [len(task(source=str(file), validation_share=share).load(s).examples) for s in SPLITS] == [1, 1, 1]
-    few = write(tmp_path / "few", content(dict.fromkeys(["a.jpg", "b.jpg"], [("apples", (1, 1, 5, 5))])))
+    few = write(tmp_path / "few", content({f"{c}.jpg": [("apples", (1, 1, 5, 5))] for c in "ab"}))
     with pytest.raises(UserError, match="2 pictures are too few to hold some out; give at least 3"):
         task(source=str(few)).load("train")
 
@@ -96,7 +96,8 @@ def test_the_omnicount_layout_is_read_by_domain(tmp_path: Path) -> None:
         write(tmp_path / domain / split, content({"1.jpg": [("apples", (1, 1, 5, 5))]}))
     rows = task(source=str(tmp_path)).load("train").examples
     assert [e.id for e in rows] == ["Fruits/1.jpg/apples", "Urban/1.jpg/apples"]
-    assert [e.fields["domain"] for e in task(source=str(tmp_path), categories=["Urban"]).load("train").examples] == ["Urban"]
+    rows = task(source=str(tmp_path), categories=["Urban"]).load("train").examples
+    assert [e.id for e in rows] == ["Urban/1.jpg/apples"]
     rows = task(source=str(tmp_path), absent=2).load("test").examples
     assert [(e.fields["category"], e.truth) for e in rows] == [("apples", 1)]
     with pytest.raises(UserError, match=r"data\.categories: there is no domain 'fruit' in .*; did you mean 'Fruits'"):
@@ -104,7 +105,8 @@ def test_the_omnicount_layout_is_read_by_domain(tmp_path: Path) -> None:
 
 
 def test_fsc_147_is_read_with_its_points(tmp_path: Path) -> None:
-    point = {"H": 30, "W": 40, "ratio_h": 1.0, "ratio_w": 1.0, "points": [[30, 20], [10, 20]], "box_examples_coordinates": []}
+    sizes = {"H": 30, "W": 40, "ratio_h": 1.0, "ratio_w": 1.0}
+    point = {**sizes, "points": [[30, 20], [10, 20]], "box_examples_coordinates": []}
     (tmp_path / "annotation_FSC147_384.json").write_text(json.dumps({"2.jpg": point}))
     (tmp_path / "Train_Test_Val_FSC_147.json").write_text(json.dumps({"train": ["2.jpg"], "val": [], "test": []}))
     (tmp_path / "ImageClasses_FSC147.txt").write_text("2.jpg\tsea shells\n")
@@ -118,7 +120,7 @@ def test_fsc_147_is_read_with_its_points(tmp_path: Path) -> None:
 
 
 def test_missing_sources_are_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no such folder; check data.source"):
+    with pytest.raises(UserError, match=r"there is no such folder; check data\.source"):
         task(source=str(tmp_path / "nowhere")).load("train")
     with pytest.raises(UserError, match="holds no domain with a folder train, valid or test"):
         task(source=str(tmp_path)).load("train")
@@ -130,6 +132,14 @@ def test_a_picture_of_ones_own_needs_the_one_category() -> None:
     for names in ([], ["a", "b"]):
         with pytest.raises(UserError, match=r"data\.categories: what is counted in the pictures\?"):
             task(categories=names).example_from_image(Path("x.png"))
+
+
+def test_a_domain_is_not_what_is_counted_in_a_picture(tmp_path: Path) -> None:
+    write(tmp_path / "Fruits" / "train", content({"1.jpg": [("apples", (1, 1, 5, 5))]}))
+    trained = {"source": str(tmp_path), "categories": ["Fruits"]}
+    assert len(task(**trained).load("train").examples) == 1
+    with pytest.raises(UserError, match=r"data\.categories: Fruits is a domain; name what is counted in the pictures"):
+        task(**trained).example_from_image(Path("x.png"))
 
 
 @pytest.mark.parametrize(
@@ -268,7 +278,11 @@ def test_marks_look_as_the_recipe_says(style: str) -> None:
 @pytest.mark.parametrize(
     ("strategy", "wording", "asked"),
     [
-        ("sequential", "sentence", "Point to the next of the cells that is not marked yet, or say done if all are marked."),
+        (
+            "sequential",
+            "sentence",
+            "Point to the next of the cells that is not marked yet, or say done if all are marked.",
+        ),
         ("sequential", "short", "next cells"),
         ("all_points", "sentence", "Point to all cells, or say done if there are none."),
         ("all_points", "short", "points cells"),

@@ -19,14 +19,16 @@ _TITLE = """# Pairs of rated pictures
 Made with `foveal data pairs` from {place}.
 
 Each line is a pair of pictures: `img1`, `img2`, the mean ratings `score1`, `score2`, and `label`: First where the first
-picture's score is larger, Second where the second's is, Similar where they differ by at most {threshold}. {training}
+picture's score is larger, Second where the second's is, Similar where they differ by at most {threshold}.
+
+{training}
 
 No picture is in both files of a fold. In `eval` files each pair of the fold's test pictures is there once, and a coin
 says which picture comes first. Scores that have no end as decimals are cut to six digits; the labels are from the
 exact scores.
 
 A label says how the people who rated the pictures would, on average, order the two. It is not a property of the
-pictures, and other people may order them differently.
+pictures, and other people may order them differently. The licence of the rated pictures holds for these files too.
 
 | setting | |
 | --- | --- |

@@ -11,7 +11,8 @@ nu = 0, it is Bradley and Terry's model: P(First) = sigmoid(d). Only differences
 The utilities d/2, log nu and -d/2 are linear in (s, log nu), so the log-likelihood is concave, and with a prior, or
 where ``Ranking.estimable``, it has one maximum. Newton's method with Armijo's rule then converges from everywhere
 (Boyd and Vandenberghe, "Convex Optimization", 9.5.3). It stops once a step moves no parameter by more than 1e-8 of
-its size; the steps converge quadratically there, so what remains is rounding.
+the largest; the steps converge quadratically there, so what remains is rounding. Where the answers determine some
+direction so badly that rounding alone makes larger steps, it stops at steps below 1e-4 that no longer halve.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ Ties = Literal["davidson", "half"]
 
 _STEPS: Final = 200
 _SMALLEST_STEP: Final = 1e-8
+_ROUNDING: Final = 1e-4
 _QUANTILE_95: Final = 1.959964
 
 
@@ -269,6 +271,7 @@ def _newton(pairs: _Pairs, prior: float, odds: float, components: int, estimable
     if free:
         x[n] = np.log(2 * odds)
     value, gradient, information = _objective(pairs, x, prior)
+    moved = np.inf
     for step in range(1, _STEPS + 1):  # noqa: B007
         direction = np.linalg.solve(_pinned(information, n), -gradient)
         direction[:n] -= direction[:n].mean()
@@ -281,7 +284,8 @@ def _newton(pairs: _Pairs, prior: float, odds: float, components: int, estimable
             new = _objective(pairs, x + size * direction, prior)
         x = x + size * direction
         value, gradient, information = new
-        if np.abs(size * direction).max() <= _SMALLEST_STEP * (1 + np.abs(x).max()):
+        last, moved = moved, float(np.abs(size * direction).max() / (1 + np.abs(x).max()))
+        if moved <= _SMALLEST_STEP or last / 2 <= moved < _ROUNDING:
             break
     else:
         raise UserError(

@@ -172,9 +172,7 @@ class PointCounter(PreTrainedModel):  # type: ignore[misc]
         distance = functional.smooth_l1_loss(inside, target * side - cell, reduction="none", beta=0.1).sum(1)
         chosen = functional.cross_entropy(logits.float(), place, reduction="none")
         coordinate = ((chosen + distance) * there).sum() / rows
-        done_loss = (
-            functional.binary_cross_entropy_with_logits(done.float(), is_done.float(), reduction="sum") / rows
-        )
+        done_loss = functional.binary_cross_entropy_with_logits(done.float(), is_done.float(), reduction="sum") / rows
         consistency = logits.new_zeros(())
         if again is not None:
             other, other_done, _ = self.see(again, text)

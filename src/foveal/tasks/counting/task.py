@@ -227,6 +227,11 @@ class Counting(Task):
             raise UserError(
                 "data.categories: what is counted in the pictures? Name it, e.g. --data.categories '[apples]'."
             )
+        if self.data.source != "generate" and (Path(self.data.source).expanduser() / named[0]).is_dir():
+            raise UserError(
+                f"data.categories: {named[0]} is a domain; name what is counted in the pictures, e.g. --data.categories "
+                "'[apples]'."
+            )
         return Example(str(path), (Picture(str(path), path),), None, {"category": named[0]})
 
     # ---------------------------------------------------------------- questions
