@@ -172,6 +172,8 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     if not run.path.is_dir():
         what = "is a file" if run.path.exists() else "there is no such folder"
         raise UserError(f"{path}: {what}; give the folder of a run, e.g. runs/NAME.")
+    if folds := fold_runs(path):
+        raise UserError(f"{path}: holds the runs of {len(folds)} folds; name one of them, e.g. {folds[0]}.")
     if not run.recipe.is_file():
         raise UserError(f"{path}: holds no run (it has no recipe.yaml); give the folder of a run, e.g. runs/NAME.")
     return run
@@ -180,6 +182,17 @@ def open_run(path: str | os.PathLike[str]) -> Run:
 def is_run(path: str | os.PathLike[str]) -> bool:
     """Whether the folder holds a run."""
     return (Path(path) / "recipe.yaml").is_file()
+
+
+def fold_run(path: str | os.PathLike[str], fold: int) -> Path:
+    """Where the run of a fold lies in the folder of a training on several folds."""
+    return Path(path) / f"fold-{fold}"
+
+
+def fold_runs(path: str | os.PathLike[str]) -> list[Path]:
+    """The folders of the runs of folds in the folder of a training on several folds; none where it is none."""
+    found = [p for p in Path(path).glob("fold-*") if p.name[5:].isdecimal() and is_run(p)]
+    return [] if is_run(path) else sorted(found, key=lambda p: int(p.name[5:]))
 
 
 def environment() -> dict[str, Any]:

@@ -121,6 +121,20 @@ def test_two_epochs_on_the_real_layout_and_a_count_of_the_trained_run(place: Pat
     assert command("evaluate", "runs/x", "--split", "validation").code == 0
 
 
+def test_adapters_of_a_model_that_writes_are_saved_on_their_own_and_count(
+    place: Path, layout: Path, command, tiny
+) -> None:
+    model = ["--model.id", tiny("smolvlm"), "--model.resolution", "null", "--model.adapter", "lora"]
+    words = ["--data.source", layout, "--data.point_format", "percent", "--data.max_points", 2, "--training.epochs", 2]
+    said = command("train", "writing.yaml", *model, *words, "--name", "x")
+    assert said.code == 0, said.err
+    saved = {p.name for p in Path("runs/x/checkpoints/best").iterdir()}
+    assert "adapter_model.safetensors" in saved and "model.safetensors" not in saved
+    assert [float(r["epoch"]) for r in table(Path("runs/x"))] == [1, 2]
+    said = command("predict", "runs/x", "a.png", "--data.categories", "[cells]", "--film", "films")
+    assert said.code == 0 and "Films: 1 in films" in said.out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["points.yaml", "writing.yaml"])
 def test_real_photographs_are_learned_for_two_epochs_and_counted(

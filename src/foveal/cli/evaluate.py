@@ -8,9 +8,10 @@ from rich.console import Console
 
 from foveal.cli.arguments import Parser, recipe_or_run, split_words
 from foveal.errors import UserError
+from foveal.runs import fold_run, is_run
 from foveal.tasks.task import SPLITS
 
-_OWN = ("--split", "--checkpoint", "--samples", "--as")
+_OWN = ("--split", "--checkpoint", "--samples", "--as", "--fold")
 
 
 def parser() -> Parser:
@@ -22,6 +23,7 @@ def parser() -> Parser:
     p.add_argument("target", metavar="RUN|RECIPE", help="a run's folder, or a recipe (measures its model as it is)")
     p.add_argument("--split", choices=SPLITS, help="what is measured (default: the recipe's evaluation.split)")
     p.add_argument("--checkpoint", default="best", help="best, last or epoch-N (default: best)")
+    p.add_argument("--fold", type=int, metavar="K", help="which run of those that `foveal train --folds` left in RUN")
     p.add_argument("--samples", type=int, default=0, help="rows, evenly spread over the split (default 0: all)")
     p.add_argument(
         "--as", dest="name", metavar="NAME", help="name of the folder below RUN/evaluation (default: the split)"
@@ -35,7 +37,10 @@ def run(arguments: Sequence[str], console: Console) -> int:
     given = parser().parse_args(own)
     if given.samples < 0:
         raise UserError("--samples: must be at least 0.")
-    recipe, found = recipe_or_run(given.target, rest)
+    if given.fold is not None and not is_run(fold_run(given.target, given.fold)):
+        raise UserError(f"--fold: {given.target} holds no run fold-{given.fold}; give the folder that --folds left.")
+    target = given.target if given.fold is None else str(fold_run(given.target, given.fold))
+    recipe, found = recipe_or_run(target, rest)
     from foveal.evaluation.evaluate import evaluate
     from foveal.training.train import quiet
 

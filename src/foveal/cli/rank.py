@@ -42,7 +42,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     recipe, found = recipe_or_run(given.target, rest)
     from foveal.evaluation.evaluate import open_predictor
     from foveal.files import check_writable, write_bytes, write_text
-    from foveal.images import Picture, find_images
+    from foveal.images import Picture, find_images, set_pixel_limit
     from foveal.tasks.comparison.rank import rank_pictures, strip
     from foveal.tasks.comparison.task import Comparison
     from foveal.training.progress import counting
@@ -57,6 +57,16 @@ def run(arguments: Sequence[str], console: Console) -> int:
     for name in given.pictures:
         files += find_images(name) if Path(name).is_dir() else [Path(name)]
     files = list(dict.fromkeys(files))[: given.limit or None]
+    if len(files) < 2:
+        raise UserError(f"{files[0]}: is the only picture; a ranking needs at least two.")
+    pairs = len(files) * (len(files) - 1) // 2
+    number = min(given.comparisons or 6 * len(files), pairs)
+    if number < len(files) - 1:
+        raise UserError(
+            f"--comparisons: {number} cannot link {len(files)} pictures; give at least {len(files) - 1}, better "
+            f"{min(6 * len(files), pairs)}."
+        )
+    set_pixel_limit(recipe.model.max_pixels)
     for file in files:
         Picture(str(file), file).open()
     for path in (given.out, given.sheet):
@@ -64,7 +74,6 @@ def run(arguments: Sequence[str], console: Console) -> int:
             check_writable(path)
             if path.is_dir():
                 raise UserError(f"{path}: is a folder; give a file's name.")
-    number = min(given.comparisons or 6 * len(files), len(files) * (len(files) - 1) // 2)
     task, predictor, model = open_predictor(recipe, found, given.checkpoint)
     if not isinstance(task, Comparison):
         raise UserError(f"{given.target}: its task does not compare pictures.")

@@ -301,7 +301,7 @@ def check(recipe: Recipe) -> None:
         ("training.keep_epochs", t.keep_epochs, 0), ("training.save_steps", t.save_steps, 0),
         ("training.early_stopping", t.early_stopping, 0), ("training.measurements", t.measurements, 1), ("training.log_steps", t.log_steps, 1),
         ("training.plateau_patience", t.plateau_patience, 0), ("training.max_grad_norm", t.max_grad_norm, 0),
-        ("training.weight_decay", t.weight_decay, 0), ("evaluation.batch_size", e.batch_size, 1),
+        ("training.weight_decay", t.weight_decay, 0), ("training.consistency", t.consistency, 0), ("evaluation.batch_size", e.batch_size, 1),
         ("evaluation.max_new_tokens", e.max_new_tokens, 1), ("evaluation.shown", e.shown, 0),
         ("evaluation.samples", e.samples, 0), ("model.max_pixels", m.max_pixels, 1), ("model.lora.r", m.lora.r, 1),
         ("model.image_size", m.image_size, 1), ("seed", recipe.seed, 0),
@@ -314,7 +314,7 @@ def check(recipe: Recipe) -> None:
         if not 0 < rate < math.inf:
             raise UserError(f"{key}: must be more than 0, not {rate:g}.")
     for key, share in (
-        ("training.warmup", t.warmup), ("training.plateau_factor", t.plateau_factor), ("model.lora.dropout", m.lora.dropout)
+        ("training.warmup", t.warmup), ("training.consistency_ramp", t.consistency_ramp), ("training.plateau_factor", t.plateau_factor), ("model.lora.dropout", m.lora.dropout)
     ):  # fmt: skip
         if not 0 <= share < 1:
             raise UserError(f"{key}: must be a share from 0 to below 1, not {share:g}.")

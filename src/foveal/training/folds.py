@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import statistics
-from collections.abc import Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,32 @@ from rich.console import Console
 from rich.table import Table
 
 from foveal.errors import UserError
-from foveal.evaluation.formatting import is_share, number, percent
+from foveal.evaluation.formatting import format_metric
 from foveal.files import write_text
 from foveal.recipe import Recipe
-from foveal.runs import check_new_run, open_run, run_name
+from foveal.runs import Run, check_new_run, fold_run, fold_runs, is_run, open_run, run_name
+from foveal.tasks.recipes import check, read_recipe
+from foveal.tasks.task import find_task
+from foveal.training.processes import world_size
 from foveal.training.train import train
+
+SUMMARY_FILE = "summary.json"
 
 
 def parse_folds(text: str, most: int = 5) -> list[int]:
-    """``all``, or numbers with commas, from 1 on.
+    """``all``, or numbers with commas, from 1 on; one that comes twice counts once.
+
+    Args:
+        text: As it was given.
+        most: How many ``all`` are.
 
     Raises:
         UserError: It is neither.
     """
     if text == "all":
         return list(range(1, most + 1))
-    parts = text.split(",")
-    if not all(p.strip().isdigit() and int(p) > 0 for p in parts):
+    parts = [p.strip() for p in text.split(",")]
+    if not all(re.fullmatch(r"0*[1-9][0-9]{0,3}", p) for p in parts):
         raise UserError(f"--folds: {text!r} is neither all nor numbers such as 1,3; folds are numbered from 1.")
     return list(dict.fromkeys(int(p) for p in parts))
 
@@ -40,7 +50,8 @@ def train_folds(recipe: Recipe, folds: Sequence[int], console: Console) -> Path:
     """Trains one run for each fold, below one folder, and writes ``summary.json`` there.
 
     Fold k has the recipe's seed + k. A fold that is finished is not trained again, one that was interrupted goes on, so
-    the same command continues after an interruption. What one fold holds in memory is let go before the next.
+    the same command with the same name continues after an interruption. What one fold holds in memory is let go before
+    the next.
 
     Args:
         recipe: The resolved recipe; its data section must have a field ``fold``.
@@ -51,39 +62,96 @@ def train_folds(recipe: Recipe, folds: Sequence[int], console: Console) -> Path:
         The folder.
 
     Raises:
-        UserError: The task has no folds, the recipe has no name, or a training fails as ``train`` tells.
+        UserError: The task has no folds, the data lack one of them, the folder holds something else, a fold was trained
+            by another recipe, there are several processes, or a training fails as ``train`` tells.
     """
     if "fold" not in {f.name for f in fields(recipe.data)}:
-        raise UserError(f"--folds: the task {recipe.task} has no folds.")
+        raise UserError(f"--folds: the task {recipe.task} has no folds; leave the option out.")
+    if world_size() > 1:
+        raise UserError("--folds: trains in one process; leave torchrun out, or train one fold with --data.fold K.")
+    check(recipe)
     folder = Path(recipe.output) / (recipe.name or run_name(f"{recipe.task}-{Path(recipe.model.id).name}-folds"))
-    if recipe.name is None:
-        check_new_run(recipe.output, folder.name)
+    if not fold_runs(folder):
+        check_new_run(recipe.output, folder.name if recipe.name is None else recipe.name)
+    own = {fold: _of_fold(recipe, fold, folder) for fold in folds}
+    for fold, one in own.items():
+        _check_fold(one, fold_run(folder, fold))
     results: dict[int, dict[str, float]] = {}
-    for fold in folds:
-        own = replace(
-            recipe,
-            data=replace(recipe.data, fold=fold),
-            seed=recipe.seed + fold,
-            name=f"fold-{fold}",
-            output=str(folder),
-        )
-        place = folder / f"fold-{fold}"
-        measured = place / "evaluation" / recipe.evaluation.split / "results.json"
-        console.print(f"Fold {fold}, seed {own.seed}: {place}", soft_wrap=True)
-        if not measured.is_file():
-            train(own, console, resume=open_run(str(place)) if place.exists() else None)
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-        results[fold] = json.loads(measured.read_text(encoding="utf-8"))["metrics"]
+    for fold, one in own.items():
+        place = Run(fold_run(folder, fold))
+        measured = place.evaluation(recipe.evaluation.split) / "results.json"
+        # The report is the last that a training writes.
+        finished = measured.is_file() and place.report.is_file()
+        state = ", is finished" if finished else ", continued" if is_run(place.path) else ""
+        console.print(f"Fold {fold}, seed {one.seed}: {place.path}{state}", soft_wrap=True)
+        if not finished:
+            try:
+                train(one, console, resume=open_run(place.path) if is_run(place.path) else None)
+            except KeyboardInterrupt as error:
+                raise KeyboardInterrupt(f"continue with the same command and --name {folder.name}") from error
+            _let_go()
+        results[fold] = _metrics(measured)
     summary = summarise(results)
-    write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
     console.print(_table(summary))
     return folder
 
 
-def summarise(results: dict[int, dict[str, float]]) -> dict[str, Any]:
-    """Mean and sample standard deviation of every metric that all folds have, with the folds' own values."""
+def _of_fold(recipe: Recipe, fold: int, folder: Path) -> Recipe:
+    """The recipe of one fold's run, as the run's folder will have it."""
+    data = find_task(recipe.task)(replace(recipe.data, fold=fold)).data
+    return replace(recipe, data=data, seed=recipe.seed + fold, name=f"fold-{fold}", output=str(folder))
+
+
+def _check_fold(recipe: Recipe, place: Path) -> None:
+    """Finds out before hours of training whether the data have the fold, and whether its run is by this recipe."""
+    find_task(recipe.task)(recipe.data).load(recipe.evaluation.split)
+    if not is_run(place):
+        return
+    old, new = (dict(_flat(asdict(r))) for r in (read_recipe(place / "recipe.yaml"), recipe))
+    # Where the run lies may be said in another way now.
+    changed = [key for key in new if key not in ("name", "output") and old.get(key) != new[key]]
+    if changed:
+        key = changed[0]
+        raise UserError(
+            f"{place}: was trained with {key} {old.get(key)}, not {new[key]}; choose another --name, or repeat its command."
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested sections as dotted keys."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _let_go() -> None:
+    """Returns the memory of a training that nothing refers to any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _metrics(file: Path) -> dict[str, float]:
+    try:
+        metrics: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))["metrics"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: cannot be read ({error}); remove it, and the fold is measured again.") from None
+    return metrics
+
+
+def summarise(results: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
+    """Mean and sample standard deviation of every metric that all folds have, with the folds' own values.
+
+    Args:
+        results: Metrics by name for each fold.
+
+    Returns:
+        ``folds``, their numbers; ``metrics``, for each name ``mean``, ``deviation`` (with n - 1; None for one fold) and
+        ``folds``, the values in the folds' order.
+    """
     names = [n for n in next(iter(results.values())) if all(n in r for r in results.values())]
     rows = {}
     for name in names:
@@ -93,12 +161,12 @@ def summarise(results: dict[int, dict[str, float]]) -> dict[str, Any]:
     return {"folds": list(results), "metrics": rows}
 
 
-def _table(summary: dict[str, Any]) -> Table:
-    table = Table(title=f"{len(summary['folds'])} folds", title_justify="left")
+def _table(summary: Mapping[str, Any]) -> Table:
+    count = len(summary["folds"])
+    table = Table(title=f"{count} fold{'s' if count > 1 else ''}", title_justify="left")
     for column in ("metric", "mean", "deviation", *(f"fold {k}" for k in summary["folds"])):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, row in summary["metrics"].items():
-        written = percent if is_share(name) else number
-        deviation = "–" if row["deviation"] is None else written(row["deviation"])
-        table.add_row(name, written(row["mean"]), deviation, *(written(v) for v in row["folds"]))
+        deviation = "–" if row["deviation"] is None else format_metric(name, row["deviation"])
+        table.add_row(name, format_metric(name, row["mean"]), deviation, *(format_metric(name, v) for v in row["folds"]))
     return table

@@ -235,35 +235,6 @@ def test_without_a_maximum_a_sentence_tells_why_and_a_prior_gives_finite_strengt
         fit(told)
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_existence_agrees_with_a_search_for_directions_along_which_the_likelihood_never_falls(seed):
-    from scipy.optimize import linprog
-
-    rng = np.random.default_rng(seed)
-    n, rows = 4, int(rng.integers(4, 9))
-    first = rng.integers(0, n, rows)
-    second = (first + rng.integers(1, n, rows)) % n
-    outcomes = np.eye(3)[rng.choice(3, rows, p=[0.4, 0.3, 0.3])]
-    outcomes[0] = [0, 1, 0]
-    outcomes[1] = [1, 0, 0]
-    told = Comparisons(n, first, second, outcomes)
-    # Utilities (d / 2, t, -d / 2): rows of "what was not said minus what was said" must not rise in the direction.
-    above = []
-    for i, j, said in zip(first, second, outcomes.argmax(1), strict=True):
-        d = np.append((np.eye(n)[i] - np.eye(n)[j]) / 2, 0)
-        utility = [d, np.append(np.zeros(n), 1), -d]
-        above += [utility[k] - utility[said] for k in range(3) if k != said]
-    a = np.array(above)
-    # The likelihood is strictly concave apart from a shift: a direction counts if some row moves.
-    pinned = [(0, 0), *[(-1, 1)] * n]
-    found = linprog(a.sum(0), A_ub=a, b_ub=np.zeros(len(a)), bounds=pinned)
-    finite = found.fun > -1e-9
-    links = np.zeros((n, n))
-    links[first, second] = links[second, first] = 1
-    finite &= bool((np.linalg.matrix_power(links + np.eye(n), n) > 0).all())
-    assert fit(told, prior=1.0).estimable == finite
-
-
 def test_all_similar_ranks_nothing_with_davidson_and_equally_with_half_wins():
     told = Comparisons.from_verdicts(3, [0, 1], [1, 2], ["Similar", "Similar"])
     with pytest.raises(UserError, match="half wins"):

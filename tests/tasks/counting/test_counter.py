@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from clip_files import write_clip
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -154,6 +155,19 @@ def test_the_rate_falls_on_a_plateau_and_the_training_stops_early(read: Read) ->
     assert [float(r["val_mae"]) for r in rows] == [float(rows[0]["val_mae"])] * 3
     rates = [float(r["learning_rate"]) for r in rows]
     assert rates[0] == 1e-6 and rates[-1] == pytest.approx(5e-7)
+
+
+def test_a_clip_folder_serves_as_tower_from_training_to_asking(read: Read, tmp_path: Path) -> None:
+    folder = write_clip(tmp_path / "clip")
+    words = ["--data.counter.tower", folder, "--model.resolution", "null", "--data.train", 8, "--training.epochs", 1]
+    run = train(read("--name", "clip", *words), QUIET).run
+    recipe = read_recipe(run.recipe)
+    counter = opened(recipe, weights=run.checkpoint("best"))
+    assert (counter.model.config.vision_width, counter.model.config.text_width) == (40, 16)
+    assert counter.source == counter.model.config.tower == str(folder)
+    assert same(weights(run), {n: p.detach() for n, p in counter.model.named_parameters()})
+    with pytest.raises(UserError, match=f"was trained on the tower {folder} with hidden 32"):
+        opened(read(), weights=run.checkpoint("best"))
 
 
 def test_mixed_precision_trains(read: Read) -> None:

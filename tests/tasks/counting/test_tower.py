@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import json
-import string
 from pathlib import Path
 
 import pytest
 import torch
+from clip_files import write_clip
 from PIL import Image
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from foveal.errors import UserError
 from foveal.recipe import Model
@@ -19,25 +19,7 @@ CPU = Model(device="cpu")
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random CLIP in Hub layout: pictures of 32 pixels in 4 x 4 patches."""
-    folder = tmp_path_factory.mktemp("clip")
-    letters = [*string.ascii_lowercase, *string.digits]
-    pieces = [*letters, *(f"{c}</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
-    tokenizer = CLIPTokenizer(vocab={p: i for i, p in enumerate(pieces)}, merges=[])
-    tokenizer.save_pretrained(folder)
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
-    size = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    config = CLIPConfig(
-        text_config={
-            "hidden_size": 24, "vocab_size": len(tokenizer), "max_position_embeddings": 40, **size,
-            "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
-        },
-        vision_config={"hidden_size": 40, "image_size": 32, "patch_size": 8, **size}, projection_dim=16,
-    )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        CLIPModel(config).save_pretrained(folder)
-    return folder
+    return write_clip(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture(scope="module")

@@ -115,7 +115,7 @@ def swap_metrics(values: Sequence[Verdict], swapped: Sequence[Verdict]) -> Swapp
 
 
 def repetition_stability(trials: Sequence[Sequence[Verdict]]) -> float:
-    """Mean share of the commonest verdict among repetitions of the same question (arXiv 2406.07791, section 3).
+    """Mean share of the commonest verdict among repetitions of the same question (arXiv 2406.07791).
 
     1 where all repetitions agree. An unreadable reply is a repetition and no verdict.
 

@@ -47,14 +47,15 @@ def rank_pictures(
         task: Makes the questions.
         ask: Answers them, in their order.
         paths: The pictures, two or more.
-        comparisons: How many pairs to ask about.
+        comparisons: How many pairs to ask about; all of them at the most, and as many as link the pictures, one less
+            than these, at the least.
         batch: Pairs between two looks at what is known.
         both_orders: Ask each pair in both orders and average, which evens out a preference for a place.
         seed: Of the first pairs and of equal gains.
         progress: Called with the number of pairs done since the last call.
 
     Raises:
-        UserError: There are too few pictures or comparisons.
+        UserError: There are too few pictures or comparisons, or no reply could be read.
     """
     if len(paths) < 2:
         raise UserError("A ranking needs at least two pictures.")
@@ -112,7 +113,7 @@ def strip(places: Sequence[Place], columns: int = 10, limit: int = 60) -> Image.
         draw.text((left, top + _CELL + 2), f"{r.rank}.  {r.strength:+.2f}", fill="#1c2126", font=font)
         low, high = r.lower, r.upper
         draw.text((left, top + _CELL + 17), f"{low:+.2f} to {high:+.2f}", fill="#5b6670", font=font)
-        draw.text((left, top + _CELL + 32), _fitted(place.path.name, draw, font), fill="#5b6670", font=font)
+        draw.text((left, top + _CELL + 32), _fitted(_printable(place.path.name), draw, font), fill="#5b6670", font=font)
     return sheet
 
 
@@ -122,6 +123,11 @@ def _fitted(text: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont |
     while keep > 4 and draw.textlength(_cut(text, keep), font=font) > _CELL:
         keep -= 1
     return _cut(text, keep)
+
+
+def _printable(name: str) -> str:
+    """A file's name with a question mark for what cannot be drawn: line ends, control and half characters."""
+    return "".join(c if c.isprintable() else "?" for c in name)
 
 
 def _cut(text: str, keep: int) -> str:

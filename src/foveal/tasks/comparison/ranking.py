@@ -223,10 +223,9 @@ def _add_up(comparisons: Comparisons, ties: Ties) -> _Pairs:
     keys, which = np.unique(low * comparisons.items + high, return_inverse=True)
     weights = comparisons.outcomes
     turned = np.where((comparisons.first > comparisons.second)[:, None], weights[:, ::-1], weights)
-    sums = [np.bincount(which, weights=turned[:, k], minlength=len(keys)) for k in range(3)]
+    won: Floats = np.stack([np.bincount(which, weights=turned[:, k], minlength=len(keys)) for k in range(3)], 1)
     if ties == "half":
-        sums = [sums[0] + sums[1] / 2, np.zeros(len(keys)), sums[2] + sums[1] / 2]
-    won = np.stack(sums, 1)
+        won = won @ np.array([[1, 0, 0], [0.5, 0, 0.5], [0, 0, 1]])
     return _Pairs(comparisons.items, keys // comparisons.items, keys % comparisons.items, won)
 
 

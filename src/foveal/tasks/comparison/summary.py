@@ -30,7 +30,8 @@ def measure_verdicts(examples: Sequence[Example], predictions: Sequence[Predicti
     * ``consistency``, ``fairness``, ``primacy_share``, ``recency_share`` where pairs come in both orders;
     * ``calibration_error``, ``brier``, ``nll`` where all answers have probabilities;
     * ``pearson``, ``spearman``, ``kendall``, ``mae``, ``rmse`` of the Bradley-Terry strengths of all pictures that are
-      compared against their scores (see ``score_metrics``), where the rows have scores.
+      compared against their scores (see ``score_metrics``), where the rows have scores of three pictures or more and
+      not all verdicts are Similar.
 
     Raises:
         UserError: There are no rows.
@@ -62,7 +63,11 @@ def measure_verdicts(examples: Sequence[Example], predictions: Sequence[Predicti
         }  # fmt: skip
     if all("scores" in e.fields for e in examples):
         scores = {i: s for e in examples for i, s in zip(e.fields["ids"], e.fields["scores"], strict=True)}
-        ranked = rank_by(examples, [p for _, p in rows])
+        try:
+            ranked = rank_by(examples, [p for _, p in rows])
+        except UserError:
+            # A model that has learned nothing yet may say Similar to all, which must not end its training.
+            ranked = None
         if ranked is not None and len(scores) > 2:
             names, ranking = ranked
             found |= score_metrics(ranking.strengths, [scores[n] for n in names])
@@ -77,6 +82,9 @@ def rank_by(examples: Sequence[Example], predictions: Sequence[Prediction]) -> t
     Args:
         examples: Pairs with the pictures' ``ids`` in their fields.
         predictions: In the same order.
+
+    Raises:
+        UserError: All verdicts are Similar.
     """
     names = sorted({name for e in examples for name in e.fields["ids"]})
     place = {name: i for i, name in enumerate(names)}

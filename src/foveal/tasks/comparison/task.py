@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,14 +17,20 @@ from foveal.errors import UserError
 from foveal.prompts import Prompt
 from foveal.tasks.comparison.making import PairsMake, make_pairs
 from foveal.tasks.comparison.pairs import LABELS, Pairs, all_pairs, check_threshold, training_pairs
-from foveal.tasks.comparison.scores import Rated
+from foveal.tasks.comparison.scores import Rated, hold_out
 from foveal.tasks.comparison.sources import folds_of, read_rated
 from foveal.tasks.comparison.summary import measure_verdicts
-from foveal.tasks.comparison.synthetic import Quality, Synthetic
+from foveal.tasks.comparison.synthetic import SIDES, Quality, Synthetic
 from foveal.tasks.task import SPLITS, Example, Generator, Loaded, Prediction, Split, Task
 
 #: What a verdict becomes when the pictures change places.
 MIRRORED: Mapping[str, str] = {"First": "Second", "Second": "First", "Similar": "Similar"}
+#: A verdict as a word of its own: not the one in "first-rate" or "dissimilar".
+_VERDICT = re.compile(r"(?<![\w-])(first|second|similar)(?![\w-])", re.IGNORECASE)
+#: Words after which a verdict means something else.
+_NEGATION = re.compile(r"\b(not|neither|nor|never|cannot)\b|n['’]t\b", re.IGNORECASE)
+#: Between the seeds of two folds' generated pictures.
+_FOLD_STEP = 1_000_000
 
 
 @dataclass
@@ -49,9 +57,10 @@ class ComparisonData:
     intervals: list[float] = field(default_factory=list)
     """Rising bounds of score differences, from the threshold on: training pairs are drawn equally from each interval."""
     fold: int = 1
-    """Which division into training and test pictures, from 1 on: the source's own folds, or five drawn ones."""
+    """Which division into training and test pictures, from 1 on: the source's own folds, or five drawn ones. Of
+    generated pictures each fold has its own."""
     validation_share: float = 0.1
-    """Share of a fold's training pictures that is held out for validation."""
+    """Share of a fold's training pictures that is held out for validation, with scores like the others'."""
     seed: int = 42
     """Seed of pictures, folds and pairs."""
     both_orders: bool = True
@@ -78,10 +87,11 @@ class Comparison(Task, Generator):
 
     def __init__(self, data: ComparisonData) -> None:
         super().__init__(data)
-        check_threshold(data.threshold)
+        with _settings(threshold="threshold"):
+            check_threshold(data.threshold)
         for key, low, high in (
-            ("pictures", 12, 1_000_000), ("image_size", 32, 2048), ("train", 1, 10**8), ("validation", 1, 10**8),
-            ("test", 0, 10**8), ("fold", 1, 1000), ("validation_share", 0.01, 0.9),
+            ("pictures", 16, 1_000_000), ("image_size", *SIDES), ("train", 1, 10**8), ("validation", 1, 10**8),
+            ("test", 0, 10**8), ("fold", 1, 1000), ("validation_share", 0.01, 0.9), ("raters", 0, 10**6),
         ):  # fmt: skip
             if not low <= getattr(data, key) <= high:
                 raise UserError(f"data.{key}: {getattr(data, key)} is out of range; give {low:g} to {high:g}.")
@@ -93,41 +103,50 @@ class Comparison(Task, Generator):
     def load(self, split: Split) -> Loaded:
         """The pairs of a split; no picture is in two splits.
 
+        Where pairs are asked in both orders, all come in one order first and then all in the other: an even number of
+        rows that is spread evenly over them has both orders of each of its pairs.
+
         Raises:
             UserError: The source is missing or malformed, or has too few pictures.
         """
         rows, place = self.rated(split)
         if len(rows) < 4:
-            raise UserError(f"{place}: {len(rows)} pictures are too few for pairs; give more.")
-        pairs = self._pairs([r.score for r in rows], split)
+            more = "raise data.validation_share, or give more" if split == "validation" else "give more"
+            raise UserError(f"{place}: {len(rows)} pictures are too few for pairs; {more}.")
+        with _settings(number=split, intervals="intervals"):
+            pairs = self._pairs([r.score for r in rows], split)
         twice = self.data.both_orders and split != "train"
         return Loaded(_PairRows(rows, pairs, twice), f"{place}: {len(pairs):,} pairs of {len(rows):,} pictures")
 
     def rated(self, split: Split) -> tuple[Sequence[Rated], str]:
-        """The rated pictures of a split, and where they came from."""
+        """The rated pictures of a split, and where they came from.
+
+        Raises:
+            UserError: The source is missing or malformed, or has no such fold.
+        """
         data = self.data
         if data.source == "generate":
             count = data.pictures if split == "train" else data.pictures // 4
-            rows = Synthetic(data.quality, count, split, data.seed, data.image_size)
-            return list(rows), f"generated: {data.quality}, seed {data.seed}, split {split}"
-        found = read_rated(
-            data.source, image_column=data.image_column, score_column=data.score_column, raters=data.raters
-        )
-        fold = folds_of(found, [data.fold], data.seed)[0]
+            seed = data.seed + _FOLD_STEP * (data.fold - 1)
+            with _settings(quality="quality"):
+                rows = Synthetic(data.quality, count, split, seed, data.image_size)
+            return list(rows), f"generated: {data.quality}, seed {data.seed}, fold {data.fold}, {split}"
+        with _settings(source="source", folds="fold"):
+            found = read_rated(
+                data.source, image_column=data.image_column, score_column=data.score_column, raters=data.raters
+            )
+            fold = folds_of(found, [data.fold], data.seed)[0]
         place = f"{found.place}, fold {fold.number}, {split}"
         if split == "test":
             return fold.test, place
-        held = list(fold.train)
-        random.Random(f"{data.seed}/validation/{fold.number}").shuffle(held)
-        number = max(1, round(data.validation_share * len(held)))
-        chosen = {r.id for r in held[:number]}
-        return [r for r in fold.train if (r.id in chosen) == (split == "validation")], place
+        train, validation = hold_out(fold.train, data.validation_share, data.seed)
+        return (validation if split == "validation" else train), place
 
     def _pairs(self, scores: Sequence[Any], split: Split) -> Pairs:
         data = self.data
         seed = data.seed + data.fold + 1000 * SPLITS.index(split)
         if split != "test":
-            intervals = data.intervals or None if split == "train" else None
+            intervals = data.intervals if split == "train" else None
             return training_pairs(scores, data.threshold, getattr(data, split), seed, intervals)
         every = all_pairs(scores, data.threshold, seed)
         number = min(data.test or len(every), len(every))
@@ -149,7 +168,9 @@ class Comparison(Task, Generator):
 
     def mirror(self, example: Example) -> Example:
         """The pictures in the other order."""
-        fields = {key: tuple(reversed(value)) for key, value in example.fields.items() if isinstance(value, tuple)}
+        fields: dict[str, Any] = {key: tuple(reversed(value)) for key, value in example.fields.items() if isinstance(value, tuple)}
+        if "swapped" in example.fields:
+            fields["swapped"] = not example.fields["swapped"]
         truth = None if example.truth is None else MIRRORED[example.truth]
         return replace(
             example, images=tuple(reversed(example.images)), truth=truth, fields={**example.fields, **fields}
@@ -161,10 +182,9 @@ class Comparison(Task, Generator):
         return MIRRORED
 
     def parse(self, reply: str) -> str | None:
-        """The one verdict that a reply gives; None where it gives none, or several."""
-        words = {w.strip(".,:;!?*\"'`()[]{}").lower() for w in reply.split()}
-        found = [label for label in LABELS if label.lower() in words]
-        return found[0] if len(found) == 1 else None
+        """The one verdict that a reply gives; None where it gives none, several, or denies something."""
+        found = {word.capitalize() for word in _VERDICT.findall(reply)}
+        return found.pop() if len(found) == 1 and not _NEGATION.search(reply) else None
 
     def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
         """Accuracy, macro accuracy, per class, swap metrics, calibration, and how well the ranking that follows agrees
@@ -180,11 +200,16 @@ class Comparison(Task, Generator):
         """Both pictures side by side."""
         pictures = [p.open() for p in example.images]
         height = min(256, max(p.height for p in pictures))
-        scaled = [p.resize((max(1, round(p.width * height / p.height)), height)) for p in pictures]
+        # A panorama is fitted by its width.
+        scales = [min(height / p.height, 2 * height / p.width) for p in pictures]
+        scaled = [
+            p.resize((max(1, round(p.width * s)), max(1, round(p.height * s))))
+            for p, s in zip(pictures, scales, strict=True)
+        ]
         gap = max(4, height // 24)
         sheet = Image.new("RGB", (sum(p.width for p in scaled) + gap, height), "white")
-        sheet.paste(scaled[0], (0, 0))
-        sheet.paste(scaled[1], (scaled[0].width + gap, 0))
+        sheet.paste(scaled[0], (0, (height - scaled[0].height) // 2))
+        sheet.paste(scaled[1], (scaled[0].width + gap, (height - scaled[1].height) // 2))
         return sheet
 
     def example_from_image(self, path: Path) -> Example:
@@ -201,9 +226,21 @@ class Comparison(Task, Generator):
         return make_pairs(options)
 
 
-@dataclass(frozen=True)
+@contextmanager
+def _settings(**keys: str) -> Iterator[None]:
+    """Lets an error that begins with an argument's name begin with that of the setting in ``data`` in its place."""
+    try:
+        yield
+    except UserError as error:
+        name, _, rest = str(error).partition(":")
+        if name not in keys:
+            raise
+        raise UserError(f"data.{keys[name]}:{rest}") from None
+
+
+@dataclass(frozen=True, eq=False)
 class _PairRows(Sequence[Example]):
-    """Pairs as rows, made when they are asked for; in both orders one after the other where they come twice."""
+    """Pairs as rows, made when they are asked for; all in one order, then all in the other where they come twice."""
 
     rows: Sequence[Rated]
     pairs: Pairs
@@ -215,14 +252,12 @@ class _PairRows(Sequence[Example]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        number, swapped = divmod(range(len(self))[index], 2) if self.twice else (range(len(self))[index], 0)
+        swapped, number = divmod(range(len(self))[index], len(self.pairs))
         a, b = self.rows[int(self.pairs.first[number])], self.rows[int(self.pairs.second[number])]
         truth: str = LABELS[int(self.pairs.label[number])]
         if swapped:
             a, b, truth = b, a, MIRRORED[truth]
-        scores = (float(a.score), float(b.score))
-        name = f"{number}: {a.id} | {b.id}"
         return Example(
-            name, (a.picture, b.picture), truth,
-            {"ids": (a.id, b.id), "scores": scores, "pair": number, "swapped": bool(swapped)},
+            f"{number}: {a.id} | {b.id}", (a.picture, b.picture), truth,
+            {"ids": (a.id, b.id), "scores": (float(a.score), float(b.score)), "pair": number, "swapped": bool(swapped)},
         )  # fmt: skip
