@@ -135,6 +135,27 @@ def upright_rgb(image: Image.Image, *, name: str = "<picture>") -> Image.Image:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """The bytes of a picture's file that are in something larger, a table or an archive, and read when asked for.
+
+    Attributes:
+        name: What errors call the picture.
+        read: Returns the bytes.
+    """
+
+    name: str
+    read: Callable[[], bytes]
+
+    def __call__(self) -> Image.Image:
+        """The picture, upright and in RGB.
+
+        Raises:
+            ImageError: See ``decode``.
+        """
+        return decode(self.read(), name=self.name)
+
+
+@dataclass(frozen=True)
 class Picture:
     """A picture that is decoded when it is asked for.
 
@@ -166,6 +187,8 @@ class Picture:
         """
         if pixels:
             self.open()
+        elif isinstance(self.source, Encoded):
+            check_header(self.source.read(), name=self.name)
         elif isinstance(self.source, str | bytes | os.PathLike):
             check_header(self.source, name=self.name)
 

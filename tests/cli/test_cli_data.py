@@ -18,12 +18,15 @@ def test_make_lists_its_tasks(command):
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        ("mak", "There is no `foveal data mak`; there are make and inspect."),
+        ("mak", "There is no `foveal data mak`; there are make, pairs and inspect."),
         ("make blindtest/line", "There is no task 'blindtest/line'; did you mean 'blindtest/lines'?"),
-        ("make classification", "The task classification makes no pictures of its own; those that do: blindtest/lines"),
+        (
+            "make classification",
+            "The task classification makes no pictures of its own; those that do: blindtest/all, blindtest/circles, ",
+        ),
         (
             "make --folder new blindtest/lines",
-            "Give the task first: foveal data make TASK --folder ...; tasks: blindtest/lines",
+            "Give the task first: foveal data make TASK --folder ...; tasks: blindtest/all, blindtest/circles, ",
         ),
         ("make blindtest/lines", "--folder is required."),
         ("make blindtest/lines new", "'new' is not expected here; settings are written --key value."),

@@ -43,7 +43,7 @@ def test_completion_of_words_in_bash(command, tmp_path):
     assert complete("foveal", "train", "--training.schedule", "p") == ["plateau"]
     assert complete("foveal", "evaluate", "--spl") == ["--split"]
     assert complete("foveal", "evaluate", "--split", "") == ["train", "validation", "test"]
-    assert complete("foveal", "data", "") == ["make", "inspect"]
+    assert complete("foveal", "data", "") == ["make", "pairs", "inspect"]
     assert complete("foveal", "tasks", "cl") == ["classification"]
     (tmp_path / "mine.yaml").touch()
     assert complete("foveal", "train", "mi") == ["mine.yaml"]

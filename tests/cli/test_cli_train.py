@@ -28,7 +28,7 @@ def test_print_config_resolves_file_and_overrides_and_writes_nothing(place, comm
         ("r.yaml --print-config", "There is no option --print-config; did you mean --print_config?"),
         ("--resume", "Argument --resume: expected one argument"),
         ("quickstrat", "There is no recipe 'quickstrat'; did you mean 'quickstart'?"),
-        ("zzz", "There is no recipe 'zzz'; there are blindtest-lines, "),
+        ("zzz", "There is no recipe 'zzz'; there are blindtest-all, "),
         ("zzz --help", "There is no recipe 'zzz';"),
         ("--task nope --help", "There is no task 'nope'; there are "),
         ("rr.yaml", "rr.yaml: there is no such recipe; did you mean r.yaml?"),

@@ -110,11 +110,11 @@ def _check_fold(recipe: Recipe, place: Path) -> None:
         return
     old, new = (dict(_flat(asdict(r))) for r in (read_recipe(place / "recipe.yaml"), recipe))
     # Where the run lies may be said in another way now.
-    changed = [key for key in new if key not in ("name", "output") and old.get(key) != new[key]]
+    changed = [key for key in {**old, **new} if key not in ("name", "output") and old.get(key) != new.get(key)]
     if changed:
         key = changed[0]
         raise UserError(
-            f"{place}: was trained with {key} {old.get(key)}, not {new[key]}; choose another --name, or repeat its command."
+            f"{place}: was trained with {key} {old.get(key)}, not {new.get(key)}; choose another --name, or repeat its command."
         )
 
 
@@ -168,5 +168,7 @@ def _table(summary: Mapping[str, Any]) -> Table:
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, row in summary["metrics"].items():
         deviation = "–" if row["deviation"] is None else format_metric(name, row["deviation"])
-        table.add_row(name, format_metric(name, row["mean"]), deviation, *(format_metric(name, v) for v in row["folds"]))
+        table.add_row(
+            name, format_metric(name, row["mean"]), deviation, *(format_metric(name, v) for v in row["folds"])
+        )
     return table

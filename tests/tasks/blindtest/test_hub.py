@@ -292,7 +292,7 @@ def silent() -> Iterator[str]:
 def test_pushing_offline(
     tmp_path: Path, online: Callable[[str | None], None], silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "SECONDS", 0.3)
+    monkeypatch.setattr("foveal.hub.SECONDS", 0.3)
     for endpoint, why in ((None, "HF_HUB_OFFLINE is set"), (closed_port(), "cannot be reached"), (silent, "timed out")):
         online(endpoint)
         start = time.monotonic()
@@ -305,7 +305,7 @@ def test_pushing_offline(
 def test_fetching_offline(
     tmp_path: Path, online: Callable[[str | None], None], silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "SECONDS", 0.3)
+    monkeypatch.setattr("foveal.hub.SECONDS", 0.3)
     remedies = {
         None: "unset HF_HUB_OFFLINE, or fetch it before with `hf download ada/lines --repo-type dataset`.",
         closed_port(): "or copy the data set to this machine and give its folder.",
@@ -364,7 +364,7 @@ def test_a_full_disk_while_fetching(tmp_path: Path, stand_in: StandIn, monkeypat
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(hub, "snapshot_download", fail)
+    monkeypatch.setattr("foveal.hub.snapshot_download", fail)
     with pytest.raises(UserError, match=r"cache: cannot be written: the disk is full"):
         load("ada/lines")
 

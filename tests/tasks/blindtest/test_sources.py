@@ -390,6 +390,6 @@ def test_every_puzzle_reads_its_published_rows(
     assert [(e.id, e.fields["question"]) for e in rows] == [("1", "second"), ("2", "first")]
     for row, text in zip(rows, (second, first), strict=True):
         assert loaded.prompt(row).user == text
-        assert row.fields == {"question": row.fields["question"], "text": text, **fields}
+        assert row.fields == {"question": row.fields["question"], "text": text, "task": task, **fields}
         assert loaded.parse(loaded.prompt(row).answer) == row.truth
         assert value is None or row.truth == value

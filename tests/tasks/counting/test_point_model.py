@@ -42,7 +42,9 @@ def test_the_losses_equal_their_definitions_row_by_row() -> None:
         ends += float(functional.binary_cross_entropy_with_logits(end[i], done[i].float()))
         p = torch.cat((logits[i].softmax(0) * (1 - end[i].sigmoid()), end[i].sigmoid()[None]))
         q = torch.cat((other[i].softmax(0) * (1 - other_end[i].sigmoid()), other_end[i].sigmoid()[None]))
-        same += float(0.5 * (functional.kl_div(q.log(), p, reduction="sum") + functional.kl_div(p.log(), q, reduction="sum")))
+        same += float(
+            0.5 * (functional.kl_div(q.log(), p, reduction="sum") + functional.kl_div(p.log(), q, reduction="sum"))
+        )
         if not done[i]:
             column, row = (min(2, math.floor(float(v) * 3)) for v in target[i])
             cell = row * 3 + column
@@ -74,7 +76,13 @@ def test_a_point_lies_in_its_patch_and_is_recovered_from_its_offset() -> None:
 
 def test_two_halves_of_a_batch_sum_to_the_whole() -> None:
     model = small()
-    inputs = (torch.randn(6, 9, 24), torch.randn(6, 16), torch.rand(6, 2), torch.arange(6) % 3 == 0, torch.randn(6, 9, 24))
+    inputs = (
+        torch.randn(6, 9, 24),
+        torch.randn(6, 16),
+        torch.rand(6, 2),
+        torch.arange(6) % 3 == 0,
+        torch.randn(6, 9, 24),
+    )
     whole = model(*inputs, normaliser=6.0).loss
     parts = [model(*(x[s] for x in inputs), normaliser=6.0).loss for s in (slice(0, 2), slice(2, 6))]
     torch.testing.assert_close(whole, sum(parts))

@@ -168,7 +168,9 @@ class Comparison(Task, Generator):
 
     def mirror(self, example: Example) -> Example:
         """The pictures in the other order."""
-        fields: dict[str, Any] = {key: tuple(reversed(value)) for key, value in example.fields.items() if isinstance(value, tuple)}
+        fields: dict[str, Any] = {
+            key: tuple(reversed(value)) for key, value in example.fields.items() if isinstance(value, tuple)
+        }
         if "swapped" in example.fields:
             fields["swapped"] = not example.fields["swapped"]
         truth = None if example.truth is None else MIRRORED[example.truth]
