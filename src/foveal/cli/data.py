@@ -102,6 +102,8 @@ def _inspect(arguments: Sequence[str], console: Console) -> int:
     loaded = task.load(given.split)
     examples = loaded.examples
     console.print(f"{task.name}, {given.split}: {len(examples):,} rows of {loaded.source}", soft_wrap=True)
+    for note in loaded.notes:
+        console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
     table = Table()
     for column in ("truth", "rows", "share"):
         table.add_column(column, justify="left" if column == "truth" else "right")

@@ -49,6 +49,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     from foveal.evaluation.showing import write_sheet
     from foveal.files import check_writable, write_text
     from foveal.images import find_images
+    from foveal.tasks.task import Task
     from foveal.training.progress import counting
     from foveal.training.train import quiet
 
@@ -65,6 +66,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
             if path.is_dir():
                 raise UserError(f"{path}: is a folder; give a file's name.")
     task, predictor, model = open_predictor(recipe, found, given.checkpoint)
+    if given.film is not None and type(task).frames is Task.frames:
+        raise UserError(f"--film: the answers of {task.name} do not come about in steps; leave --film out.")
     good, bad = [], []
     for path in files:
         example = task.example_from_image(path)

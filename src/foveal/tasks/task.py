@@ -82,11 +82,13 @@ class Loaded:
         examples: The rows; a list, or any lazy sequence.
         source: Where they came from, for ``data.json``.
         refused: (row or file, reason) of each row that was left out by the recipe's leave.
+        notes: What was guessed about the source, and what is odd about it, a sentence each, to be printed.
     """
 
     examples: Sequence[Example]
     source: str
     refused: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Episode(ABC):

@@ -198,7 +198,9 @@ def _prepare(run: Run, recipe: Recipe, splits: dict[str, Loaded], mask: str) -> 
     write_text(run.recipe, dump_recipe(recipe))
     run.write_json("environment.json", environment() | {"seed": recipe.seed})
     table = {
-        name: {"source": x.source, "rows": len(x.examples), "refused": [list(r) for r in x.refused]}
+        name: {
+            "source": x.source, "rows": len(x.examples), "refused": [list(r) for r in x.refused], "notes": list(x.notes)
+        }
         for name, x in splits.items()
     }
     run.write_json("data.json", {"task": recipe.task, "splits": table})
@@ -243,6 +245,8 @@ def _describe(
         f"{len(training.examples):,} training rows of {training.source}; {len(validation.examples):,} validation rows",
         soft_wrap=True,
     )
+    for note in dict.fromkeys((*training.notes, *validation.notes)):
+        console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
     console.print("The first row as the loss sees it; only [[ ]] is learned:")
     console.print(mask, markup=False, highlight=False, style="dim", soft_wrap=True)
 

@@ -51,9 +51,9 @@ def make_trainable(model: PreTrainedModel, recipe: Model) -> nn.Module:
             f"model.quantization: {recipe.quantization} weights cannot be trained themselves; "
             "set model.adapter to lora, or model.quantization to none."
         )
-    for component, parameters in have.items():
+    for part, parameters in have.items():
         for _, parameter in parameters:
-            parameter.requires_grad_(component not in recipe.freeze)
+            parameter.requires_grad_(part not in recipe.freeze)
     if not any(p.requires_grad for p in model.parameters()):
         raise UserError("model.freeze: every component is frozen, so nothing would be learned; leave one out.")
     whole: nn.Module = model

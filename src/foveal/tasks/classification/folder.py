@@ -10,18 +10,9 @@ from pathlib import Path
 
 from foveal.errors import ImageError, UserError
 from foveal.images import SUFFIXES, Picture, find_images
+from foveal.tasks.classification.columns import SPLIT_NAMES
 from foveal.tasks.classification.rows import Row, Table
 from foveal.tasks.task import Split
-
-#: What the folder of a split may be called, in any case.
-SPLIT_NAMES: dict[str, Split] = {
-    "train": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-}
 
 
 def read_folder(root: Path) -> Table:

@@ -34,11 +34,17 @@ class Table:
         splits: The rows of each split that the source has.
         whole: The source has no splits: ``splits`` holds all its rows as ``train``, and the test rows, too, are to
             be held out of them.
+        numbered: The data themselves say which number means which name, in the order of ``names``.
+        origin: Where the rows came from; empty for the source as it was given.
+        notes: What was guessed about the source, and why, a sentence each.
     """
 
     names: tuple[str, ...]
     splits: Mapping[Split, Sequence[Row]]
     whole: bool = False
+    numbered: bool = False
+    origin: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def by_class(rows: Iterable[Row]) -> dict[str, list[Row]]:

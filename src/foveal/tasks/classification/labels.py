@@ -1,0 +1,140 @@
+"""Turns the labels of a column, numbers or words, into class names, and never guesses what a number means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from foveal.errors import UserError
+from foveal.tasks.classification.columns import Kind
+
+#: So many classes of a list are written out in a message.
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels as class names.
+
+    Attributes:
+        names: All class names, in the data's own order.
+        of: The class of each row of each split; None where a row has none.
+        numbered: The data themselves say which number means which name.
+        notes: What was taken for granted, a sentence each.
+    """
+
+    names: tuple[str, ...]
+    of: Mapping[str, Sequence[str | None]]
+    numbered: bool
+    notes: tuple[str, ...] = ()
+
+
+def name_labels(
+    values: Mapping[str, Sequence[Any]],
+    kind: Kind,
+    known: Mapping[int, str],
+    given: Sequence[str],
+    where: str,
+) -> Labels:
+    """The class of each row.
+
+    Words are class names, sorted where the data have no order. Numbers mean what the data say; where they do not say
+    it, the names given, counted from 0; without such, each number is a name.
+
+    Args:
+        values: The cells of each split, ``train`` first.
+        kind: What the column holds, see ``columns.kind_of``.
+        known: Which number means which name, where the data say it.
+        given: ``data.class_names``.
+        where: What a message calls the column.
+
+    Raises:
+        UserError: The names given contradict the data's own, a number has no name, or a split has a class that
+            ``train`` lacks.
+    """
+    cleaned = {split: [_cleaned(value) for value in cells] for split, cells in values.items()}
+    if kind == "bool":
+        cleaned = {split: [None if v is None else str(v).lower() for v in cells] for split, cells in cleaned.items()}
+        if given and set(given) != {"false", "true"}:
+            known_bool = {"false": given[0], "true": given[-1]}
+            _check_count(given, 2, where)
+            note = f"False is {given[0]!r} and True is {given[1]!r}, by the order of data.class_names."
+            of = {split: [known_bool.get(v or "") for v in cells] for split, cells in cleaned.items()}
+            return Labels(tuple(given), of, False, (note,))
+    elif known and kind in ("class", "integer"):
+        return _by_mapping(cleaned, known, given, where)
+    elif kind in ("class", "integer"):
+        return _by_number(cleaned, given, where)
+    return _by_word(cleaned, where)
+
+
+def _cleaned(value: Any) -> Any:
+    """A cell without its spaces; None for one that says that there is no label."""
+    if isinstance(value, str):
+        value = value.strip()
+    return None if value in ("", -1, "-1") and not isinstance(value, bool) else value
+
+
+def _by_mapping(
+    values: Mapping[str, Sequence[Any]], known: Mapping[int, str], given: Sequence[str], where: str
+) -> Labels:
+    names = tuple(known[number] for number in sorted(known))
+    if given and tuple(given) != names:
+        raise UserError(
+            f"data.class_names: {_numbered(dict(enumerate(given)))} contradicts {where}, whose own mapping is "
+            f"{_numbered(known)}; leave data.class_names out, or give exactly the data's own."
+        )
+    by_text = {**{str(number): name for number, name in known.items()}, **{name: name for name in names}}
+    of: dict[str, Sequence[str | None]] = {}
+    for split, cells in values.items():
+        unknown = next((i for i, v in enumerate(cells) if v is not None and str(v) not in by_text), None)
+        if unknown is not None:
+            raise UserError(
+                f"{where}, row {unknown} of {split}: {cells[unknown]!r} is none of {_numbered(known)}; correct the row."
+            )
+        of[split] = [None if v is None else by_text[str(v)] for v in cells]
+    return Labels(names, of, True)
+
+
+def _by_number(values: Mapping[str, Sequence[Any]], given: Sequence[str], where: str) -> Labels:
+    numbers = {split: [None if v is None else int(v) for v in cells] for split, cells in values.items()}
+    found = sorted({n for cells in numbers.values() for n in cells if n is not None})
+    as_text = tuple(map(str, found))
+    if not given or set(given) == set(as_text):
+        note = f"The numbers in {where} have no names: each is its own; data.class_names would name them, from 0 on."
+        of = {split: [None if n is None else str(n) for n in cells] for split, cells in numbers.items()}
+        return Labels(as_text, of, False, (note,))
+    if found and not 0 <= found[0] <= found[-1] < len(given):
+        raise UserError(
+            f"data.class_names: names the numbers 0 to {len(given) - 1}, but those in {where} run from {found[0]} to "
+            f"{found[-1]}; give a name for each, from 0 on."
+        )
+    note = f"The numbers in {where} have no names in the data: {_numbered(dict(enumerate(given)))} is the order of "
+    note += "data.class_names, which nothing confirms."
+    of = {split: [None if n is None else given[n] for n in cells] for split, cells in numbers.items()}
+    return Labels(tuple(given), of, False, (note,))
+
+
+def _by_word(values: Mapping[str, Sequence[Any]], where: str) -> Labels:
+    found = {split: {str(v) for v in cells if v is not None} for split, cells in values.items()}
+    names = found.get("train") or set().union(*found.values())
+    for split, words in found.items():
+        unknown = sorted(words - names)
+        if unknown:
+            raise UserError(
+                f"{where}: the {split} split has {', '.join(map(repr, unknown[:_SHOWN]))}, which train lacks; rename or "
+                "remove such rows, or add some to train."
+            )
+    of = {split: [None if v is None else str(v) for v in cells] for split, cells in values.items()}
+    return Labels(tuple(sorted(names)), of, False, (f"The {len(names)} class names are the words in {where}.",))
+
+
+def _check_count(given: Sequence[str], count: int, where: str) -> None:
+    if len(given) != count:
+        raise UserError(f"data.class_names: has {len(given)} names, but {where} has {count} values; give one for each.")
+
+
+def _numbered(names: Mapping[int, str]) -> str:
+    shown = [f"{number} {names[number]}" for number in sorted(names)]
+    return ", ".join(shown) if len(shown) <= _SHOWN else f"{', '.join(shown[:_SHOWN])} … ({len(shown)} classes)"

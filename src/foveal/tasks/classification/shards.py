@@ -1,0 +1,109 @@
+"""WebDataset: tar archives in which files of one key, ``0001.jpg`` and ``0001.cls``, make a row. Nothing is unpacked."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from foveal.errors import ImageError, UserError
+from foveal.images import SUFFIXES, Encoded
+from foveal.tasks.classification.frames import Lines
+
+#: The largest label or description that is read.
+_LARGEST = 1 << 20
+_TEXTS = ("cls", "txt", "text", "label", "caption")
+
+
+def read_tar(path: Path) -> Lines:
+    """The rows of an archive; pictures are read from it when they are asked for, labels at once.
+
+    A row's columns are the endings of its files, as `datasets` names them, and the values of its JSON file as
+    ``json.NAME``.
+
+    Raises:
+        UserError: It is no tar archive, is packed or truncated, or a label cannot be read.
+    """
+    facts = path.stat()
+    return _index(path, (facts.st_mtime_ns, facts.st_size))
+
+
+@lru_cache(maxsize=64)
+def _index(path: Path, stamp: tuple[int, int]) -> Lines:
+    rows: dict[str, dict[str, Any]] = {}
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                folder, _, name = member.name.rpartition("/")
+                stem, dot, ending = name.partition(".")
+                if not member.isreg() or not dot or not stem:
+                    continue  # folders, links and hidden files
+                if member.issparse() or member.offset_data + member.size > stamp[1]:
+                    raise tarfile.ReadError(f"{member.name} is cut off")
+                key = f"{folder}/{stem}".lstrip("/")
+                row = rows.setdefault(key, {})
+                row |= _cells(path, member, ending.lower(), key)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        packed = path.read_bytes()[:2] == b"\x1f\x8b" if path.is_file() and stamp[1] < _LARGEST else False
+        what = "unpack it with gunzip" if packed else "fetch it again, or pack it again without compression"
+        raise UserError(f"{path}: cannot be read as a tar archive ({error}); {what}.") from None
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    features = {column: _feature([row[column] for row in rows.values() if column in row]) for column in columns}
+    values = {column: [row.get(column) for row in rows.values()] for column in columns}
+    return Lines(path, features, {**values, "__key__": list(rows)}, [f"key {key}" for key in rows])
+
+
+def _cells(path: Path, member: tarfile.TarInfo, ending: str, key: str) -> Mapping[str, Any]:
+    """The columns that a file of the archive fills."""
+    name = f"{path}, key {key}"
+    read = partial(_read, path, member.offset_data, member.size, name)
+    if f".{ending.rpartition('.')[2]}" in SUFFIXES:
+        return {ending: Encoded(name, read)}
+    if ending not in (*_TEXTS, "json"):
+        return {}
+    if member.size > _LARGEST:
+        raise UserError(f"{name}: {member.name} is too large for a label ({member.size:,} bytes); remove it.")
+    try:
+        text = read().decode("utf-8").strip()
+        if ending != "json":
+            return {ending: text}
+        found = json.loads(text)
+    except (UnicodeDecodeError, ValueError) as error:
+        raise UserError(f"{name}: {member.name} cannot be read ({error}); correct or remove it.") from None
+    return {f"json.{k}": v for k, v in found.items()} if isinstance(found, dict) else {"json": found}
+
+
+def _feature(values: list[Any]) -> Any:
+    """What `datasets` would call a column of such values."""
+    filled = [value for value in values if value is not None]
+    if filled and all(isinstance(value, Encoded) for value in filled):
+        return {"_type": "Image"}
+    if any(isinstance(value, list) for value in filled):
+        return {"_type": "List"}
+    if any(isinstance(value, dict) for value in filled):
+        return {}
+    if filled and all(isinstance(value, bool) for value in filled):
+        return "bool"
+    try:
+        if not any(isinstance(value, float) for value in filled):
+            return (
+                "int64" if filled and all(str(int(value)) == str(value).lstrip("+") for value in filled) else "string"
+            )
+    except ValueError:
+        return "string"
+    return "float64"
+
+
+def _read(path: Path, offset: int, size: int, name: str) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            data = stream.read(size)
+    except OSError as error:
+        raise ImageError(f"{name}: cannot be read ({error.strerror}); check the archive.") from None
+    if len(data) != size:
+        raise ImageError(f"{name}: is cut off; fetch the archive again.")
+    return data
