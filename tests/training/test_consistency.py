@@ -15,15 +15,16 @@ from safetensors.torch import load_file
 
 from foveal.errors import UserError
 from foveal.recipe import Recipe, Training
-from foveal.tasks.classification.task import Classification, ClassificationData
 from foveal.tasks.comparison.task import Comparison, ComparisonData
 from foveal.tasks.recipes import check, read_recipe
 from foveal.tasks.specialist import NamedLosses
+from foveal.tasks.task import find_task
 from foveal.training.objectives import LabelObjective, make_objective, symmetric_divergence
 from foveal.training.rows import Row, make_row
 from foveal.training.train import train
 
 TASK = Comparison(ComparisonData(pictures=16, image_size=64, train=12, validation=3, test=3, wording="short"))
+LINES = find_task("blindtest/lines")(find_task("blindtest/lines").Data())
 ANSWERS = ("First", "Second", "Similar")
 #: Where each answer goes when the pictures change places.
 TURN = [1, 0, 2]
@@ -209,7 +210,7 @@ def test_training_writes_both_parts_and_accumulates_alike(tiny: Callable[[str], 
             "answer",
             "needs objective: label and a task that compares pictures, not answer with comparison; set it to 0.",
         ),
-        (Classification(ClassificationData(source="x")), "label", "not label with classification; set it to 0."),
+        (LINES, "label", "not label with blindtest/lines; set it to 0."),
     ],
 )
 def test_consistency_without_a_mirror_or_labels_is_one_sentence(opened, task, objective: str, what: str) -> None:

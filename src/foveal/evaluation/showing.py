@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,14 +40,15 @@ def write_sheet(task: Task, examples: Sequence[Example], predictions: Sequence[P
 
 
 def write_grid(task: Task, examples: Sequence[Example], predictions: Sequence[Prediction], path: Path) -> Path:
-    """Writes a PNG of measured examples, evenly spread: each as the task draws it, with a tick or a cross, the truth,
+    """Writes a PNG of 24 measured examples, drawn by lot but always the same: each as the task draws it, with a tick or a cross, the truth,
     the answer, its probability where one was computed, and the question.
 
     Raises:
         UserError: The file cannot be written.
     """
     cells, marks = [], []
-    for i in spread(len(examples), 24):
+    # Equal steps could meet the same kind of row again and again where kinds alternate.
+    for i in sorted(random.Random(0).sample(range(len(examples)), min(24, len(examples)))):
         example, prediction = examples[i], predictions[i]
         answer = prediction.text.strip() if prediction.value is None else str(prediction.value)
         sure = "" if prediction.confidence is None else f" · {100 * prediction.confidence:.0f} %"

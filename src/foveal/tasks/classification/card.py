@@ -111,7 +111,9 @@ def _names(info: Mapping[str, Any]) -> dict[str, list[str]]:
         label = dtype.get("class_label") if isinstance(dtype, dict) else None
         names = label.get("names") if isinstance(label, dict) else None
         if isinstance(names, dict):
-            found[str(feature.get("name"))] = [str(names[key]) for key in sorted(names, key=int)]
+            found[str(feature.get("name"))] = [
+                str(names[key]) for key in sorted(names, key=lambda k: (len(str(k)), str(k)))
+            ]
         elif isinstance(names, list):
             found[str(feature.get("name"))] = [str(name) for name in names]
     return found

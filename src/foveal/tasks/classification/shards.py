@@ -51,8 +51,11 @@ def _index(path: Path, stamp: tuple[int, int]) -> Lines:
         what = "unpack it with gunzip" if packed else "fetch it again, or pack it again without compression"
         raise UserError(f"{path}: cannot be read as a tar archive ({error}); {what}.") from None
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    features = {column: _feature([row[column] for row in rows.values() if column in row]) for column in columns}
+    features: dict[str, Any] = {
+        column: _feature([row[column] for row in rows.values() if column in row]) for column in columns
+    }
     values = {column: [row.get(column) for row in rows.values()] for column in columns}
+    features["__key__"] = "string"
     return Lines(path, features, {**values, "__key__": list(rows)}, [f"key {key}" for key in rows])
 
 

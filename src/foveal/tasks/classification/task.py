@@ -18,8 +18,10 @@ import numpy as np
 from foveal.errors import ImageError, UserError
 from foveal.prompts import Prompt
 from foveal.tasks.classification import metrics
-from foveal.tasks.classification.folder import class_names, read_folder
+from foveal.tasks.classification.duplicates import shared_pictures
+from foveal.tasks.classification.labelling import Wanted
 from foveal.tasks.classification.rows import Row, Table, hold_out, spread
+from foveal.tasks.classification.sources import read_source
 from foveal.tasks.task import Example, Loaded, Prediction, Split, Task
 
 #: Up to so many pictures of a split are decoded before the training; of more, the headers alone are checked.
@@ -30,12 +32,22 @@ WRAPPING = " \t\r\n\"'`“”‘’«».*"
 
 @dataclass
 class ClassificationData:
-    """Pictures sorted into folders, one for each class."""
+    """Pictures with one label each, wherever they are: folders, tables, archives, the Hub."""
 
     source: str
-    """Folder of the pictures: source/<split>/<class>/..., or source/<class>/... (then rows are held out)."""
+    """Class folders (source/<split>/<class>/... or source/<class>/...), a folder that `datasets` saved, a CSV, TSV or
+    parquet file or a folder of such, WebDataset tars, or OWNER/NAME[@REVISION] on the Hub."""
+    image_column: str = ""
+    """Column of a table that holds the pictures, or paths to them; found by type and name by default."""
+    label_column: str = ""
+    """Column of a table that holds the labels; found by type and name by default."""
     class_names: list[str] = field(default_factory=list)
-    """Order of the answers: the names of the class folders, all of them. Sorted by default."""
+    """The names of all classes: the data's own, or, where labels are numbers without names, a name for each from 0 on.
+    Their order is that of the answers; by default the data's own order."""
+    splits: dict[str, str] = field(default_factory=dict)
+    """Which of a table's splits serves as train, validation or test, e.g. {train: few_shot_5}; by name by default."""
+    config: str = ""
+    """Which of several tables of a source, e.g. a configuration of a data set on the Hub."""
     descriptions: dict[str, str] = field(default_factory=dict)
     """What a class looks like, e.g. {cra: a bowl-shaped depression}; follows the question, a line for each."""
     question: str = "Which of these is shown in the picture: {classes}?"
@@ -62,7 +74,7 @@ class Classification(Task):
     """
 
     name: ClassVar[str] = "classification"
-    summary: ClassVar[str] = "Which of K classes does a picture show? Folders of pictures, one for each class."
+    summary: ClassVar[str] = "Which of K classes does a picture show? Class folders, tables, archives, the Hub."
     Data: ClassVar[type] = ClassificationData
     data: ClassificationData
 
@@ -73,7 +85,7 @@ class Classification(Task):
             UserError: A value is out of range, a name is given twice, unknown or ambiguous, or the source is missing.
         """
         _check_ranges(data)
-        names = data.class_names or list(class_names(_root(data)))
+        names = data.class_names or list(_names(data))
         unknown = sorted(set(data.descriptions) - set(names))
         if unknown:
             raise UserError(
@@ -96,47 +108,62 @@ class Classification(Task):
             ImageError: A picture cannot be used, and ``on_bad_image`` does not say skip.
         """
         root = _root(self.data)
-        table = read_folder(root)
-        self._check_names(table, root)
-        rows, source = self._rows(table, split, root)
+        table = _table(self.data)
+        self._check_names(table, table.origin or str(root))
+        rows, source = self._rows(table, split, table.origin or str(root))
         chosen = spread(rows, self.data.limit, self.data.seed)
         good, refused = self._check_pictures(chosen)
         lost = sorted({row.label for row in chosen} - {row.label for row in good})
         if lost:
             raise UserError(
-                f"{root}: no picture of {', '.join(map(repr, lost))} in the {split} split can be used, the first "
-                f"because of {refused[0][1]}"
+                f"{table.origin or root}: no picture of {', '.join(map(repr, lost))} in the {split} split can be used, "
+                f"the first because of {refused[0][1]}"
             )
-        return Loaded([Example(row.id, (row.picture,), row.label) for row in good], source, refused)
+        examples = [Example(row.id, (row.picture,), row.label) for row in good]
+        return Loaded(examples, source, refused, (*table.notes, *self._shared(table, split)))
 
-    def _check_names(self, table: Table, root: Path) -> None:
+    def _shared(self, table: Table, split: Split) -> tuple[str, ...]:
+        """Sentences about pictures that this split shares with others."""
+        _, parts = self._parts(table)
+        limited = {s: spread(rows, self.data.limit, self.data.seed) for s, rows in parts.items() if rows}
+        return shared_pictures(limited, split)
+
+    def _check_names(self, table: Table, origin: str) -> None:
         given, found = set(self.data.class_names), set(table.names)
+        kind = "classes" if table.origin else "class folders"
+        short = "classes" if table.origin else "folders"
         if given != found:
             raise UserError(
-                f"data.class_names: {', '.join(self.data.class_names)} are not the class folders of {root}, which are "
+                f"data.class_names: {', '.join(self.data.class_names)} are not the {kind} of {origin}, which are "
                 f"{', '.join(table.names)} (only in class_names: {', '.join(sorted(given - found)) or 'none'}; only "
-                f"folders: {', '.join(sorted(found - given)) or 'none'}); give exactly the folders' names."
+                f"{short}: {', '.join(sorted(found - given)) or 'none'}); give exactly the {short}' names."
             )
 
-    def _rows(self, table: Table, split: Split, root: Path) -> tuple[Sequence[Row], str]:
-        """The rows of a split, read or held out, and where they came from."""
+    def _parts(self, table: Table) -> tuple[dict[Split, float], dict[Split, Sequence[Row]]]:
+        """The share of each split that is held out, and the rows of all splits, read or held out."""
         data = self.data
         shares: dict[Split, float] = {}
         if table.whole:
             shares["test"] = data.test_share
         if "validation" not in table.splits:
             shares["validation"] = data.validation_share
-        parts = hold_out(table.splits.get("train", ()), shares, data.seed)
-        rows = parts[split] if split in parts else table.splits.get(split, ())
+        return shares, {**table.splits, **hold_out(table.splits.get("train", ()), shares, data.seed)}
+
+    def _rows(self, table: Table, split: Split, origin: str) -> tuple[Sequence[Row], str]:
+        """The rows of a split, read or held out, and where they came from."""
+        data = self.data
+        shares, parts = self._parts(table)
+        rows = parts.get(split, ())
         if not rows:
             key = f"{split}_share"
-            remedy = f"raise data.{key}" if split in shares and table.splits.get("train") else f"add {root / split}"
-            raise UserError(f"{root}: there are no pictures for the {split} split; {remedy}.")
+            add = "give a source that has one, or set data.splits" if table.origin else f"add {_root(data) / split}"
+            remedy = f"raise data.{key}" if split in shares and table.splits.get("train") else add
+            raise UserError(f"{origin}: there are no pictures for the {split} split; {remedy}.")
         if split in shares:
-            return rows, f"{root} ({shares[split]:g} of each class held out, seed {data.seed})"
+            return rows, f"{origin} ({shares[split]:g} of each class held out, seed {data.seed})"
         rest = " and ".join(f"{share:g} for {name}" for name, share in shares.items() if share > 0)
         held_out = f" (without {rest} of each class, seed {data.seed})" if split == "train" and rest else ""
-        return rows, f"{root}{held_out}"
+        return rows, f"{origin}{held_out}"
 
     def _check_pictures(self, rows: Sequence[Row]) -> tuple[list[Row], tuple[tuple[str, str], ...]]:
         """The rows whose pictures can be used, and (id, reason) of the others."""
@@ -221,9 +248,18 @@ def _root(data: ClassificationData) -> Path:
     return Path(data.source).expanduser()
 
 
+def _table(data: ClassificationData) -> Table:
+    wanted = Wanted(data.image_column, data.label_column, tuple(data.class_names), dict(data.splits), data.config)
+    return read_source(data.source, wanted)
+
+
+def _names(data: ClassificationData) -> tuple[str, ...]:
+    return _table(data).names
+
+
 def _check_ranges(data: Any) -> None:
     if not data.source.strip():
-        raise UserError("data.source: is empty; give the folder of the pictures.")
+        raise UserError("data.source: is empty; give the folder of the pictures, a table, or OWNER/NAME on the Hub.")
     if data.limit < 0:
         raise UserError(f"data.limit: {data.limit} is negative; give 0 for all rows, or a number of rows.")
     for key in ("validation_share", "test_share"):

@@ -1,0 +1,88 @@
+"""Counts pictures that are in two splits at once, byte for byte, which makes a measurement look better than it is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from foveal.errors import ImageError
+from foveal.images import Encoded
+from foveal.tasks.classification.rows import Row
+from foveal.tasks.task import SPLITS, Split
+
+#: Of more rows than this the pictures are not compared.
+LIMIT = 100_000
+
+
+def shared_pictures(parts: Mapping[Split, Sequence[Row]], of: Split) -> tuple[str, ...]:
+    """A sentence for each split that shares pictures with ``of``; pictures that cannot be read are not compared.
+
+    Args:
+        parts: The rows of each split.
+        of: One of them.
+    """
+    if sum(map(len, parts.values())) > LIMIT:
+        return (f"Identical pictures in two splits were not looked for: there are more than {LIMIT:,} rows.",)
+    marks = _marks(parts)
+    notes = []
+    for other in parts:
+        if other == of:
+            continue
+        early, late = sorted((of, other), key=SPLITS.index)
+        first = {mark: row for mark, row in zip(marks[early], parts[early], strict=True) if mark}
+        both = [
+            (row, first[m]) for m, row in zip(marks[late], parts[late], strict=True) if m is not None and m in first
+        ]
+        if both:
+            what = "picture of the" if len(both) == 1 else "pictures of the"
+            verb = "is" if len(both) == 1 else "are"
+            notes.append(
+                f"{len(both)} of {len(parts[late])} {what} {late} split {verb} in {early} too, byte for byte, e.g. "
+                f"{both[0][0].id} as {both[0][1].id}."
+            )
+    return tuple(notes)
+
+
+def _marks(parts: Mapping[Split, Sequence[Row]]) -> dict[Split, list[bytes | None]]:
+    """A hash of each picture that may be in another split; files whose length no other split has are not read."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        sizes = {split: list(pool.map(_size, rows)) for split, rows in parts.items()}
+        splits: defaultdict[int, set[Split]] = defaultdict(set)
+        for split, found in sizes.items():
+            for size in found:
+                splits[size].add(split)
+
+        def mark(pair: tuple[Row, int]) -> bytes | None:
+            row, size = pair
+            return _hash(row) if size == -1 or (size >= 0 and len(splits[size]) > 1) else None
+
+        return {split: list(pool.map(mark, zip(rows, sizes[split], strict=True))) for split, rows in parts.items()}
+
+
+def _size(row: Row) -> int:
+    """Length of a picture's file; -1 where only reading tells it, -2 where it cannot be compared."""
+    source = row.picture.source
+    if isinstance(source, Encoded):
+        return -1
+    try:
+        return Path(source).stat().st_size if isinstance(source, str | os.PathLike) else -2
+    except (OSError, ValueError):
+        return -2
+
+
+def _hash(row: Row) -> bytes | None:
+    source = row.picture.source
+    try:
+        if isinstance(source, Encoded):
+            return hashlib.blake2b(source.read(), digest_size=16).digest()
+        return (
+            hashlib.blake2b(Path(source).read_bytes(), digest_size=16).digest()
+            if isinstance(source, str | os.PathLike)
+            else None
+        )
+    except (OSError, ImageError):
+        return None

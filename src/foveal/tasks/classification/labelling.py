@@ -1,0 +1,241 @@
+"""Makes labelled rows of tables: columns and splits are found, numbers become class names, pictures stay where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from foveal.errors import ImageError, UserError
+from foveal.images import Encoded, Picture
+from foveal.tasks.classification.card import read_mapping
+from foveal.tasks.classification.columns import Detected, class_names, detect, find_splits, kind_of
+from foveal.tasks.classification.frames import Frame, picture_path
+from foveal.tasks.classification.labels import name_labels
+from foveal.tasks.classification.rows import Row, Table
+from foveal.tasks.task import SPLITS, Split
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a recipe says about its source; what is empty is guessed.
+
+    Attributes:
+        image_column: Column of the pictures.
+        label_column: Column of the labels.
+        class_names: The names of the classes; where numbers have no names in the data, from 0 on.
+        splits: Which of the source's splits serves as train, validation or test.
+        config: Which of several tables.
+    """
+
+    image_column: str = ""
+    label_column: str = ""
+    class_names: tuple[str, ...] = ()
+    splits: Mapping[str, str] = field(default_factory=dict)
+    config: str = ""
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A row before its label has a name."""
+
+    id: str
+    where: str
+    picture: str | Encoded
+    label: Any
+    folder: Path
+
+
+def table_of(
+    files: Mapping[str, Sequence[Path]],
+    opened: Callable[[Path], Frame],
+    wanted: Wanted,
+    root: Path,
+    origin: str,
+    *,
+    names: Mapping[str, Sequence[str]],
+    notes: Sequence[str] = (),
+    confined: bool = False,
+) -> Table:
+    """The rows of a source's tables.
+
+    Args:
+        files: The files of each of the source's own splits.
+        opened: Opens one.
+        wanted: What the recipe says.
+        root: Where a mapping.json may lie.
+        origin: What messages call the source.
+        names: Class names of columns that the source's card notes.
+        notes: What was guessed before.
+        confined: Whether pictures must lie in the folder of their table.
+
+    Raises:
+        UserError: Columns, splits or labels are missing, ambiguous, contradictory or for another task.
+    """
+    own = list(files)
+    likely = next((n for n in own if n == wanted.splits.get("train", "train")), own[0])
+    first = opened(files[likely][0])
+    found = detect(
+        first.features,
+        first.samples(),
+        image_column=wanted.image_column,
+        label_column=wanted.label_column,
+        where=str(first.place),
+    )
+    column = f"the column {found.label!r} of {origin}"
+    if found.split and len(own) == 1:
+        cells = _by_column([opened(file) for file in files[likely]], found)
+        splits = find_splits(list(cells), wanted.splits, origin)
+        reasons = found.reasons
+    else:
+        splits = find_splits(own, wanted.splits, origin)
+        cells = {n: _cells([opened(file) for file in files[n]], found, n) for n in splits.chosen.values()}
+        reasons = tuple(r for r in found.reasons if not found.split or repr(found.split) not in r)
+    chosen = {split: cells[splits.chosen[split]] for split in SPLITS if split in splits.chosen}
+    known, told = _known(found, first, names, root)
+    kind = kind_of(first.features[found.label], [row.get(found.label) for row in first.samples()])
+    labels = name_labels(
+        {split: [cell.label for cell in rows] for split, rows in chosen.items()},
+        kind,
+        known,
+        wanted.class_names,
+        column,
+    )
+    parts: dict[Split, Sequence[Row]] = {}
+    more: list[str] = []
+    for split, rows in chosen.items():
+        truths = labels.of[split]
+        if rows and all(truth is None for truth in truths):
+            more.append(f"The {split} split has no labels and is left out.")
+            continue
+        missing = next((cell for cell, truth in zip(rows, truths, strict=True) if truth is None), None)
+        if missing is not None:
+            raise UserError(f"{missing.where}: has no label in {found.label!r}; fill it in or remove the row.")
+        parts[split], told_path = _rows(rows, [str(t) for t in truths], splits.chosen[split], confined)
+        more += told_path
+    if not any(parts.values()):
+        raise UserError(f"{origin}: holds no labelled rows; check data.source.")
+    whole = splits.whole or (list(parts) == ["train"] and not wanted.splits)
+    sentences = (*notes, *reasons, *splits.reasons, *told, *labels.notes, *more)
+    return Table(labels.names, parts, whole, labels.numbered, origin, tuple(dict.fromkeys(sentences)))
+
+
+def _cells(frames: Sequence[Frame], found: Detected, split: str) -> list[_Cell]:
+    """The rows of a split."""
+    cells: list[_Cell] = []
+    taken: set[str] = set()
+    for frame in frames:
+        for column in (found.image, found.label):
+            if column not in frame.features:
+                raise UserError(f"{frame.place}: has no column {column!r}; it has {', '.join(frame.features)}.")
+        names = _names(frame, found.label)
+        if names != found.names:
+            raise UserError(
+                f"{frame.place}: its class names for {found.label!r}, {', '.join(names) or 'none'}, are not "
+                f"{', '.join(found.names) or 'none'} as in the source's other files; save them with one mapping."
+            )
+        pictures, labels = frame.pictures(found.image), frame.values(found.label)
+        keys = frame.values("__key__") if "__key__" in frame.features else []
+        for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+            name = picture if isinstance(picture, str) else f"{frame.place.stem}/{keys[i]}" if keys else ""
+            name = name or f"{split}/{len(cells)}"
+            if name in taken:
+                name = f"{name}#{len(cells)}"
+            taken.add(name)
+            cells.append(_Cell(name, frame.where(i), picture, label, frame.place.parent))
+    return cells
+
+
+def _names(frame: Frame, label: str) -> tuple[str, ...]:
+    return class_names(frame.features[label])
+
+
+def _by_column(frames: Sequence[Frame], found: Detected) -> dict[str, list[_Cell]]:
+    """The rows of each value of the column that says which split a row belongs to."""
+    splits = [str(value).strip() for frame in frames for value in frame.values(found.split)]
+    groups: dict[str, list[_Cell]] = {}
+    for split, cell in zip(splits, _cells(frames, found, "row"), strict=True):
+        groups.setdefault(split, []).append(cell)
+    return groups
+
+
+def _known(
+    found: Detected, frame: Frame, names: Mapping[str, Sequence[str]], root: Path
+) -> tuple[dict[int, str], list[str]]:
+    """Which number means which class, where the data say it, and the sentence that says where.
+
+    Raises:
+        UserError: Two places say it differently.
+    """
+    known = dict(enumerate(found.names))
+    notes = []
+    listed = list(names.get(found.label, ()))
+    if listed and listed != [str(i) for i in range(len(listed))] and not known:
+        known = dict(enumerate(listed))
+        notes.append(f"The {len(known)} class names are those of README.md for {found.label!r}.")
+    mapping = read_mapping(root) or read_mapping(frame.place.parent)
+    if mapping and known and mapping != known:
+        raise UserError(
+            f"{root / 'mapping.json'}: says {', '.join(f'{n} {mapping[n]}' for n in sorted(mapping))}, but the table says "
+            f"{', '.join(f'{n} {known[n]}' for n in sorted(known))}; correct or remove one."
+        )
+    if mapping and not known:
+        known = mapping
+        notes.append(f"The {len(known)} class names are those of mapping.json.")
+    return known, notes
+
+
+def _rows(cells: Sequence[_Cell], truths: Sequence[str], split: str, confined: bool) -> tuple[list[Row], list[str]]:
+    """Rows with their pictures; paths are tried below the table's folder until one is there."""
+    pattern, notes = "{cell}", []
+    first = next(((c, t) for c, t in zip(cells, truths, strict=True) if isinstance(c.picture, str) and c.picture), None)
+    if first is not None:
+        pattern = _pattern(first[0], first[1], split)
+        if pattern != "{cell}":
+            notes.append(f"Pictures of {split!r} lie at {pattern.replace('{cell}', 'PATH')} beside the table.")
+    rows = []
+    for cell, truth in zip(cells, truths, strict=True):
+        if isinstance(cell.picture, Encoded):
+            rows.append(Row(cell.id, Picture(cell.where, cell.picture), truth))
+            continue
+        try:
+            path = _at(pattern, cell.picture, split, truth)
+            file = picture_path(cell.folder, path, cell.where, confined=confined)
+            rows.append(Row(cell.id, Picture(f"{cell.where} ({file})", file), truth))
+        except ImageError as error:
+            rows.append(Row(cell.id, Picture(cell.where, Encoded(cell.where, partial(_refuse, error))), truth))
+    return rows, notes
+
+
+#: Where the pictures of a table may lie, below its folder.
+_PATTERNS = (
+    "{cell}", "images/{cell}", "{split}/{cell}", "{label}/{cell}", "{split}/{label}/{cell}", "data/{cell}",
+    "data/{split}/{cell}", "data/{split}/{label}/{cell}", "images/{split}/{cell}", "data/{label}/{cell}",
+)  # fmt: skip
+
+
+def _pattern(cell: _Cell, label: str, split: str) -> str:
+    """Where the picture of a row lies; the plain path where it lies nowhere.
+
+    Raises:
+        UserError: The cell is an address.
+    """
+    path = str(cell.picture)
+    if path.lower().startswith(("http://", "https://", "s3://", "gs://")):
+        raise UserError(f"{cell.where}: {path} is an address, and none is fetched; save the pictures and give paths.")
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        return "{cell}"
+    there = (p for p in _PATTERNS if (cell.folder / _at(p, path, split, label)).is_file())
+    return next(there, "{cell}")
+
+
+def _at(pattern: str, path: str, split: str, label: str) -> str:
+    if not path or pattern == "{cell}":
+        return path
+    return pattern.replace("{split}", split).replace("{label}", label).replace("{cell}", path)
+
+
+def _refuse(error: ImageError) -> bytes:
+    raise error

@@ -1,0 +1,213 @@
+"""Finds out what a source of classified pictures is, fetches it where it is on the Hub, and lists its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from foveal.errors import UserError
+from foveal.images import SUFFIXES
+from foveal.tasks.classification.card import Card, read_card
+from foveal.tasks.classification.columns import split_of_file
+from foveal.tasks.classification.folder import class_names, has_pictures, read_folder, subfolders
+from foveal.tasks.classification.frames import IN_MEMORY, Frame, open_arrow, read_csv
+from foveal.tasks.classification.labelling import Wanted, table_of
+from foveal.tasks.classification.rows import Table
+from foveal.tasks.classification.shards import read_tar
+
+#: Files of rows, by ending.
+_TABLES = (".parquet", ".arrow", ".csv", ".tsv", ".tar")
+_PACKED = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
+#: What is fetched from the Hub.
+_FETCHED = (
+    "README.md", "mapping.json", "state.json", "dataset_dict.json", "dataset_info.json",
+    *(f"*{s}" for s in _TABLES), *(f"*{s}" for s in SUFFIXES), *(f"*{s.upper()}" for s in SUFFIXES),
+)  # fmt: skip
+#: Data sets that are often called by a name without an owner, which the Hub has no more.
+_MOVED = {
+    "cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100", "food101": "ethz/food101", "mnist": "ylecun/mnist",
+    "fashion_mnist": "zalando-datasets/fashion_mnist", "beans": "AI-Lab-Makerere/beans", "svhn": "ufldl-stanford/svhn",
+    "imagenet-1k": "ILSVRC/imagenet-1k", "cats_vs_dogs": "microsoft/cats_vs_dogs",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a source's splits.
+
+    Attributes:
+        splits: The files of each of the source's own splits.
+        card: What its README.md says.
+        config: The configuration that was chosen.
+        notes: What was guessed.
+    """
+
+    splits: Mapping[str, Sequence[Path]]
+    card: Card = field(default_factory=Card)
+    config: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def read_source(source: str, wanted: Wanted) -> Table:
+    """All rows of a source, whatever it is.
+
+    In the order in which they are looked for: a table or an archive; a folder that `datasets` saved; a folder of
+    parquet files; of tar archives (WebDataset); of a table with paths, ``metadata.csv`` above all; of class folders.
+    Where there is nothing of that path, OWNER/NAME or OWNER/NAME@REVISION of a data set on the Hub, which holds any of
+    these.
+
+    Args:
+        source: The path or name.
+        wanted: What the recipe says about it.
+
+    Raises:
+        UserError: There is no such source, it is malformed, or for another task.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        return _read(path, str(path), wanted)
+    from foveal import hub  # its client takes a while to import
+
+    if not hub.is_source(source):
+        moved = _MOVED.get(source)
+        hint = f"on the Hub the data set of that name is {moved}" if moved else "check data.source"
+        raise UserError(f"{source}: there is no such folder; {hint}.")
+    place = _fetch(source)
+    origin = f"{source} (Hub, commit {place.name[:7]})"
+    try:
+        return _read(place, origin, wanted, confined=True)
+    except UserError as error:
+        # A message names the data set, not where its copy lies.
+        raise type(error)(str(error).replace(str(place), source)) from error
+
+
+@cache
+def _fetch(source: str) -> Path:
+    """The folder of a data set on the Hub; a process asks once, so that all splits are of one commit."""
+    from foveal import hub
+
+    return hub.fetch(source, _FETCHED)
+
+
+def _read(path: Path, origin: str, wanted: Wanted, *, confined: bool = False) -> Table:
+    if path.is_file():
+        if path.suffix.lower() not in _TABLES:
+            remedy = "unpack it and give the folder" if path.suffix.lower() in _PACKED else "give a folder"
+            raise UserError(f"{path}: is no table of pictures; {remedy}, or a file ending in {', '.join(_TABLES)}.")
+        files = Files({split_of_file(path.name)[1]: [path]})
+        return _table(files, path.parent, origin, wanted, confined)
+    if saved := _saved(path):
+        return _table(Files(saved), path, origin, wanted, confined)
+    for endings in ((".parquet",), (".arrow",), (".tar",)):
+        found = _find(path, endings, depth=3)
+        if found:
+            return _table(_sorted(found, path, wanted, origin), path, origin, wanted, confined)
+    tables = _find(path, (".csv", ".tsv"), depth=1)
+    listed = [p for p in _find(path, (".csv", ".tsv"), depth=3) if p.stem.lower() == "metadata"]
+    if listed or (tables and not _class_folders(path)):
+        return _table(_sorted(listed or tables, path, wanted, origin), path, origin, wanted, confined)
+    if any(key for key in (wanted.image_column, wanted.label_column)):
+        raise UserError(f"{origin}: has no table, so there are no columns; remove data.image_column and label_column.")
+    if confined and not has_pictures(path):
+        raise UserError(
+            f"{origin}: has no table and no loose pictures, perhaps archives or a script; give "
+            "OWNER/NAME@refs/convert/parquet, where the Hub keeps most data sets as parquet."
+        )
+    table = read_folder(path)
+    notes = (f"The {len(table.names)} class names are those of the folders.",) if tables or confined else ()
+    if tables:
+        notes += (f"Not read, as the folders have classes: {', '.join(t.name for t in tables)}.",)
+    return Table(table.names, table.splits, table.whole, origin=origin if confined else "", notes=notes)
+
+
+def _table(files: Files, root: Path, origin: str, wanted: Wanted, confined: bool) -> Table:
+    every = [file for group in files.splits.values() for file in group]
+    mapped = sum(file.stat().st_size for file in every if file.suffix.lower() == ".parquet") > IN_MEMORY
+
+    def opened(file: Path) -> Frame:
+        suffix = file.suffix.lower()
+        if suffix == ".tar":
+            return read_tar(file)
+        if suffix in (".csv", ".tsv"):
+            return read_csv(file)
+        return open_arrow(file, mapped=mapped, confined=confined)
+
+    names = files.card.names.get(files.config) or files.card.names.get(files.config or "default") or {}
+    return table_of(files.splits, opened, wanted, root, origin, names=names, notes=files.notes, confined=confined)
+
+
+def _saved(path: Path) -> dict[str, list[Path]]:
+    """The files of each split of a folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote.
+
+    Raises:
+        UserError: A file that says what belongs to it is missing or damaged.
+    """
+    whole = path / "dataset_dict.json"
+    file = whole
+    try:
+        if whole.is_file():
+            splits = json.loads(whole.read_text(encoding="utf-8"))["splits"]
+            folders = {str(split): path / str(split) for split in splits}
+        elif (path / "state.json").is_file():
+            folders = {"": path}
+        else:
+            return {}
+        found = {}
+        for split, folder in folders.items():
+            file = folder / "state.json"
+            state = json.loads(file.read_text(encoding="utf-8"))
+            found[split or str(state.get("_split") or "train")] = [
+                folder / Path(entry["filename"]).name for entry in state["_data_files"]
+            ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: cannot be read ({error}); save the data set again with `save_to_disk`.") from None
+    return found
+
+
+def _find(root: Path, endings: Sequence[str], depth: int) -> list[Path]:
+    """Files of some endings, at most so many folders deep, sorted; hidden ones are left out."""
+    found = [p for p in root.iterdir() if p.suffix.lower() in endings and p.is_file() and not p.name.startswith(".")]
+    if depth > 1:
+        found += [p for folder in subfolders(root) for p in _find(folder, endings, depth - 1)]
+    return sorted(found)
+
+
+def _class_folders(root: Path) -> bool:
+    """Whether a folder has class folders."""
+    try:
+        return len(class_names(root)) >= 2 and all(has_pictures(folder) for folder in subfolders(root))
+    except UserError:
+        return False
+
+
+def _sorted(files: Sequence[Path], root: Path, wanted: Wanted, origin: str) -> Files:
+    """The files of the splits of one configuration.
+
+    Raises:
+        UserError: There are several configurations, and none was asked for or is the default.
+    """
+    card = read_card(root)
+    groups: dict[str, dict[str, list[Path]]] = {}
+    for file in files:
+        relative = file.relative_to(root).as_posix()
+        place = card.split_of(relative) if card.files else split_of_file(relative)
+        if place is not None:
+            groups.setdefault(place[0], {}).setdefault(place[1], []).append(file)
+    if not groups:  # the card names other files
+        card = Card(names=card.names)
+        for file in files:
+            config, split = split_of_file(file.relative_to(root).as_posix())
+            groups.setdefault(config, {}).setdefault(split, []).append(file)
+    configs = [config for config in groups if config in card.default] or list(groups)
+    names = ", ".join(repr(config) for config in groups)
+    if wanted.config and wanted.config not in groups:
+        raise UserError(f"data.config: {origin} has no configuration {wanted.config!r}; it has {names}.")
+    if not wanted.config and len(configs) > 1:
+        raise UserError(f"{origin}: holds several tables, {names}; choose one with data.config.")
+    config = wanted.config or configs[0]
+    rest = [other for other in groups if other != config]
+    notes = (f"The table is {config!r}, the default one; left out: {', '.join(map(repr, rest))}.",) if rest else ()
+    return Files(groups[config], card, config, () if wanted.config else notes)

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from foveal.evaluation.showing import caption, write_grid
+from foveal.prompts import Prompt
+from foveal.tasks.blindtest.lines import Lines, LinesData
+from foveal.tasks.task import Prediction
+
+
+@pytest.fixture
+def rows():
+    task = Lines(LinesData(test=40, image_size=64))
+    examples = list(task.load("test").examples)
+    said = [
+        Prediction(e.id, e.truth if i % 2 else 9, str(e.truth), {"0": 0.1, "1": 0.9}, e.truth)
+        for i, e in enumerate(examples)
+    ]
+    return task, examples, said
+
+
+def test_the_grid_has_24_marked_pictures_and_is_always_the_same(rows, tmp_path):
+    task, examples, said = rows
+    write_grid(task, examples, said, tmp_path / "a.png")
+    write_grid(task, examples, said, tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as grid:
+        assert grid.width == 12 + 6 * (224 + 12)
+        pixels = np.asarray(grid.convert("RGB")).reshape(-1, 3)
+    green, red = ((pixels == colour).all(1).sum() for colour in ((26, 116, 64), (179, 38, 30)))
+    assert green > 500 and red > 500
+
+
+def test_rows_that_alternate_are_all_drawn(rows, tmp_path, monkeypatch):
+    task, examples, said = rows
+    shown = []
+    monkeypatch.setattr(task, "prompt", lambda e: shown.append(int(e.id) % 2) or Prompt((), "?"))
+    write_grid(task, examples, said, tmp_path / "a.png")
+    assert len(shown) == 24 and 6 < sum(shown) < 18
+
+
+def test_fewer_rows_than_cells(rows, tmp_path):
+    task, examples, said = rows
+    write_grid(task, examples[:2], [replace(said[0], value=None, text=""), said[1]], tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as grid:
+        assert grid.width == 12 + 2 * (224 + 12)
+
+
+def test_captions():
+    assert caption(Prediction("x", 2, "2", {"2": 0.876}, 2)) == "2 · 88 %"
+    assert caption(Prediction("x", 1, "1", None, 2)) == "1  (truth 2)"
+    assert caption(Prediction("x", None, "dunno", None, 2)) == "dunno  (truth 2)"
