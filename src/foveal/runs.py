@@ -173,7 +173,7 @@ def open_run(path: str | os.PathLike[str]) -> Run:
         what = "is a file" if run.path.exists() else "there is no such folder"
         raise UserError(f"{path}: {what}; give the folder of a run, e.g. runs/NAME.")
     if folds := fold_runs(path):
-        raise UserError(f"{path}: holds the runs of {len(folds)} folds; name one of them, e.g. {folds[0]}.")
+        raise UserError(f"{path}: holds runs of folds; name one of them, e.g. {folds[0]}.")
     if not run.recipe.is_file():
         raise UserError(f"{path}: holds no run (it has no recipe.yaml); give the folder of a run, e.g. runs/NAME.")
     return run

@@ -21,9 +21,9 @@ def test_without_a_word_it_shows_its_commands(command):
     ("word", "what"),
     [
         ("trian", "There is no command 'trian'; did you mean 'train'?"),
-        ("zzz", "There is no command 'zzz'; there are quickstart, train, evaluate, predict, rank, benchmark, data, tasks, models, completion."),
+        ("zzz", "There is no command 'zzz'; there are quickstart, train, evaluate, predict, rank, benchmark, data, tasks, models, doctor, completion."),
         ("--hepl", "There is no option '--hepl'; did you mean '--help'?"),
-        ("", "There is no command ''; there are quickstart, train, evaluate, predict, rank, benchmark, data, tasks, models, completion."),
+        ("", "There is no command ''; there are quickstart, train, evaluate, predict, rank, benchmark, data, tasks, models, doctor, completion."),
     ],
 )  # fmt: skip
 def test_unknown_commands_and_options(command, word, what):

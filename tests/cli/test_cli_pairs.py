@@ -79,7 +79,7 @@ def test_help_shows_the_keys(here: Path, command) -> None:
             "wrong.csv, line 7: the score 'high' is no number like 2.5; correct or remove it.",
         ),
         ("--source named.csv --folder out", "named.csv: "),
-        ("--source rated.csv --folder out --raters 60 --number 9", "is no mean of 60 whole ratings"),
+        ("--source rated.csv --folder out --raters 7 --number 9", "is no mean of 7 whole ratings"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_leaves_nothing(here: Path, command, words: str, what: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from foveal import images
 from foveal.tasks.comparison.synthetic import Synthetic
 
 RECIPE = """\
@@ -45,10 +46,12 @@ def here(folds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         row.picture.open().save(tmp_path / "pictures" / f"{k}.png")
     (tmp_path / "one").mkdir()
     Image.new("RGB", (20, 20)).save(tmp_path / "one" / "a.png")
+    (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
     shutil.copy(tmp_path / "one" / "a.png", tmp_path / "bad")
     (tmp_path / "bad" / "z.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(images, "_limit", [images.MAX_PIXELS])  # which a recipe sets for the process
     return tmp_path
 
 
@@ -92,13 +95,13 @@ def test_a_recipes_model_ranks_as_it_is_and_a_limit_holds(here: Path, command) -
         ("", "The following arguments are required: RUN|RECIPE, PICTURE|FOLDER"),
         ("runs/x", "The following arguments are required: PICTURE|FOLDER"),
         ("runs/xx pictures", "runs/xx: there is no such run or recipe; did you mean runs/x?"),
-        ("runs/k pictures", "runs/k: holds the runs of 1 folds; name one of them, e.g. runs/k/fold-1."),
+        ("runs/k pictures", "runs/k: holds runs of folds; name one of them, e.g. runs/k/fold-1."),
         ("other.yaml pictures", "other.yaml: is of the task blindtest/lines; a ranking needs a run of comparison."),
         ("runs/x nowhere", "nowhere: there is no such picture; check the path."),
         ("runs/x one", "one/a.png: is the only picture; a ranking needs at least two."),
         ("runs/x pictures --limit 1", "pictures/0.png: is the only picture; a ranking needs at least two."),
         ("runs/x bad", "bad/z.png: "),
-        ("runs/x runs", "runs: the folder holds no pictures ("),
+        ("runs/x empty", "empty: the folder holds no pictures ("),
         ("runs/x pictures --comparisons 3", "--comparisons: 3 cannot link 5 pictures; give at least 4, better 10."),
         ("runs/x pictures --comparisons -1", "--comparisons and --limit: must be at least 0."),
         ("runs/x pictures --comparisons many", "Argument --comparisons: invalid int value: 'many'"),
@@ -142,11 +145,11 @@ def test_a_fold_is_measured_by_its_name_or_its_number(here: Path, command) -> No
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        ("evaluate runs/k", "runs/k: holds the runs of 1 folds; name one of them, e.g. runs/k/fold-1."),
+        ("evaluate runs/k", "runs/k: holds runs of folds; name one of them, e.g. runs/k/fold-1."),
         ("evaluate runs/k --fold 2", "--fold: runs/k holds no run fold-2; give the folder that --folds left."),
         ("evaluate runs/x --fold 1", "--fold: runs/x holds no run fold-1; give the folder that --folds left."),
         ("evaluate runs/k --fold one", "Argument --fold: invalid int value: 'one'"),
-        ("train --resume runs/k", "runs/k: holds the runs of 1 folds; name one of them, e.g. runs/k/fold-1."),
+        ("train --resume runs/k", "runs/k: holds runs of folds; name one of them, e.g. runs/k/fold-1."),
         ("train --resume runs/k/fold-1 --folds all", "--resume continues a run as its own recipe says; "),
         ("train r.yaml --folds", "Argument --folds: expected one argument"),
         ("train r.yaml --folds 0", "--folds: '0' is neither all nor numbers such as 1,3; folds are numbered from 1."),

@@ -25,7 +25,7 @@ RECIPE = """\
 task: comparison
 data: {{pictures: 16, image_size: 64, train: 6, validation: 3, test: 3, wording: short}}
 model: {{id: {model}, device: cpu}}
-training: {{epochs: 1, batch_size: 6, learning_rate: 1e-3, precision: float32, evaluate: false}}
+training: {{epochs: 1, batch_size: 3, learning_rate: 1e-3, warmup: 0, precision: float32, evaluate: false}}
 evaluation: {{batch_size: 8, shown: 1}}
 objective: label
 name: both
@@ -74,10 +74,12 @@ def recipe(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 def trained(recipe: Recipe) -> Path:
     """Two folds; tests must not write to it."""
     gc.collect()
-    before = sum(isinstance(o, PreTrainedModel) for o in gc.get_objects())
+    before = sum(issubclass(type(o), PreTrainedModel) for o in gc.get_objects())
     folder = train_folds(recipe, [1, 2], QUIET)
     gc.collect()
-    assert sum(isinstance(o, PreTrainedModel) for o in gc.get_objects()) == before, "the memory of the folds is let go"
+    assert sum(issubclass(type(o), PreTrainedModel) for o in gc.get_objects()) == before, (
+        "the memory of the folds is let go"
+    )
     return folder
 
 
@@ -195,7 +197,7 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
     assert "name: '../x' cannot be a folder's name" in refusal(at(recipe, tmp_path / "x", name="../x"))
     table = tmp_path / "rated.csv"
     table.write_text("image,score\n" + "".join(f"{i}.png,{i % 7}\n" for i in range(40)))
-    sourced = at(recipe, tmp_path / "new", data__source=table)
+    sourced = at(recipe, tmp_path / "new", name="new", data__source=table)
     assert "data.fold: there is no fold 6; " in refusal(sourced, [1, 6])
     assert not (tmp_path / "new").exists() and not (tmp_path / "both" / "fold-6").exists()
     (copied / "fold-2/evaluation/test/results.json").write_text("{")
@@ -208,5 +210,5 @@ def test_the_folder_of_folds_is_no_run_and_says_so(copied: Path) -> None:
     assert [p.name for p in fold_runs(copied)] == ["fold-1", "fold-2"] and fold_runs(copied / "fold-1") == []
     shutil.copytree(copied / "fold-1", copied / "fold-10", symlinks=True)
     assert [p.name for p in fold_runs(copied)] == ["fold-1", "fold-2", "fold-10"]
-    with pytest.raises(UserError, match=r"both: holds the runs of 3 folds; name one of them, e\.g\. .*both/fold-1\."):
+    with pytest.raises(UserError, match=r"both: holds runs of folds; name one of them, e\.g\. .*both/fold-1\."):
         open_run(copied)

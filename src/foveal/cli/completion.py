@@ -15,7 +15,7 @@ from foveal.tasks.recipes import choices, keys
 from foveal.tasks.task import registry
 
 #: Commands that take a recipe's keys beside their own options.
-_WITH_KEYS = ("quickstart", "train", "evaluate", "predict")
+_WITH_KEYS = ("quickstart", "train", "evaluate", "predict", "doctor")
 #: Commands that take the keys of a recipe's section model.
 _WITH_MODEL = ("benchmark",)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from foveal.cli.arguments import Parser, recipe_or_run, split_words
+from foveal.devices import prepare
 from foveal.errors import UserError
 from foveal.runs import fold_run, is_run
 from foveal.tasks.task import SPLITS
@@ -41,6 +42,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
         raise UserError(f"--fold: {given.target} holds no run fold-{given.fold}; give the folder that --folds left.")
     target = given.target if given.fold is None else str(fold_run(given.target, given.fold))
     recipe, found = recipe_or_run(target, rest)
+    prepare(recipe.model.device)
     from foveal.evaluation.evaluate import evaluate
     from foveal.training.train import quiet
 

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("data", "make a data set, or look at one: data make, data inspect"),
     "tasks": ("tasks", "list the tasks, or show what one task's recipe can say"),
     "models": ("models", "list the models that are known to work, or show one model's components"),
+    "doctor": ("doctor", "check the machine, the data, the model and one step of a recipe, with remedies"),
     "completion": ("completion", "print a completion script for bash, zsh or tcsh"),
 }
 

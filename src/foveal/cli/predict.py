@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from foveal.cli.arguments import Parser, recipe_or_run, split_words
+from foveal.devices import prepare
 from foveal.errors import ImageError, UserError
 
 _OWN = ("--out", "--sheet", "--film", "--checkpoint", "--limit")
@@ -44,6 +45,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     if given.limit < 0:
         raise UserError("--limit: must be at least 0.")
     recipe, found = recipe_or_run(given.target, rest)
+    prepare(recipe.model.device)
     from foveal.evaluation.evaluate import open_predictor
     from foveal.evaluation.measure import prediction_row
     from foveal.evaluation.showing import write_sheet

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from foveal.cli.arguments import Parser, find_recipe, split_words
+from foveal.devices import prepare
 from foveal.recipe import dump_recipe
 from foveal.tasks.recipes import read_recipe
 
@@ -37,6 +38,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     if given.print_config:
         print(dump_recipe(recipe), end="")
         return 0
+    prepare(recipe.model.device)
     started = time.monotonic()
     from foveal.evaluation.showing import predict_new
     from foveal.training.train import train

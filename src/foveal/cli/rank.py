@@ -57,6 +57,9 @@ def run(arguments: Sequence[str], console: Console) -> int:
     for name in given.pictures:
         files += find_images(name) if Path(name).is_dir() else [Path(name)]
     files = list(dict.fromkeys(files))[: given.limit or None]
+    set_pixel_limit(recipe.model.max_pixels)
+    for file in files:
+        Picture(str(file), file).open()
     if len(files) < 2:
         raise UserError(f"{files[0]}: is the only picture; a ranking needs at least two.")
     pairs = len(files) * (len(files) - 1) // 2
@@ -66,9 +69,6 @@ def run(arguments: Sequence[str], console: Console) -> int:
             f"--comparisons: {number} cannot link {len(files)} pictures; give at least {len(files) - 1}, better "
             f"{min(6 * len(files), pairs)}."
         )
-    set_pixel_limit(recipe.model.max_pixels)
-    for file in files:
-        Picture(str(file), file).open()
     for path in (given.out, given.sheet):
         if path is not None:
             check_writable(path)

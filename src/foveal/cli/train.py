@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from foveal.cli.arguments import Parser, find_recipe, recipe_folders, split_words
+from foveal.devices import prepare
 from foveal.errors import UserError
 from foveal.recipe import dump_recipe
 from foveal.runs import open_run
@@ -38,6 +39,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
             raise UserError("--resume continues a run as its own recipe says; leave the recipe and other settings out.")
         old = open_run(given.resume)
         recipe = read_recipe(old.recipe)
+        prepare(recipe.model.device)
         from foveal.training.train import train
 
         console.print(f"Report: {train(recipe, console, resume=old).run.report}", soft_wrap=True)
@@ -50,6 +52,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     if given.print_config:
         print(dump_recipe(recipe), end="")
         return 0
+    prepare(recipe.model.device)
     if given.folds is not None:
         from foveal.training.folds import parse_folds, train_folds
 

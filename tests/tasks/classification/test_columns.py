@@ -114,7 +114,7 @@ WRONG: list[tuple[str, Mapping[str, Any], list[dict[str, Any]], str]] = [
 
 @pytest.mark.parametrize(("features", "samples", "words"), [w[1:] for w in WRONG], ids=[w[0] for w in WRONG])
 def test_refused(features: Mapping[str, Any], samples: list[dict[str, Any]], words: str) -> None:
-    with pytest.raises(UserError, match=rf"^t\.csv: .*{words}"):
+    with pytest.raises(UserError, match=rf"^t\.csv[:,] .*{words}"):
         detect(features, samples, where="t.csv")
 
 

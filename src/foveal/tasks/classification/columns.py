@@ -182,7 +182,7 @@ def detect(
     if names:
         reasons.append(f"The {len(names)} class names are those that the data give for {label!r}.")
     split = next(
-        (n for n in features if n.lower() in SPLIT_COLUMNS and n not in (image, label) and _splits(values[n])), ""
+        (n for n in features if _usual(n) in SPLIT_COLUMNS and n not in (image, label) and _splits(values[n])), ""
     )
     if split:
         reasons.append(f"The column {split!r} says which split a row belongs to.")
@@ -208,7 +208,7 @@ def _image(kinds: Mapping[str, Kind], given: str, label: str, where: str, column
     for kind, why in tiers:
         found = [name for name, k in kinds.items() if k == kind and name != label]
         if len(found) > 1 and kind == "path":
-            known = [name for name in found if name.lower() in IMAGE_NAMES]
+            known = [name for name in found if _usual(name) in IMAGE_NAMES]
             if len(known) == 1 and not any(_MASKS.search(name) for name in found):
                 return known[0], f"{why}, and of {_listed(found)} it has a usual name"
         if len(found) > 1:
@@ -239,17 +239,17 @@ def _label(
         _refuse_label(given, kinds[given], values[given], where, given=True)
         return given, "data.label_column says so"
     others = {name: kind for name, kind in kinds.items() if name != image and not name.startswith("__")}
-    classes = [name for name, kind in others.items() if kind == "class" and name.lower() not in SPLIT_COLUMNS]
+    classes = [name for name, kind in others.items() if kind == "class" and _usual(name) not in SPLIT_COLUMNS]
     if classes:
         return _preferred(classes, "of the columns with named classes", where)
-    named = [name for name in others if name.lower() in LABEL_NAMES]
+    named = [name for name in others if _usual(name) in LABEL_NAMES]
     _refuse_task(others, named, where)
     usable = [name for name in named if others[name] in ("integer", "bool", "text")]
     if not usable and named:
         _refuse_label(named[0], others[named[0]], values[named[0]], where)
     if usable:
         numbers = [name for name in usable if others[name] == "integer"]
-        spelled = [name for name in others if name.lower() in SPELLED and others[name] == "text"]
+        spelled = [name for name in others if _usual(name) in SPELLED and others[name] == "text"]
         if numbers and len(spelled) == 1 and set(usable) <= {*numbers, *spelled}:
             return spelled[0], f"the numbers in {_listed(numbers)} have no names, and it has"
         label, why = _preferred(usable, "of the columns with a usual name", where)
@@ -277,14 +277,14 @@ def _preferred(found: Sequence[str], among: str, where: str) -> tuple[str, str]:
     """The one of several labels that is meant, and why."""
     if len(found) == 1:
         return found[0], f"the only one {among}"
-    first = [name for name in found if name.lower() in LABEL_NAMES[:2]]
+    first = [name for name in found if _usual(name) in LABEL_NAMES[:2]]
     if len(first) == 1:
         return first[0], f"{among} {_listed(found)} it has the usual name"
-    fine = [name for name in found if "fine" in name.lower()]
-    rest = [name for name in found if "coarse" not in name.lower()]
+    fine = [name for name in found if "fine" in _usual(name)]
+    rest = [name for name in found if "coarse" not in _usual(name)]
     if len(fine) == 1 and rest == fine:
         return fine[0], f"it is finer than {_listed([n for n in found if n not in fine])}"
-    usual = [name for name in found if name.lower() in LABEL_NAMES]
+    usual = [name for name in found if _usual(name) in LABEL_NAMES]
     if len(usual) == 1:
         return usual[0], f"{among} {_listed(found)} it has a usual name"
     raise UserError(f"{where}: {_listed(found)} could each be the label; {_ASK.format(key='label_column')}")
@@ -294,7 +294,7 @@ def _refuse_task(others: Mapping[str, Kind], named: Sequence[str], where: str) -
     """Refuses tables of other tasks, which have no column of one class for each picture."""
     if any(others[name] in ("integer", "bool", "text") for name in named):
         return
-    lower = {name.lower(): name for name in others}
+    lower = {_usual(name): name for name in others}
     boxes = [n for n in ("objects", "bbox", "bboxes", "boxes", "annotations", "digits") if n in lower]
     boxes = [n for n in boxes if others[lower[n]] in ("list", "group")]
     captions = [n for n in _CAPTIONS if n in lower and others[lower[n]] in ("text", "list")]
@@ -361,7 +361,7 @@ def find_splits(names: Sequence[str], given: Mapping[str, str] | None = None, wh
         if split in chosen:
             raise UserError(
                 f"{where}: {chosen[split]!r} and {name!r} are both the {split} split; set data.splits, e.g. "
-                f"--data.splits.{split} {name}."
+                f"--data.splits '{{{split}: {name}}}'."
             )
         chosen[split] = name
         if name != split:
@@ -401,6 +401,11 @@ def split_of_file(path: str) -> tuple[str, str]:
         elif parents and parents[-1].lower() in SPLIT_NAMES:
             name = parents.pop()
     return "/".join(parents), name
+
+
+def _usual(name: str) -> str:
+    """A column's name as the lists above have it; ``json.label`` is a label in the JSON file of an archive's row."""
+    return name.lower().removeprefix("json.")
 
 
 def _plain(kind: Kind) -> str:

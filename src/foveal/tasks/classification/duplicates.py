@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from foveal.errors import ImageError
 from foveal.images import Encoded
@@ -49,18 +50,24 @@ def shared_pictures(parts: Mapping[Split, Sequence[Row]], of: Split) -> tuple[st
 
 def _marks(parts: Mapping[Split, Sequence[Row]]) -> dict[Split, list[bytes | None]]:
     """A hash of each picture that may be in another split; files whose length no other split has are not read."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        sizes = {split: list(pool.map(_size, rows)) for split, rows in parts.items()}
+    # Threads wait for a disk together; on bytes that are in memory they only wait for each other.
+    count = min(8, os.cpu_count() or 1) if any(not _is_encoded(row) for rows in parts.values() for row in rows) else 1
+    with ThreadPoolExecutor(count) as pool:
+        each: Callable[..., Iterable[Any]] = pool.map if count > 1 else map
+        sizes = {split: list(each(_size, rows)) for split, rows in parts.items()}
         splits: defaultdict[int, set[Split]] = defaultdict(set)
         for split, found in sizes.items():
             for size in found:
                 splits[size].add(split)
 
-        def mark(pair: tuple[Row, int]) -> bytes | None:
-            row, size = pair
+        def mark(row: Row, size: int) -> bytes | None:
             return _hash(row) if size == -1 or (size >= 0 and len(splits[size]) > 1) else None
 
-        return {split: list(pool.map(mark, zip(rows, sizes[split], strict=True))) for split, rows in parts.items()}
+        return {split: list(each(mark, rows, sizes[split])) for split, rows in parts.items()}
+
+
+def _is_encoded(row: Row) -> bool:
+    return isinstance(row.picture.source, Encoded)
 
 
 def _size(row: Row) -> int:
@@ -77,12 +84,13 @@ def _size(row: Row) -> int:
 def _hash(row: Row) -> bytes | None:
     source = row.picture.source
     try:
-        if isinstance(source, Encoded):
-            return hashlib.blake2b(source.read(), digest_size=16).digest()
-        return (
-            hashlib.blake2b(Path(source).read_bytes(), digest_size=16).digest()
+        data = (
+            source.read()
+            if isinstance(source, Encoded)
+            else Path(source).read_bytes()
             if isinstance(source, str | os.PathLike)
             else None
         )
     except (OSError, ImageError):
         return None
+    return hashlib.blake2b(data, digest_size=16).digest() if data is not None else None

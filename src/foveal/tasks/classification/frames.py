@@ -154,7 +154,8 @@ class ArrowFile:
         cells = _column(self.place, column, self.mapped, _stamp(self.place))
         if pyarrow.types.is_string(cells.type) or pyarrow.types.is_large_string(cells.type):
             return [text or "" for text in cells.to_pylist()]
-        folder, names = self.place.parent, [self.where(i) for i in range(len(cells))]
+        folder, place = self.place.parent, str(self.place)
+        names = [f"{place}, row {i}" for i in range(len(cells))]
         read = partial(_bytes_of_cell, cells, folder, self.confined)
         return [Encoded(name, partial(read, i, name)) for i, name in enumerate(names)]
 

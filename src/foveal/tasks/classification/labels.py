@@ -53,7 +53,8 @@ def name_labels(
         UserError: The names given contradict the data's own, a number has no name, or a split has a class that
             ``train`` lacks.
     """
-    cleaned = {split: [_cleaned(value) for value in cells] for split, cells in values.items()}
+    hidden = bool(known) or kind == "class"
+    cleaned = {split: [_cleaned(value, hidden) for value in cells] for split, cells in values.items()}
     if kind == "bool":
         cleaned = {split: [None if v is None else str(v).lower() for v in cells] for split, cells in cleaned.items()}
         if given and set(given) != {"false", "true"}:
@@ -69,11 +70,11 @@ def name_labels(
     return _by_word(cleaned, where)
 
 
-def _cleaned(value: Any) -> Any:
-    """A cell without its spaces; None for one that says that there is no label."""
+def _cleaned(value: Any, hidden: bool) -> Any:
+    """A cell without its spaces; None for one that says that there is no label, as -1 does where numbers have names."""
     if isinstance(value, str):
         value = value.strip()
-    return None if value in ("", -1, "-1") and not isinstance(value, bool) else value
+    return None if value == "" or (hidden and str(value) == "-1") else value
 
 
 def _by_mapping(

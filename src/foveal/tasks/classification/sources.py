@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,6 +22,8 @@ from foveal.tasks.classification.shards import read_tar
 #: Files of rows, by ending.
 _TABLES = (".parquet", ".arrow", ".csv", ".tsv", ".tar")
 _PACKED = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
+#: Folders that hold a table's pictures.
+_HOLDER = re.compile(r"(^|[_-])(train|test|val|valid|images?|imgs?|pictures|photos)([_-]|$)", re.IGNORECASE)
 #: What is fetched from the Hub.
 _FETCHED = (
     "README.md", "mapping.json", "state.json", "dataset_dict.json", "dataset_info.json",
@@ -54,8 +57,8 @@ class Files:
 def read_source(source: str, wanted: Wanted) -> Table:
     """All rows of a source, whatever it is.
 
-    In the order in which they are looked for: a table or an archive; a folder that `datasets` saved; a folder of
-    parquet files; of tar archives (WebDataset); of a table with paths, ``metadata.csv`` above all; of class folders.
+    In the order in which they are looked for: a table or an archive; a folder that `datasets` saved; a folder with
+    ``metadata.csv``; of class folders; of parquet or Arrow files; of tar archives (WebDataset); of tables with paths.
     Where there is nothing of that path, OWNER/NAME or OWNER/NAME@REVISION of a data set on the Hub, which holds any of
     these.
 
@@ -101,26 +104,36 @@ def _read(path: Path, origin: str, wanted: Wanted, *, confined: bool = False) ->
         return _table(files, path.parent, origin, wanted, confined)
     if saved := _saved(path):
         return _table(Files(saved), path, origin, wanted, confined)
-    for endings in ((".parquet",), (".arrow",), (".tar",)):
-        found = _find(path, endings, depth=3)
+    listed = [p for p in _find(path, (".csv", ".tsv"), depth=3) if p.stem.lower() == "metadata"]
+    if not listed and _class_folders(path) and not wanted.label_column:
+        return _folders(path, origin, wanted, confined)
+    for endings in ((".parquet",), (".arrow",), (".tar",), (".csv", ".tsv")):
+        found = listed or _find(path, endings, depth=1 if ".csv" in endings else 3)
         if found:
             return _table(_sorted(found, path, wanted, origin), path, origin, wanted, confined)
-    tables = _find(path, (".csv", ".tsv"), depth=1)
-    listed = [p for p in _find(path, (".csv", ".tsv"), depth=3) if p.stem.lower() == "metadata"]
-    if listed or (tables and not _class_folders(path)):
-        return _table(_sorted(listed or tables, path, wanted, origin), path, origin, wanted, confined)
-    if any(key for key in (wanted.image_column, wanted.label_column)):
-        raise UserError(f"{origin}: has no table, so there are no columns; remove data.image_column and label_column.")
     if confined and not has_pictures(path):
         raise UserError(
             f"{origin}: has no table and no loose pictures, perhaps archives or a script; give "
             "OWNER/NAME@refs/convert/parquet, where the Hub keeps most data sets as parquet."
         )
+    return _folders(path, origin, wanted, confined)
+
+
+def _folders(path: Path, origin: str, wanted: Wanted, confined: bool) -> Table:
+    """The rows of class folders.
+
+    Raises:
+        UserError: See ``read_folder``; or the recipe asks for something that only tables have.
+    """
+    for key in ("image_column", "label_column", "splits", "config"):
+        if getattr(wanted, key):
+            raise UserError(f"data.{key}: is for tables, and {origin} holds folders of pictures; remove the key.")
     table = read_folder(path)
-    notes = (f"The {len(table.names)} class names are those of the folders.",) if tables or confined else ()
+    tables = _find(path, _TABLES, depth=1)
+    notes = [f"The {len(table.names)} class names are those of the folders."] if tables or confined else []
     if tables:
-        notes += (f"Not read, as the folders have classes: {', '.join(t.name for t in tables)}.",)
-    return Table(table.names, table.splits, table.whole, origin=origin if confined else "", notes=notes)
+        notes.append(f"Not read, as there are class folders: {', '.join(t.name for t in tables)}.")
+    return Table(table.names, table.splits, table.whole, origin=origin if confined else "", notes=tuple(notes))
 
 
 def _table(files: Files, root: Path, origin: str, wanted: Wanted, confined: bool) -> Table:
@@ -176,11 +189,14 @@ def _find(root: Path, endings: Sequence[str], depth: int) -> list[Path]:
 
 
 def _class_folders(root: Path) -> bool:
-    """Whether a folder has class folders."""
+    """Whether a folder has class folders; ``train_images`` and ``test_images`` beside a table are none."""
     try:
-        return len(class_names(root)) >= 2 and all(has_pictures(folder) for folder in subfolders(root))
+        names = class_names(root)
     except UserError:
         return False
+    if not _find(root, (".csv", ".tsv"), depth=1):
+        return any(has_pictures(folder) for folder in subfolders(root))
+    return not all(_HOLDER.search(n) for n in names) and all(has_pictures(folder) for folder in subfolders(root))
 
 
 def _sorted(files: Sequence[Path], root: Path, wanted: Wanted, origin: str) -> Files:

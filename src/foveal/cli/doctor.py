@@ -1,0 +1,73 @@
+"""`foveal doctor`: whether this machine can do what a recipe asks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from foveal.cli.arguments import Parser, find_recipe, split_words
+from foveal.devices import prepare
+from foveal.doctor.checks import Check
+from foveal.doctor.examine import examine, read_target, report
+from foveal.errors import UserError
+from foveal.files import check_writable, write_text
+from foveal.runs import is_run, open_run
+
+_STYLE = {"pass": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
+
+
+def parser() -> Parser:
+    """The command's own options; a recipe's keys come beside them."""
+    p = Parser(
+        prog="foveal doctor", description="Checks the machine, the data, the model, one step and one prediction of a "
+        "recipe or run, with a remedy for what is wrong. Exit code 0 when nothing failed, 1 when something did.",
+    )  # fmt: skip
+    p.add_argument(
+        "target", nargs="?", metavar="RECIPE|RUN", help="default: the built-in model on a handful of pictures"
+    )
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON too")
+    return p
+
+
+def run(arguments: Sequence[str], console: Console) -> int:
+    """Examines."""
+    own, rest = split_words(arguments, ("-h", "--help"), ("--json",))
+    given = parser().parse_args(own)
+    if given.json is not None:
+        check_writable(given.json)
+        if given.json.is_dir():
+            raise UserError(f"{given.json}: is a folder; give a file's name.")
+    if given.target is None:
+        target = read_target("the built-in model", None, rest)
+    elif is_run(given.target):
+        found = open_run(given.target)
+        target = read_target(given.target, found.recipe, rest, found)
+    else:
+        if Path(given.target).is_dir():
+            open_run(given.target)  # says what is wrong with the folder
+        path = find_recipe(given.target)
+        if not path.exists():
+            raise UserError(f"{path}: there is no such recipe or run; check the path.")
+        target = read_target(given.target, path, rest)
+    prepare(target.recipe.model.device if target.recipe else "auto")
+    result = examine(target, lambda check: _show(check, console))
+    if given.json is not None:
+        write_text(given.json, json.dumps(report(result), indent=2, ensure_ascii=False, default=str) + "\n")
+    failed = sum(c.state == "fail" for c in result.checks)
+    warned = sum(c.state == "warn" for c in result.checks)
+    console.print(
+        f"{'Nothing failed' if result.passed else f'{failed} failed'}, {warned} with a drawback, "
+        f"of {len(result.checks)} checks in {result.seconds:.0f} s"
+    )
+    return 0 if result.passed else 1
+
+
+def _show(check: Check, console: Console) -> None:
+    line = Text.assemble((check.state, _STYLE[check.state]), f"  {check.name}: ", " ".join(check.text.split()))
+    console.print(line, soft_wrap=True)
+    if check.remedy:
+        console.print(Text.assemble(("      -> ", _STYLE[check.state]), check.remedy), soft_wrap=True)

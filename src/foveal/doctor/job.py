@@ -1,0 +1,348 @@
+"""Checks of the job itself: the task's data, the model, the label mask, a pass, memory and a prediction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import transformers
+from accelerate.utils import send_to_device
+from huggingface_hub import snapshot_download
+from torch import nn
+
+from foveal.doctor import memory
+from foveal.doctor.checks import Checks, gigabytes
+from foveal.doctor.machine import Need, free_space
+from foveal.errors import UserError
+from foveal.evaluation.predict import make_predictor, mixed, open_model, precision
+from foveal.images import set_pixel_limit
+from foveal.recipe import Model, Recipe
+from foveal.runs import Run
+from foveal.tasks.specialist import NamedLosses, Specialist
+from foveal.tasks.task import Example, Loaded, Split, Task, find_task
+from foveal.training.objectives import Objective, make_objective
+from foveal.training.rows import Row, TrainingRows
+from foveal.training.train import check_packages
+from foveal.vlm import adapters
+from foveal.vlm.components import by_component
+from foveal.vlm.loading import Vlm, load, memory_errors, resolve
+
+#: Of so many first rows, the largest is passed through the model.
+_LOOKED_AT: Final = 8
+#: A memory estimate above this share of what there is, is a drawback.
+_TIGHT: Final = 0.9
+#: Bytes of a weight while it is loaded. Quantised: vision tower and projector stay in 16 bits.
+_LOADED_BYTES: Final = {"nf4": 0.75, "int8": 1.2}
+
+
+@dataclass
+class Job:
+    """A recipe's job, examined step by step; each step needs those before it.
+
+    Attributes:
+        recipe: The recipe.
+        run: The run whose best checkpoint is examined, or None.
+        device: Where the model goes.
+        checks: Where the findings go.
+        blocked: What would have to come from the Hub and cannot.
+    """
+
+    recipe: Recipe
+    run: Run | None
+    device: torch.device
+    checks: Checks
+    blocked: Sequence[Need] = ()
+
+    def examine(self) -> None:
+        """All steps, as far as they can be done."""
+        recipe, checks = self.recipe, self.checks
+        transformers.set_seed(recipe.seed)
+        set_pixel_limit(recipe.model.max_pixels)
+        checks.attempt("extras", lambda: check_packages(recipe))
+        task, splits = self._data()
+        process = memory.process_memory() if self.device.type == "cpu" else 0
+        model = None
+        if (task is None and recipe.model.id in find_task(recipe.task).specialists) or self._is_blocked("model.id"):
+            checks.add("model", "skip", "not loaded: what it needs is not there.")
+        else:
+            model = checks.attempt("model", lambda: self._model(task))
+        train = splits.get("train")
+        if task is None or train is None or model is None:
+            what = "model" if model is None else "training rows"
+            checks.add(
+                "step", "skip", f"no forward and backward pass, memory estimate or prediction: there is no {what}."
+            )
+            return
+        found = task, model
+        parts = checks.attempt("label mask", lambda: self._mask(*found, train))
+        if parts is not None:
+            objective, row = parts
+            activations = checks.attempt("step", lambda: self._passes(found[1], objective, row))
+            if activations is not None:
+                checks.attempt("memory needed", lambda: self._memory(found[1].model, activations, process))
+                checks.attempt("checkpoints", lambda: self._checkpoints(found[1].model, len(train.examples)))
+        asked = splits.get(recipe.evaluation.split, train)
+        checks.attempt("prediction", lambda: self._prediction(*found, asked.examples[0]))
+
+    def _is_blocked(self, key: str) -> bool:
+        return any(n.key == key for n in self.blocked)
+
+    # ---------------------------------------------------------------- data
+
+    def _data(self) -> tuple[Task | None, dict[Split, Loaded]]:
+        """The task, and those splits that load."""
+        if self._is_blocked("data.source"):
+            self.checks.add("data", "skip", "not loaded: it is not in the cache, and the Hub cannot be reached.")
+            return None, {}
+        task = self.checks.attempt("data", lambda: find_task(self.recipe.task)(self.recipe.data))
+        if task is None:
+            return None, {}
+        self.recipe = replace(self.recipe, data=task.data)
+        wanted: list[Split] = ["train"]
+        if self.recipe.training.evaluate:
+            wanted.append("validation")
+        wanted.append(self.recipe.evaluation.split)
+        splits: dict[Split, Loaded] = {}
+        for split in dict.fromkeys(wanted):
+            loaded = self.checks.attempt(f"data: {split}", lambda split=split: self._split(task, split))  # type: ignore[misc]
+            if loaded is not None:
+                splits[split] = loaded
+        return task, splits
+
+    def _split(self, task: Task, split: Split) -> Loaded:
+        loaded = task.load(split)
+        rows, refused = len(loaded.examples), len(loaded.refused)
+        if not rows:
+            raise UserError(f"{loaded.source}: the {split} split holds no rows; give another source or other shares.")
+        first = loaded.examples[0]
+        sizes = [picture.open().size for picture in first.images]
+        shown = ", ".join(f"{w} x {h}" for w, h in sizes)
+        text = f"{rows:,} rows of {loaded.source}; the first opens ({shown}), its truth is {first.truth!r}"
+        facts: dict[str, Any] = {"rows": rows, "refused": refused, "notes": list(loaded.notes)}
+        if refused:
+            row, reason = loaded.refused[0]
+            remedy = "repair these rows, or go on without them."
+            self.checks.add(
+                f"data: {split}", "warn", f"{text}; {refused} refused, e.g. {row}: {reason}", remedy, **facts
+            )
+        else:
+            self.checks.add(f"data: {split}", "pass", text, **facts)
+        return loaded
+
+    # ---------------------------------------------------------------- model
+
+    def _model(self, task: Task | None) -> Vlm | Specialist:
+        """The model as the recipe trains it; a run's, from its best checkpoint."""
+        recipe, weights = self.recipe, None
+        source = recipe.model.id
+        if self.run is not None and (self.run.checkpoints.is_dir() and any(self.run.checkpoints.glob("[!.]*"))):
+            weights = self.run.checkpoint("best")
+            source = str(weights)
+            recipe = replace(recipe, model=replace(recipe.model, reset=[]))  # those would be drawn anew once more
+        elif self.run is not None:
+            self.checks.add("checkpoint", "warn", f"{self.run.path} has none yet; the recipe's own model is examined.")
+        if recipe.model.id not in find_task(recipe.task).specialists:
+            refuse_too_large(recipe.model, self.device)
+        with memory_errors():
+            model: Vlm | Specialist
+            if task is None:
+                model = load(recipe.model, weights=weights, training=True)
+            else:
+                model = open_model(task, recipe, weights=weights, training=True)
+        rows = adapters.describe(model.model)
+        parts = ", ".join(f"{c} {n} ({share})" for c, n, _, share in rows[:-1])
+        _, total, learn, share = rows[-1]
+        text = f"{source} ({model.family}) on {model.device}: {total} parameters, {learn} learn ({share}): {parts}"
+        table = {c: {"parameters": n, "trainable": t} for c, n, t, _ in rows}
+        self.checks.add("model", "pass", text, components=table)
+        return model
+
+    # ---------------------------------------------------------------- label mask
+
+    def _mask(self, task: Task, model: Vlm | Specialist, train: Loaded) -> tuple[Objective, Row]:
+        """The objective, and the largest of the first rows; shows the first as the loss sees it."""
+        objective = make_objective(self.recipe, task, model)
+        rows = TrainingRows(task, train.examples, self.recipe.seed, mirrors=self.recipe.training.consistency > 0)
+        mask = objective.shown([rows[0]])
+        learned = int(objective.count(objective.collate([rows[0]])))
+        if learned < 1:
+            self.checks.add("label mask", "fail", f"nothing is learned of the first row: {mask}", "correct its answer.")
+        else:
+            self.checks.add("label mask", "pass", f"the first row, of which [[ ]] is learned: {mask}", learned=learned)
+        return objective, max((rows[i] for i in range(min(_LOOKED_AT, len(rows)))), key=_size)
+
+    # ---------------------------------------------------------------- forward and backward
+
+    def _passes(self, model: Vlm | Specialist, objective: Objective, row: Row) -> memory.Activations | None:
+        """One pass whose loss and gradients are looked at, and one or two more that are measured."""
+        dtype = precision(self.recipe, model.device)
+        inner, several = model.model, self.recipe.training.batch_size > 1
+        inner.train()
+
+        def passing(rows: Sequence[Row]) -> float:
+            batch = send_to_device(objective.collate(rows), model.device)
+            with mixed(dtype, model.device):
+                loss: Any = objective.loss(inner, batch, None)
+            total = loss.total if isinstance(loss, NamedLosses) else loss
+            total.backward()
+            return float(total.detach())
+
+        with memory_errors():
+            loss = passing([row])
+            kind = str(dtype).removeprefix("torch.")
+            if not math.isfinite(loss):
+                self.checks.add("step", "fail", f"the loss of a row is {loss} in {kind}.", _why_not_finite(inner))
+                return None
+            self.checks.add("step", "pass", f"forward and backward in {kind}, loss {loss:.4f}", loss=loss)
+            self._gradients(inner)
+            # The gradients are there now, so that what follows is activations alone.
+            one = memory.peak_of(lambda: _drop(passing, [row]), model.device)
+            two = memory.peak_of(lambda: _drop(passing, [row, row]), model.device) if several else None
+        inner.zero_grad(set_to_none=True)
+        return memory.Activations.measured(one, two)
+
+    def _gradients(self, model: nn.Module) -> None:
+        """Every component that learns has a gradient, and no other."""
+        said, bad, odd = [], [], []
+        for component, parameters in by_component(model).items():
+            learn = [p for _, p in parameters if p.requires_grad]
+            with_gradient = [p for p in learn if p.grad is not None]
+            if any(p.grad is not None for _, p in parameters if not p.requires_grad):
+                bad.append(f"{component} is frozen and got one")
+            if not all(bool(torch.isfinite(p.grad).all()) for p in with_gradient if p.grad is not None):
+                bad.append(f"that of {component} is not finite")
+            if learn and not with_gradient:
+                bad.append(f"{component} learns and got none")
+            elif learn and not any(bool(p.grad.any()) for p in with_gradient if p.grad is not None):
+                odd.append(f"that of {component} is zero")
+            said.append(
+                f"{component} {len(with_gradient)} of {len(learn)} tensors" if learn else f"{component} frozen, none"
+            )
+        text = ", ".join(said)
+        if bad:
+            remedy = "name the family's parts with register_components, or set training.precision to float32."
+            self.checks.add("gradients", "fail", f"{'; '.join(bad)} ({text})", remedy)
+        elif odd:
+            remedy = "look at these weights: something between them and the loss is zero."
+            self.checks.add("gradients", "warn", f"{'; '.join(odd)} ({text})", remedy)
+        else:
+            self.checks.add("gradients", "pass", text)
+
+    # ---------------------------------------------------------------- memory
+
+    def _memory(self, model: nn.Module, activations: memory.Activations, process: int) -> None:
+        training = self.recipe.training
+        size = training.batch_size
+        need = memory.estimate(model, training.optimizer, size, activations, process)
+        have = memory.available(self.device)
+        used = (
+            torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else memory.peak_process_memory()
+        )
+        parts = {
+            "weights": need.weights, "gradients": need.gradients, f"{training.optimizer}'s states": need.optimizer,
+            f"activations of {size} rows": need.activations, "the process": need.process,
+        }  # fmt: skip
+        text = (
+            f"about {gigabytes(need.total)} of {gigabytes(have)} on {self.device}: "
+            + ", ".join(f"{name} {gigabytes(count)}" for name, count in parts.items() if count)
+            + f"; used here at most {gigabytes(used)}"
+        )
+        state = "fail" if need.total > have else "warn" if need.total > _TIGHT * have else "pass"
+        self.checks.add(
+            "memory needed", state, text, "" if state == "pass" else _smaller(self.recipe, need, activations, have),  # type: ignore[arg-type]
+            total=need.total, available=have, used=used, weights=need.weights, gradients=need.gradients,
+            optimizer=need.optimizer, activations=need.activations, activations_per_row=activations.per_row,
+            process=need.process,
+        )  # fmt: skip
+
+    def _checkpoints(self, model: nn.Module, rows: int) -> None:
+        """Whether the disk has room for the checkpoints of a run."""
+        training = self.recipe.training
+        whole = memory.weight_bytes(model) if self.recipe.model.adapter == "none" else memory.gradient_bytes(model)
+        one = whole + memory.optimizer_bytes(model, training.optimizer)
+        epochs = training.epochs
+        if training.max_steps > 0:
+            epochs = training.max_steps * training.batch_size * training.accumulate / rows
+        made = max(1, math.ceil(epochs)) * (training.measurements if training.keep_epochs == 0 else 1)
+        # Beside the epochs that are kept: the best one, the last one, and the one that is being written.
+        kept = made if training.keep_epochs == 0 else min(made, training.keep_epochs) + 2
+        free = free_space(Path(self.recipe.output))
+        text = f"{kept} of about {gigabytes(one)} each, {gigabytes(free)} free in {self.recipe.output}"
+        remedy = "free some space, choose another folder with output, or lower training.keep_epochs."
+        short = kept * one > free
+        self.checks.add("checkpoints", "fail" if short else "pass", text, remedy if short else "", each=one, kept=kept)
+
+    # ---------------------------------------------------------------- prediction
+
+    def _prediction(self, task: Task, model: Vlm | Specialist, example: Example) -> None:
+        found = next(iter(make_predictor(task, model, self.recipe).predict([example])))
+        chances = list((found.probabilities or {}).values())
+        if not all(map(math.isfinite, chances)):
+            text = f"the probabilities of {example.id} are not numbers."
+            self.checks.add("prediction", "fail", text, _why_not_finite(model.model))
+        elif found.value is None:
+            remedy = "normal before any training; after it, look at the prompt and at evaluation.max_new_tokens."
+            self.checks.add("prediction", "warn", f"the reply {found.text[:80]!r} cannot be parsed.", remedy)
+        else:
+            sure = f", probability {found.confidence:.3f}" if found.confidence is not None else ""
+            self.checks.add("prediction", "pass", f"{example.id}: {found.value!r} (truth {example.truth!r}{sure})")
+
+
+def refuse_too_large(model: Model, device: torch.device) -> None:
+    """Refuses a model on this machine's disk whose weights alone are more than a device's memory, before any are read.
+
+    Raises:
+        UserError: They are.
+    """
+    source = resolve(model)
+    if not Path(source).is_dir():
+        try:
+            source = snapshot_download(source, revision=model.revision, local_files_only=True)
+        except (OSError, ValueError):
+            return
+    half = model.adapter != "none" and device.type == "cuda" if model.dtype == "auto" else model.dtype != "float32"
+    size = memory.stored_parameters(Path(source)) * _LOADED_BYTES.get(model.quantization, 2 if half else 4)
+    free = memory.available(device)
+    if size > free:
+        raise UserError(
+            f"model.id: the weights of {model.id} alone take {gigabytes(size)}, and {gigabytes(free)} are free; use "
+            "model.adapter: lora with model.quantization: nf4, a smaller model, or a machine with more memory."
+        )
+
+
+def _size(row: Row) -> tuple[int, int]:
+    prompt = row.prompt
+    return sum(im.width * im.height for im in prompt.images), len(prompt.user) + len(prompt.answer or "")
+
+
+def _drop(work: Callable[[Sequence[Row]], float], rows: Sequence[Row]) -> None:
+    work(rows)
+
+
+def _why_not_finite(model: nn.Module) -> str:
+    """The first weight that is no finite number, or what else to look at."""
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
+            return f"the weight {name} holds values that are no numbers; load the model anew from where it came."
+    return "the weights are finite, so set training.precision to float32."
+
+
+def _smaller(recipe: Recipe, need: memory.Estimate, activations: memory.Activations, have: int) -> str:
+    """What to change for a training that does not fit, or hardly."""
+    training, model = recipe.training, recipe.model
+    room = _TIGHT * have - (need.total - activations.per_row * training.batch_size)
+    fits = int(room // activations.per_row) if activations.per_row else 0
+    ways = []
+    if 1 <= fits < training.batch_size:
+        ways.append(f"training.batch_size {fits} with a larger training.accumulate would fit")
+    if not model.gradient_checkpointing:
+        ways.append("set model.gradient_checkpointing to true")
+    if model.adapter == "none":
+        ways.append("use model.adapter: lora")
+    elif model.quantization == "none":
+        ways.append("use model.quantization: nf4")
+    return f"{', or '.join([*ways, 'lower model.image_size'])}."

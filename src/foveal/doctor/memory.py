@@ -1,0 +1,236 @@
+"""How much memory there is, how much a pass takes, and how much a recipe's training will take."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foveal.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+#: bitsandbytes keeps smaller tensors' states in 32 bits, and a scale for each block of the others.
+_EIGHT_BIT_FROM, _BLOCK = 4096, 256
+
+
+# ---------------------------------------------------------------- what there is
+
+
+def machine_memory() -> tuple[int, int]:
+    """Free and total bytes of the machine's memory, or of what a container may take of it; total 0 where unknown."""
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        total = 0
+    free = total
+    info = Path("/proc/meminfo")
+    if info.is_file():
+        lines = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
+        free = int(lines.get("MemAvailable", f"{free // 1024} kB").split()[0]) * 1024
+    limit, used = (_number(Path("/sys/fs/cgroup", name)) for name in ("memory.max", "memory.current"))
+    if limit is not None and used is not None:
+        free, total = min(free, max(0, limit - used)), min(total, limit)
+    return free, total
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def process_memory() -> int:
+    """Bytes of memory that this process holds now."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return peak_process_memory()
+
+
+def peak_process_memory() -> int:
+    """Most bytes of memory that this process has held."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def available(device: torch.device) -> int:
+    """Bytes that this process may take on a device, those that it holds already included."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory())
+    return machine_memory()[0] + process_memory()
+
+
+# ---------------------------------------------------------------- what a pass takes
+
+
+def peak_of(work: Callable[[], None], device: torch.device) -> int:
+    """Most bytes that ``work`` took on the device at once, beyond what was taken before.
+
+    On CUDA its allocator tells. Elsewhere the tensors that operations make are counted while they live; the workspaces
+    inside an operation are not seen.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) - before
+    living: dict[int, int] = {}
+    sums = {"now": 0, "peak": 0}
+
+    def gone(key: int) -> None:
+        sums["now"] -= living.pop(key, 0)
+
+    class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            known = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+            out = func(*args, **(kwargs or {}))
+            for tensor in tree_leaves(out):
+                if not isinstance(tensor, torch.Tensor):
+                    continue
+                storage = tensor.untyped_storage()
+                key = storage._cdata
+                if key not in known and key not in living:
+                    living[key] = storage.nbytes()
+                    sums["now"] += living[key]
+                    weakref.finalize(storage, gone, key)
+            sums["peak"] = max(sums["peak"], sums["now"])
+            return out
+
+    with Count():  # type: ignore[no-untyped-call]
+        work()
+    return sums["peak"]
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Memory of one forward and backward pass beyond weights and gradients: a straight line over the rows.
+
+    Attributes:
+        fixed: Bytes that no row adds to, e.g. weights cast to the type of the forward pass.
+        per_row: Bytes of each row.
+    """
+
+    fixed: int
+    per_row: int
+
+    @classmethod
+    def measured(cls, one: int, two: int | None) -> Activations:
+        """From the peaks of passes over one row and over the same row twice (None where that was not measured)."""
+        if two is None:
+            return cls(0, one)
+        return cls(max(0, 2 * one - two), max(0, two - one))
+
+    def of(self, rows: int) -> int:
+        """Bytes of a pass over so many rows."""
+        return self.fixed + self.per_row * rows
+
+
+# ---------------------------------------------------------------- what a recipe will take
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes that a training holds at its peak, on one device."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    process: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.gradients + self.optimizer + self.activations + self.process
+
+
+def stored_parameters(folder: Path) -> int:
+    """How many weights the safetensors files of a folder hold, by their headers alone; 0 where there are none."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return total
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of a model's parameters and buffers, tied ones once, with the scales of 4-bit weights."""
+    total = sum(b.numel() * b.element_size() for b in model.buffers())
+    for parameter in model.parameters():
+        total += parameter.numel() * parameter.element_size()
+        state = getattr(parameter, "quant_state", None)
+        for part in (state, getattr(state, "state2", None)):
+            scales = getattr(part, "absmax", None)
+            total += 0 if scales is None else scales.numel() * scales.element_size()
+    return total
+
+
+def gradient_bytes(model: nn.Module) -> int:
+    """Bytes of the gradients of what learns."""
+    return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+
+
+def optimizer_bytes(model: nn.Module, optimizer: str) -> int:
+    """Bytes that a recipe's optimizer keeps for what learns (counters of single numbers left out).
+
+    adamw: two moments of the parameter's type. muon: one momentum for hidden matrices, AdamW's two for the rest.
+    adafactor: a row and a column of a matrix in float32. 8 bits: two bytes for each number with their scales; small
+    tensors and embeddings stay in 32 bits.
+    """
+    return sum(
+        _state_bytes(name, parameter, optimizer)
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    )
+
+
+def _state_bytes(name: str, parameter: torch.Tensor, optimizer: str) -> int:
+    count, size, shape = parameter.numel(), parameter.element_size(), parameter.shape
+    if optimizer == "adamw":
+        return 2 * count * size
+    if optimizer == "muon":
+        hidden = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
+        return (1 if hidden else 2) * count * size
+    if optimizer == "adafactor":
+        return 4 * (count // shape[-1] + count // shape[-2]) if len(shape) >= 2 else 4 * count
+    if optimizer in ("adamw_8bit", "paged_adamw_8bit"):
+        if count < _EIGHT_BIT_FROM or "embed" in name:
+            return 8 * count
+        return 2 * count + 2 * 4 * -(-count // _BLOCK)
+    raise UserError(f"training.optimizer: it is not known what {optimizer} keeps; the memory cannot be estimated.")
+
+
+def estimate(model: nn.Module, optimizer: str, batch_size: int, activations: Activations, process: int = 0) -> Estimate:
+    """What training takes: weights, gradients, the optimizer's states and a pass over a batch, all at once.
+
+    Args:
+        model: The model as the recipe trains it: with adapters, frozen parts and quantised weights.
+        optimizer: The recipe's ``training.optimizer``.
+        batch_size: The recipe's ``training.batch_size``.
+        activations: What passes took.
+        process: Bytes that the process itself takes beside, where the device shares them.
+    """
+    return Estimate(
+        weight_bytes(model), gradient_bytes(model), optimizer_bytes(model, optimizer), activations.of(batch_size), process
+    )  # fmt: skip
