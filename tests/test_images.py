@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
 
 from foveal.errors import ImageError, UserError
-from foveal.images import MAX_PIXELS, Picture, check_header, decode, find_images, upright_rgb
+from foveal.images import MAX_PIXELS, Encoded, Picture, check_header, decode, find_images, upright_rgb
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
@@ -350,3 +350,15 @@ def test_finding_images_in_a_hidden_place(tmp_path: Path) -> None:
     root.mkdir(parents=True)
     (root / "a.png").touch()
     assert find_images(root) == [root / "a.png"]
+
+
+def test_a_picture_inside_something_larger() -> None:
+    data = encoded(noise())
+    picture = Picture("row 5", Encoded("row 5", lambda: data))
+    assert np.array_equal(np.asarray(picture.open()), np.asarray(Picture("row 5", data).open()))
+    cut = Picture("row 6", Encoded("row 6", lambda: data[:200]))
+    cut.check(pixels=False)
+    with pytest.raises(ImageError, match="row 6: the picture is damaged"):
+        cut.check(pixels=True)
+    with pytest.raises(ImageError, match="row 7: the file is empty"):
+        Picture("row 7", Encoded("row 7", lambda: b"")).check(pixels=False)

@@ -114,6 +114,7 @@ def test_run_folder_holds_all_that_the_design_promises(tiny, squares, tmp_path):
     assert "[[" in (run / "label_mask.txt").read_text() and "red" in (run / "label_mask.txt").read_text()
     data = json.loads((run / "data.json").read_text())["splits"]
     assert {k: v["rows"] for k, v in data.items()} == {"train": 24, "validation": 9, "test": 9}
+    assert all(v["refused"] == [] and isinstance(v["notes"], list) for v in data.values())
     lines = [json.loads(ln) for ln in (run / "evaluation/test/predictions.jsonl").read_text().splitlines()]
     assert len(lines) == 9
     assert all(abs(sum(ln["probabilities"].values()) - 1) < 1e-6 for ln in lines)

@@ -142,7 +142,7 @@ def test_a_reset_component_is_drawn_anew_and_the_others_stay():
     assert float(weight.detach().std()) == pytest.approx(bound / 3**0.5, rel=0.02)
     with pytest.raises(UserError, match="projector would start from random weights and not learn"):
         load(Model(reset=["projector"], freeze=["projector"]), training=True)
-    with pytest.raises(UserError, match="add it to model.lora.also_train"):
+    with pytest.raises(UserError, match=r"add it to model\.lora\.also_train"):
         load(Model(reset=["projector"], adapter="lora"), training=True)
     kept = load(Model(reset=["projector"], adapter="lora", lora=Lora(also_train=["projector"])), training=True)
     assert any(p.requires_grad and "modules_to_save" in n for n, p in kept.model.named_parameters())

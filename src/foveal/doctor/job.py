@@ -81,10 +81,11 @@ class Job:
         parts = checks.attempt("label mask", lambda: self._mask(*found, train))
         if parts is not None:
             objective, row = parts
-            activations = checks.attempt("step", lambda: self._passes(found[1], objective, row))
-            if activations is not None:
-                checks.attempt("memory needed", lambda: self._memory(found[1].model, activations, process))
+            passing = checks.attempt("step", lambda: self._step(found[1], objective, row))
+            if passing is not None:
+                checks.attempt("memory needed", lambda: self._memory(found[1].model, passing, process))
                 checks.attempt("checkpoints", lambda: self._checkpoints(found[1].model, len(train.examples)))
+            found[1].model.zero_grad(set_to_none=True)
         asked = splits.get(recipe.evaluation.split, train)
         checks.attempt("prediction", lambda: self._prediction(*found, asked.examples[0]))
 
@@ -177,14 +178,17 @@ class Job:
 
     # ---------------------------------------------------------------- forward and backward
 
-    def _passes(self, model: Vlm | Specialist, objective: Objective, row: Row) -> memory.Activations | None:
-        """One pass whose loss and gradients are looked at, and one or two more that are measured."""
-        dtype = precision(self.recipe, model.device)
-        inner, several = model.model, self.recipe.training.batch_size > 1
+    def _step(self, model: Vlm | Specialist, objective: Objective, row: Row) -> Callable[[int], float] | None:
+        """A forward and a backward pass, whose loss and gradients are looked at.
+
+        Returns:
+            Does such a pass over the row, so many times in one batch; None where the loss is no number.
+        """
+        dtype, inner = precision(self.recipe, model.device), model.model
         inner.train()
 
-        def passing(rows: Sequence[Row]) -> float:
-            batch = send_to_device(objective.collate(rows), model.device)
+        def passing(times: int) -> float:
+            batch = send_to_device(objective.collate([row] * times), model.device)
             with mixed(dtype, model.device):
                 loss: Any = objective.loss(inner, batch, None)
             total = loss.total if isinstance(loss, NamedLosses) else loss
@@ -192,18 +196,14 @@ class Job:
             return float(total.detach())
 
         with memory_errors():
-            loss = passing([row])
-            kind = str(dtype).removeprefix("torch.")
-            if not math.isfinite(loss):
-                self.checks.add("step", "fail", f"the loss of a row is {loss} in {kind}.", _why_not_finite(inner))
-                return None
-            self.checks.add("step", "pass", f"forward and backward in {kind}, loss {loss:.4f}", loss=loss)
-            self._gradients(inner)
-            # The gradients are there now, so that what follows is activations alone.
-            one = memory.peak_of(lambda: _drop(passing, [row]), model.device)
-            two = memory.peak_of(lambda: _drop(passing, [row, row]), model.device) if several else None
-        inner.zero_grad(set_to_none=True)
-        return memory.Activations.measured(one, two)
+            loss = passing(1)
+        kind = str(dtype).removeprefix("torch.")
+        if not math.isfinite(loss):
+            self.checks.add("step", "fail", f"the loss of a row is {loss} in {kind}.", _why_not_finite(inner))
+            return None
+        self.checks.add("step", "pass", f"forward and backward in {kind}, loss {loss:.4f}", loss=loss)
+        self._gradients(inner)
+        return passing
 
     def _gradients(self, model: nn.Module) -> None:
         """Every component that learns has a gradient, and no other."""
@@ -234,9 +234,11 @@ class Job:
 
     # ---------------------------------------------------------------- memory
 
-    def _memory(self, model: nn.Module, activations: memory.Activations, process: int) -> None:
+    def _memory(self, model: nn.Module, passing: Callable[[int], float], process: int) -> None:
         training = self.recipe.training
         size = training.batch_size
+        with memory_errors():
+            activations = memory.Activations.measured(passing, size)
         need = memory.estimate(model, training.optimizer, size, activations, process)
         have = memory.available(self.device)
         used = (
@@ -255,7 +257,7 @@ class Job:
         self.checks.add(
             "memory needed", state, text, "" if state == "pass" else _smaller(self.recipe, need, activations, have),  # type: ignore[arg-type]
             total=need.total, available=have, used=used, weights=need.weights, gradients=need.gradients,
-            optimizer=need.optimizer, activations=need.activations, activations_per_row=activations.per_row,
+            optimizer=need.optimizer, activations=need.activations,
             process=need.process,
         )  # fmt: skip
 
@@ -319,10 +321,6 @@ def _size(row: Row) -> tuple[int, int]:
     return sum(im.width * im.height for im in prompt.images), len(prompt.user) + len(prompt.answer or "")
 
 
-def _drop(work: Callable[[Sequence[Row]], float], rows: Sequence[Row]) -> None:
-    work(rows)
-
-
 def _why_not_finite(model: nn.Module) -> str:
     """The first weight that is no finite number, or what else to look at."""
     for name, parameter in model.named_parameters():
@@ -334,11 +332,13 @@ def _why_not_finite(model: nn.Module) -> str:
 def _smaller(recipe: Recipe, need: memory.Estimate, activations: memory.Activations, have: int) -> str:
     """What to change for a training that does not fit, or hardly."""
     training, model = recipe.training, recipe.model
-    room = _TIGHT * have - (need.total - activations.per_row * training.batch_size)
-    fits = int(room // activations.per_row) if activations.per_row else 0
-    ways = []
-    if 1 <= fits < training.batch_size:
-        ways.append(f"training.batch_size {fits} with a larger training.accumulate would fit")
+    room = _TIGHT * have - (need.total - need.activations)
+    ways, size = [], training.batch_size
+    while size > 1 and activations.of(size) > room:
+        size //= 2
+    if size < training.batch_size and activations.of(size) <= room:
+        more = training.accumulate * training.batch_size // size
+        ways.append(f"training.batch_size {size} with training.accumulate {more} would fit")
     if not model.gradient_checkpointing:
         ways.append("set model.gradient_checkpointing to true")
     if model.adapter == "none":

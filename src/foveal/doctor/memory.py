@@ -79,26 +79,21 @@ def available(device: torch.device) -> int:
 # ---------------------------------------------------------------- what a pass takes
 
 
-def peak_of(work: Callable[[], None], device: torch.device) -> int:
-    """Most bytes that ``work`` took on the device at once, beyond what was taken before.
+def trace_of(work: Callable[[], Any]) -> tuple[int, ...]:
+    """Bytes that ``work`` holds behind each operation, forwards and backwards, beyond what was held before.
 
-    On CUDA its allocator tells. Elsewhere the tensors that operations make are counted while they live; the workspaces
-    inside an operation are not seen.
+    The tensors that operations make are counted while they live, on any device alike; the workspaces inside an
+    operation are not seen.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        work()
-        return torch.cuda.max_memory_allocated(device) - before
     living: dict[int, int] = {}
-    sums = {"now": 0, "peak": 0}
+    now, trace = [0], [0]
 
     def gone(key: int) -> None:
-        sums["now"] -= living.pop(key, 0)
+        now[0] -= living.pop(key, 0)
 
     class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -111,38 +106,54 @@ def peak_of(work: Callable[[], None], device: torch.device) -> int:
                 key = storage._cdata
                 if key not in known and key not in living:
                     living[key] = storage.nbytes()
-                    sums["now"] += living[key]
+                    now[0] += living[key]
                     weakref.finalize(storage, gone, key)
-            sums["peak"] = max(sums["peak"], sums["now"])
+            trace.append(now[0])
             return out
 
     with Count():  # type: ignore[no-untyped-call]
         work()
-    return sums["peak"]
+    return tuple(trace)
 
 
 @dataclass(frozen=True)
 class Activations:
-    """Memory of one forward and backward pass beyond weights and gradients: a straight line over the rows.
+    """Memory of a forward and backward pass beyond weights and gradients, for any number of rows.
+
+    A pass over more rows is the same operations (but for a single row, which some are specially made for), and what is
+    held behind each of them is a straight line over the rows: weights cast to another type do not grow with them, the
+    model's own results do. The peak is the highest of these lines.
 
     Attributes:
-        fixed: Bytes that no row adds to, e.g. weights cast to the type of the forward pass.
-        per_row: Bytes of each row.
+        rows: Rows of the first pass.
+        first: ``trace_of`` a pass over that row so many times.
+        second: The same with one row more; empty where it was not measured.
     """
 
-    fixed: int
-    per_row: int
+    rows: int
+    first: tuple[int, ...]
+    second: tuple[int, ...] = ()
 
     @classmethod
-    def measured(cls, one: int, two: int | None) -> Activations:
-        """From the peaks of passes over one row and over the same row twice (None where that was not measured)."""
-        if two is None:
-            return cls(0, one)
-        return cls(max(0, 2 * one - two), max(0, two - one))
+    def measured(cls, passing: Callable[[int], Any], batch_size: int) -> Activations:
+        """Measures passes over two and three rows, or over a smaller batch itself.
+
+        Args:
+            passing: Does a pass over so many rows; gradients are there already, so that it adds activations alone.
+            batch_size: How many rows there will be.
+        """
+        if batch_size <= 3:
+            return cls(batch_size, trace_of(lambda: passing(batch_size)))
+        return cls(2, trace_of(lambda: passing(2)), trace_of(lambda: passing(3)))
 
     def of(self, rows: int) -> int:
         """Bytes of a pass over so many rows."""
-        return self.fixed + self.per_row * rows
+        more = rows - self.rows
+        if len(self.first) == len(self.second):
+            return max(a + more * (b - a) for a, b in zip(self.first, self.second, strict=True))
+        first = max(self.first)
+        slope = max(0, max(self.second) - first) if self.second else first // self.rows
+        return first + more * slope
 
 
 # ---------------------------------------------------------------- what a recipe will take

@@ -199,7 +199,10 @@ def _prepare(run: Run, recipe: Recipe, splits: dict[str, Loaded], mask: str) -> 
     run.write_json("environment.json", environment() | {"seed": recipe.seed})
     table = {
         name: {
-            "source": x.source, "rows": len(x.examples), "refused": [list(r) for r in x.refused], "notes": list(x.notes)
+            "source": x.source,
+            "rows": len(x.examples),
+            "refused": [list(r) for r in x.refused],
+            "notes": list(x.notes),
         }
         for name, x in splits.items()
     }

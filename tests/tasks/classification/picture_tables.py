@@ -50,7 +50,7 @@ def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
 
 
 def write_csv(path: Path, header: str, lines: Sequence[str]) -> Path:
-    """A table; pictures that its first column names are made, unless they are there or cannot be."""
+    """A table of these lines; the pictures that it names are not made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
     return path

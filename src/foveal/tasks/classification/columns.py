@@ -116,7 +116,7 @@ def kind_of(feature: Any, samples: Sequence[Any] = ()) -> Kind:
         if named != "Value":
             return "group" if named is None else "other"
         feature = feature.get("dtype", "")
-    return _kind_of_type(str(feature), [s for s in samples if s is not None])
+    return _kind_of_type(str(feature), [s for s in samples if s is not None and s not in ("", b"")])
 
 
 def _kind_of_type(text: str, samples: Sequence[Any]) -> Kind:
@@ -133,7 +133,7 @@ def _kind_of_type(text: str, samples: Sequence[Any]) -> Kind:
     if text in ("bool", "boolean"):
         return "bool"
     if "binary" in text:
-        return "encoded" if not samples or all(bytes(s[:8]).startswith(_MAGIC) for s in samples) else "other"
+        return "encoded" if not samples or any(bytes(s[:8]).startswith(_MAGIC) for s in samples) else "other"
     if "string" in text:
         paths = [str(s).strip().lower().endswith(SUFFIXES) for s in samples]
         return "path" if paths and all(paths) else "text"

@@ -39,11 +39,10 @@ def shared_pictures(parts: Mapping[Split, Sequence[Row]], of: Split) -> tuple[st
             (row, first[m]) for m, row in zip(marks[late], parts[late], strict=True) if m is not None and m in first
         ]
         if both:
-            what = "picture of the" if len(both) == 1 else "pictures of the"
             verb = "is" if len(both) == 1 else "are"
             notes.append(
-                f"{len(both)} of {len(parts[late])} {what} {late} split {verb} in {early} too, byte for byte, e.g. "
-                f"{both[0][0].id} as {both[0][1].id}."
+                f"{len(both)} of {len(parts[late])} pictures of the {late} split {verb} in {early} too, byte for byte, "
+                f"e.g. {both[0][0].id} as {both[0][1].id}."
             )
     return tuple(notes)
 
