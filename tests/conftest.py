@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
 logging.getLogger("transformers").setLevel(logging.ERROR)
+
+# A busy machine is no failure: examples have no deadline.
+settings.register_profile("foveal", deadline=None)
+settings.load_profile("foveal")
 
 
 @pytest.fixture(scope="session")
