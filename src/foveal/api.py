@@ -1,0 +1,133 @@
+"""Foveal from Python: open a run and ask it about pictures.
+
+import foveal
+
+run = foveal.load("runs/NAME")
+answer = run.predict("photo.jpg")
+print(answer.prediction, answer.confidence, answer.probabilities, answer.response)
+for answer in run.predict_batch(paths):
+    ...
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from foveal.errors import UserError
+from foveal.images import Picture
+from foveal.tasks.task import Example, Prediction, Task
+
+#: What a picture may be given as.
+Given = str | os.PathLike[str] | Image.Image
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of a picture.
+
+    Attributes:
+        prediction: The value, in the form of the task (a class, a number ...); None where the reply could not be read.
+        confidence: Probability of the prediction, where it is known.
+        probabilities: Of each of the task's answers, where they are a closed set.
+        response: The reply as it was written.
+        name: The picture's path, or its place in the batch.
+        extra: The task's own results, e.g. ``points``.
+    """
+
+    prediction: Any
+    confidence: float | None
+    probabilities: Mapping[str, float] | None
+    response: str
+    name: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Model:
+    """A model that is ready to be asked.
+
+    Attributes:
+        task: Its task.
+        checkpoint: What was opened.
+    """
+
+    def __init__(self, task: Task, predictor: Any, checkpoint: str) -> None:
+        self.task, self.checkpoint, self._predictor = task, checkpoint, predictor
+
+    def predict(self, picture: Given) -> Answer:
+        """The answer on one picture.
+
+        Raises:
+            UserError: The picture cannot be read.
+        """
+        return next(self.predict_batch([picture]))
+
+    def predict_batch(self, pictures: Iterable[Given]) -> Iterator[Answer]:
+        """Answers in the order of the pictures, which may be endless: a batch is opened at a time.
+
+        Args:
+            pictures: Paths, or pictures.
+
+        Raises:
+            UserError: A picture cannot be read.
+        """
+        size = self._predictor.options.batch_size
+        rows: list[Example] = []
+        for number, picture in enumerate(pictures):
+            rows.append(self._example(picture, number))
+            if len(rows) == size:
+                yield from self._answers(rows)
+                rows = []
+        if rows:
+            yield from self._answers(rows)
+
+    def _answers(self, rows: list[Example]) -> Iterator[Answer]:
+        for row, p in zip(rows, self._predictor.predict(rows), strict=True):
+            yield _answer(row.images[0].name, p)
+
+    def _example(self, picture: Given, number: int) -> Example:
+        if isinstance(picture, Image.Image):
+            name = f"picture {number}"
+            example = self.task.example_from_image(Path(name))
+            return replace(example, images=(Picture(name, partial(_same, picture)),))
+        return self.task.example_from_image(Path(picture))
+
+
+def _same(picture: Image.Image) -> Image.Image:
+    return picture
+
+
+def _answer(name: str, p: Prediction) -> Answer:
+    return Answer(p.value, p.confidence, p.probabilities, p.text, name, p.extra)
+
+
+def load(run: str | os.PathLike[str], *, checkpoint: str = "best", **settings: Any) -> Model:
+    """Opens a run, or a recipe's model as it is.
+
+    Args:
+        run: A run's folder, or a recipe.
+        checkpoint: ``best``, ``last`` or ``epoch-N``.
+        settings: Keys of the recipe that shall differ, with __ for the dots: ``model__device="cuda"``.
+
+    Raises:
+        UserError: There is no such run, checkpoint or key.
+    """
+    from foveal.cli.arguments import recipe_or_run
+    from foveal.evaluation.evaluate import open_predictor
+    from foveal.training.train import quiet
+
+    words: list[str] = []
+    for key, value in settings.items():
+        if value is None:
+            raise UserError(f"{key}: is None; leave it out.")
+        words += [f"--{key.replace('__', '.')}", str(value)]
+    recipe, found = recipe_or_run(str(run), words)
+    quiet()
+    task, predictor, name = open_predictor(recipe, found, checkpoint)
+    return Model(task, predictor, name)
