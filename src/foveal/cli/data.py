@@ -26,7 +26,9 @@ def parser() -> Parser:
         "make", help="make pictures with exact labels: foveal data make TASK --folder DIR ...", add_help=False
     )
     make.add_argument("task", metavar="TASK")
-    sub.add_parser("pairs", help="write pairs of rated pictures: foveal data pairs --source DIR --folder OUT", add_help=False)
+    sub.add_parser(
+        "pairs", help="write pairs of rated pictures: foveal data pairs --source DIR --folder OUT", add_help=False
+    )
     sub.add_parser("inspect", help="counts, sizes and a labelled contact sheet of a recipe's data", add_help=False)
     return p
 
@@ -127,9 +129,13 @@ def _inspect(arguments: Sequence[str], console: Console) -> int:
     console.print(f"prompt: {prompt.user}\nanswer: {prompt.answer}", markup=False, soft_wrap=True)
     # Where rows are asked different things, a truth says little without its question.
     questions = [task.prompt(e).user for e in chosen]
-    captions = [f"{e.truth}\n{q}" if len(set(questions)) > 1 else str(e.truth) for e, q in zip(chosen, questions, strict=True)]
+    captions = [
+        f"{e.truth}\n{q}" if len(set(questions)) > 1 else str(e.truth) for e, q in zip(chosen, questions, strict=True)
+    ]
     stream = io.BytesIO()
-    contact_sheet([(task.draw(e), text) for e, text in zip(chosen, captions, strict=True)], columns=min(6, len(chosen))).save(stream, "PNG")
+    contact_sheet(
+        [(task.draw(e), text) for e, text in zip(chosen, captions, strict=True)], columns=min(6, len(chosen))
+    ).save(stream, "PNG")
     write_bytes(given.out, stream.getvalue())
     console.print(f"Sheet: {given.out}", soft_wrap=True)
     return 0

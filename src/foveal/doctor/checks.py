@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from foveal.errors import UserError
@@ -66,19 +66,6 @@ class Checks:
                 traceback=traceback.format_exc(),
             )
         return None
-
-    @property
-    def failed(self) -> bool:
-        """Whether any check failed."""
-        return any(c.state == "fail" for c in self.done)
-
-    def count(self, state: State) -> int:
-        """How many checks ended so."""
-        return sum(c.state == state for c in self.done)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The checks, JSON-serialisable."""
-        return [asdict(c) for c in self.done]
 
 
 def sentence(error: UserError) -> tuple[str, str]:

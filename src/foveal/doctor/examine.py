@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +159,6 @@ def _offline(switch: bool) -> Iterator[None]:
 
 def report(found: Examination) -> dict[str, Any]:
     """The examination for a JSON file."""
-    from dataclasses import asdict
-
     return {
         "foveal": __version__,
         "examined": found.name,

@@ -13,6 +13,7 @@ import transformers
 from accelerate.utils import send_to_device
 from huggingface_hub import snapshot_download
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from foveal.doctor import memory
 from foveal.doctor.checks import Checks, gigabytes
@@ -81,9 +82,9 @@ class Job:
         parts = checks.attempt("label mask", lambda: self._mask(*found, train))
         if parts is not None:
             objective, row = parts
-            passing = checks.attempt("step", lambda: self._step(found[1], objective, row))
-            if passing is not None:
-                checks.attempt("memory needed", lambda: self._memory(found[1].model, passing, process))
+            passes = checks.attempt("step", lambda: self._step(found[1], objective, row))
+            if passes is not None:
+                checks.attempt("memory needed", lambda: self._memory(found[1].model, passes, process))
                 checks.attempt("checkpoints", lambda: self._checkpoints(found[1].model, len(train.examples)))
             found[1].model.zero_grad(set_to_none=True)
         asked = splits.get(recipe.evaluation.split, train)
@@ -178,32 +179,38 @@ class Job:
 
     # ---------------------------------------------------------------- forward and backward
 
-    def _step(self, model: Vlm | Specialist, objective: Objective, row: Row) -> Callable[[int], float] | None:
+    def _step(self, model: Vlm | Specialist, objective: Objective, row: Row) -> memory.Passes | None:
         """A forward and a backward pass, whose loss and gradients are looked at.
 
         Returns:
-            Does such a pass over the row, so many times in one batch; None where the loss is no number.
+            Makes a batch of the row so many times; returns what does a pass over it, and the batch's own bytes. None
+            where the loss is no number.
         """
         dtype, inner = precision(self.recipe, model.device), model.model
         inner.train()
 
-        def passing(times: int) -> float:
+        def passes(times: int) -> tuple[Callable[[], float], int]:
             batch = send_to_device(objective.collate([row] * times), model.device)
-            with mixed(dtype, model.device):
-                loss: Any = objective.loss(inner, batch, None)
-            total = loss.total if isinstance(loss, NamedLosses) else loss
-            total.backward()
-            return float(total.detach())
+
+            def work() -> float:
+                with mixed(dtype, model.device):
+                    loss: Any = objective.loss(inner, batch, None)
+                total = loss.total if isinstance(loss, NamedLosses) else loss
+                total.backward()
+                return float(total.detach())
+
+            tensors = [t for t in tree_leaves(batch) if isinstance(t, torch.Tensor)]
+            return work, sum(t.numel() * t.element_size() for t in tensors)
 
         with memory_errors():
-            loss = passing(1)
+            loss = passes(1)[0]()
         kind = str(dtype).removeprefix("torch.")
         if not math.isfinite(loss):
             self.checks.add("step", "fail", f"the loss of a row is {loss} in {kind}.", _why_not_finite(inner))
             return None
         self.checks.add("step", "pass", f"forward and backward in {kind}, loss {loss:.4f}", loss=loss)
         self._gradients(inner)
-        return passing
+        return passes
 
     def _gradients(self, model: nn.Module) -> None:
         """Every component that learns has a gradient, and no other."""
@@ -234,11 +241,11 @@ class Job:
 
     # ---------------------------------------------------------------- memory
 
-    def _memory(self, model: nn.Module, passing: Callable[[int], float], process: int) -> None:
+    def _memory(self, model: nn.Module, passes: memory.Passes, process: int) -> None:
         training = self.recipe.training
         size = training.batch_size
         with memory_errors():
-            activations = memory.Activations.measured(passing, size)
+            activations = memory.Activations.measured(passes, size)
         need = memory.estimate(model, training.optimizer, size, activations, process)
         have = memory.available(self.device)
         used = (

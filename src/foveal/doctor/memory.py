@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: bitsandbytes keeps smaller tensors' states in 32 bits, and a scale for each block of the others.
 _EIGHT_BIT_FROM, _BLOCK = 4096, 256
+#: So many operations that are the same one after the other, are the same place in two passes.
+_ALIKE = 8
 
 
 # ---------------------------------------------------------------- what there is
@@ -79,18 +81,28 @@ def available(device: torch.device) -> int:
 # ---------------------------------------------------------------- what a pass takes
 
 
-def trace_of(work: Callable[[], Any]) -> tuple[int, ...]:
-    """Bytes that ``work`` holds behind each operation, forwards and backwards, beyond what was held before.
+Trace = tuple[tuple[str, int], ...]
+Passes = Callable[[int], tuple[Callable[[], Any], int]]
+
+
+def peak(trace: Trace) -> int:
+    """Most bytes that were held at once."""
+    return max(held for _, held in trace)
+
+
+def trace_of(work: Callable[[], Any], start: int = 0) -> Trace:
+    """Operations of ``work``, forwards and backwards, each with the bytes held behind it beyond those held before all.
 
     The tensors that operations make are counted while they live, on any device alike; the workspaces inside an
-    operation are not seen.
+    operation are not seen. ``start`` bytes count as held from the beginning.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
     living: dict[int, int] = {}
-    now, trace = [0], [0]
+    now = [start]
+    trace: list[tuple[str, int]] = [("", start)]
 
     def gone(key: int) -> None:
         now[0] -= living.pop(key, 0)
@@ -108,7 +120,7 @@ def trace_of(work: Callable[[], Any]) -> tuple[int, ...]:
                     living[key] = storage.nbytes()
                     now[0] += living[key]
                     weakref.finalize(storage, gone, key)
-            trace.append(now[0])
+            trace.append((str(func), now[0]))
             return out
 
     with Count():  # type: ignore[no-untyped-call]
@@ -120,9 +132,9 @@ def trace_of(work: Callable[[], Any]) -> tuple[int, ...]:
 class Activations:
     """Memory of a forward and backward pass beyond weights and gradients, for any number of rows.
 
-    A pass over more rows is the same operations (but for a single row, which some are specially made for), and what is
-    held behind each of them is a straight line over the rows: weights cast to another type do not grow with them, the
-    model's own results do. The peak is the highest of these lines.
+    A pass over more rows is the same operations, but for a few that are done for each row, and what is held behind each
+    of them is a straight line over the rows: weights cast to another type do not grow with them, the model's own
+    results do. The peak is the highest of these lines.
 
     Attributes:
         rows: Rows of the first pass.
@@ -131,29 +143,48 @@ class Activations:
     """
 
     rows: int
-    first: tuple[int, ...]
-    second: tuple[int, ...] = ()
+    first: Trace
+    second: Trace = ()
 
     @classmethod
-    def measured(cls, passing: Callable[[int], Any], batch_size: int) -> Activations:
+    def measured(cls, passes: Passes, batch_size: int) -> Activations:
         """Measures passes over two and three rows, or over a smaller batch itself.
 
         Args:
-            passing: Does a pass over so many rows; gradients are there already, so that it adds activations alone.
+            passes: Makes a batch of so many rows; returns what does a pass over it, and the batch's own bytes. Gradients
+                are there already, so that the pass adds activations alone.
             batch_size: How many rows there will be.
         """
         if batch_size <= 3:
-            return cls(batch_size, trace_of(lambda: passing(batch_size)))
-        return cls(2, trace_of(lambda: passing(2)), trace_of(lambda: passing(3)))
+            return cls(batch_size, trace_of(*passes(batch_size)))
+        return cls(2, trace_of(*passes(2)), trace_of(*passes(3)))
 
     def of(self, rows: int) -> int:
         """Bytes of a pass over so many rows."""
-        more = rows - self.rows
-        if len(self.first) == len(self.second):
-            return max(a + more * (b - a) for a, b in zip(self.first, self.second, strict=True))
-        first = max(self.first)
-        slope = max(0, max(self.second) - first) if self.second else first // self.rows
-        return first + more * slope
+        more, held = rows - self.rows, peak(self.first)
+        if not self.second:
+            return held + more * (held // self.rows)
+        lines = aligned(self.first, self.second) or [(held, max(held, peak(self.second)))]
+        return max(a + more * (b - a) for a, b in lines)
+
+
+def aligned(first: Trace, second: Trace) -> list[tuple[int, int]]:
+    """The bytes behind each operation of ``first`` and behind the same one of ``second``, which may have others between.
+
+    Returns:
+        Pairs; none where the two are not alike.
+    """
+    one, two = [name for name, _ in first], [name for name, _ in second]
+    pairs, j = [], 0
+    for i, name in enumerate(one):
+        if j < len(two) and two[j] != name:
+            ahead = one[i : i + _ALIKE]
+            j = next((k for k in range(j + 1, len(two)) if two[k : k + len(ahead)] == ahead), len(two))
+        if j == len(two):
+            return []
+        pairs.append((first[i][1], second[j][1]))
+        j += 1
+    return pairs
 
 
 # ---------------------------------------------------------------- what a recipe will take
