@@ -132,9 +132,9 @@ class Training:
 class Evaluation:
     """How the model is measured."""
 
-    method: Literal["auto", "score", "generate"] = "auto"
-    """score: exact probability of each of the task's answers; generate: free text, parsed strictly.
-    auto scores where the task has a closed set of answers."""
+    method: Literal["auto", "score", "generate", "choose"] = "auto"
+    """score: exact probability of each of the task's answers; generate: free text, parsed strictly; choose: text, but
+    only the task's answers can be written. auto scores where the task has a closed set of answers."""
     batch_size: int = 64
     """Rows at a time."""
     max_new_tokens: int = 64

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveal.evaluation.showing import caption, write_grid
+from foveal.evaluation import showing
+from foveal.evaluation.showing import caption, write_confusion, write_grid
 from foveal.prompts import Prompt
 from foveal.tasks.blindtest.lines import Lines, LinesData
 from foveal.tasks.task import Prediction
@@ -54,3 +55,19 @@ def test_captions():
     assert caption(Prediction("x", 2, "2", {"2": 0.876}, 2)) == "2 · 88 %"
     assert caption(Prediction("x", 1, "1", None, 2)) == "1  (truth 2)"
     assert caption(Prediction("x", None, "dunno", None, 2)) == "dunno  (truth 2)"
+
+
+def test_the_confusion_counts_what_is_no_answer_apart(rows, tmp_path, monkeypatch):
+    task, examples, said = rows
+    drawn = {}
+    monkeypatch.setattr(
+        showing, "confusion_png", lambda m, names, path, answers: drawn.update(m=m, names=names, a=answers)
+    )
+    write_confusion(task, task.answers(), examples, said, tmp_path / "c.png")
+    # Every second prediction is 9, which is no answer; the others are right.
+    wrong = [sum(1 for e, p in zip(examples, said, strict=True) if e.truth == t and p.value == 9) for t in (0, 1, 2)]
+    right = [sum(1 for e, p in zip(examples, said, strict=True) if e.truth == t == p.value) for t in (0, 1, 2)]
+    assert drawn["names"] == ["0", "1", "2"] and drawn["a"] == ["0", "1", "2", "other"]
+    assert drawn["m"] == [
+        [right[0], 0, 0, wrong[0]], [0, right[1], 0, wrong[1]], [0, 0, right[2], wrong[2]]
+    ]  # fmt: skip

@@ -14,7 +14,7 @@ from foveal.evaluation.measure import Result, measure, save, showcase
 from foveal.evaluation.predict import Predictor, make_predictor, open_model
 from foveal.evaluation.report import Report
 from foveal.evaluation.report import write as write_report
-from foveal.evaluation.showing import write_grid
+from foveal.evaluation.showing import write_pictures
 from foveal.files import write_text
 from foveal.images import set_pixel_limit
 from foveal.recipe import Recipe, dump_recipe
@@ -74,7 +74,7 @@ def evaluate(
         run.write_json("environment.json", environment() | {"seed": recipe.seed})
     folder = run.evaluation(name or split)
     save(result, folder, {"checkpoint": model, "split": split, "model": recipe.model.id, "task": recipe.task})
-    write_grid(task, result.examples, result.predictions, folder / "predictions.png")
+    write_pictures(task, result.examples, result.predictions, folder)
     facts = {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), "checkpoint": model,
         "time": f"{result.seconds:.1f} s of predicting, {time.monotonic() - started:.1f} s in all", "seed": str(recipe.seed),

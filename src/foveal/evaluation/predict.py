@@ -17,6 +17,7 @@ from foveal.recipe import Evaluation, Recipe
 from foveal.tasks.specialist import Specialist
 from foveal.tasks.task import Episode, Example, Prediction, Task
 from foveal.vlm import scoring
+from foveal.vlm.constrained import generate_choice
 from foveal.vlm.encoding import Encoder
 from foveal.vlm.generation import generate, write
 from foveal.vlm.loading import Vlm, cpu_has_bfloat16, load, memory_errors
@@ -127,9 +128,9 @@ class VlmPredictor(Predictor):
         super().__init__(task, vlm.model, options, dtype)
         self.vlm, self.encoder = vlm, encoder
         self.answers = task.answers() if options.method != "generate" else None
-        if options.method == "score" and self.answers is None:
+        if options.method in ("score", "choose") and self.answers is None:
             raise UserError(
-                f"evaluation.method: score needs a closed set of answers, which {task.name} has not; use generate."
+                f"evaluation.method: {options.method} needs a closed set of answers, which {task.name} has not; use generate."
             )
 
     def save_parts(self, folder: Path) -> None:
@@ -149,6 +150,12 @@ class VlmPredictor(Predictor):
             return [
                 Prediction(e.id, self.task.value(text, e), text, truth=e.truth)
                 for e, text in zip(rows, replies, strict=True)
+            ]
+        if self.options.method == "choose":
+            chosen = generate_choice(self.vlm, self.encoder, prompts, self.answers, names=names)
+            return [
+                Prediction(e.id, self.task.value(text, e), text, truth=e.truth)
+                for e, text in zip(rows, chosen, strict=True)
             ]
         return self._scored(rows, prompts, names)
 

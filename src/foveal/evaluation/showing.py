@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from foveal.evaluation.plots import confusion_png
 from foveal.evaluation.predict import Predictor, spread
 from foveal.evaluation.sheet import contact_sheet
 from foveal.files import write_bytes
@@ -59,6 +60,40 @@ def write_grid(task: Task, examples: Sequence[Example], predictions: Sequence[Pr
     contact_sheet(cells, columns=min(6, len(cells)), cell=224, marks=marks).save(stream, "PNG")
     write_bytes(path, stream.getvalue())
     return path
+
+
+def write_pictures(task: Task, examples: Sequence[Example], predictions: Sequence[Prediction], folder: Path) -> None:
+    """Writes what a measurement looks like: ``predictions.png``, and ``confusion.png`` where the answers are a closed set.
+
+    Raises:
+        UserError: A file cannot be written.
+    """
+    write_grid(task, examples, predictions, folder / "predictions.png")
+    answers = task.answers()
+    if answers is not None:
+        write_confusion(task, answers, examples, predictions, folder / "confusion.png")
+
+
+def write_confusion(
+    task: Task, answers: Sequence[str], examples: Sequence[Example], predictions: Sequence[Prediction], path: Path
+) -> None:
+    """Writes the confusion matrix of values: a row for each truth that occurs, a column for each of the task's answers
+    and for what could not be read or is none of them.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    values = list(dict.fromkeys(str(task.parse(a)) for a in answers))
+    truths = [str(e.truth) for e in examples]
+    rows = [v for v in values if v in set(truths)] + sorted(set(truths) - set(values))
+    place = {v: k for k, v in enumerate(values)}
+    counts = [[0] * (len(values) + 1) for _ in rows]
+    for truth, prediction in zip(truths, predictions, strict=True):
+        said = place.get(str(prediction.value), len(values)) if prediction.value is not None else len(values)
+        counts[rows.index(truth)][said] += 1
+    lost = any(row[-1] for row in counts)
+    columns = [*values, "other"] if lost else values
+    confusion_png([row[: len(columns)] for row in counts], rows, path, answers=columns)
 
 
 def predict_new(task: Task, predictor: Predictor, path: Path, count: int = 24) -> Path:

@@ -29,7 +29,7 @@ from foveal.evaluation.plots import curves_png
 from foveal.evaluation.predict import Predictor, make_predictor, open_model
 from foveal.evaluation.report import Measured, Report
 from foveal.evaluation.report import write as write_report
-from foveal.evaluation.showing import write_grid
+from foveal.evaluation.showing import write_pictures
 from foveal.files import write_text
 from foveal.images import set_pixel_limit
 from foveal.recipe import Recipe, dump_recipe
@@ -169,7 +169,7 @@ def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Tra
     except UserError as error:
         raise worker_sentence(error) from error
     save(after, run.evaluation(recipe.evaluation.split), {"checkpoint": best.name, "split": recipe.evaluation.split})
-    write_grid(task, after.examples, after.predictions, run.evaluation(recipe.evaluation.split) / "predictions.png")
+    write_pictures(task, after.examples, after.predictions, run.evaluation(recipe.evaluation.split))
     console.print(f"  {after.sentence()}", soft_wrap=True)
     results.append(after)
     table = [*read_measured(first), after.row()]
