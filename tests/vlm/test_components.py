@@ -146,3 +146,26 @@ def test_a_reset_component_is_drawn_anew_and_the_others_stay():
         load(Model(reset=["projector"], adapter="lora"), training=True)
     kept = load(Model(reset=["projector"], adapter="lora", lora=Lora(also_train=["projector"])), training=True)
     assert any(p.requires_grad and "modules_to_save" in n for n, p in kept.model.named_parameters())
+
+
+def test_a_fresh_projector_with_adapters_is_saved_and_loaded(tiny, tmp_path):
+    import torch
+
+    from foveal.recipe import Lora, Model
+
+    recipe = Model(
+        id=str(tiny("llava")), adapter="lora", reset=["projector"], learning_rates={"projector": 5e-4},
+        lora=Lora(r=4, also_train=["projector"]),
+    )  # fmt: skip
+    fresh = load(recipe, training=True)
+    groups = adapters.parameter_groups(fresh.model, recipe, 5e-5, 0.0)
+    assert {g["component"]: g["lr"] for g in groups} == {"projector": 5e-4, "language": 5e-5}
+    fresh.model.save_pretrained(tmp_path)
+    again = load(recipe, weights=tmp_path)
+
+    def projector(vlm):
+        named = vlm.model.named_parameters()
+        return [p for n, p in named if component_of(n) == "projector" and "original_module" not in n]
+
+    for a, b in zip(projector(fresh), projector(again), strict=True):
+        torch.testing.assert_close(a, b)
