@@ -36,7 +36,7 @@ class Model:
     """Which model, how it is loaded and which parts of it learn."""
 
     id: str = "builtin"
-    """`builtin`, a Hub id or a folder in Hub layout."""
+    """`builtin` (or `builtin-blindtest`, which knows the seven puzzles), a Hub id or a folder in Hub layout."""
     revision: str | None = None
     """Branch, tag or commit on the Hub."""
     trust_remote_code: bool = False

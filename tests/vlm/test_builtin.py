@@ -102,3 +102,18 @@ def test_no_blindtest_puzzle_is_in_the_pre_training_scenes(scenes):
         t for t in asked if forbidden.search(t.replace("cross?", "?").replace("crosss", "").replace(" cross", ""))
     ]
     assert not offending
+
+
+def test_the_blindtest_model_answers_generated_puzzles_in_free_text():
+    from foveal.evaluation.predict import make_predictor, open_model
+    from foveal.recipe import Evaluation, Model, Recipe
+    from foveal.tasks.blindtest.all import AllData, BlindTest
+
+    task = BlindTest(AllData(style="paper", image_size=336, test=140, question="either", answer_format="bare"))
+    recipe = Recipe(
+        task.name, task.data, model=Model("builtin-blindtest"), evaluation=Evaluation(max_new_tokens=8, batch_size=70)
+    )
+    rows = task.load("test").examples
+    metrics = task.measure(rows, list(make_predictor(task, open_model(task, recipe), recipe).predict(rows)))
+    assert metrics["unparsable"] == 0
+    assert metrics["mean_accuracy"] > 0.85 > 2 * task.chance(rows)

@@ -29,6 +29,8 @@ from foveal.vlm.resolution import set_resolution
 from foveal.vlm.video_free import load_processor
 
 BUILTIN: Final = "builtin"
+#: Models that come with the package: the general one, and one that has learned BlindTest's seven puzzles.
+BUILTINS: Final = (BUILTIN, "builtin-blindtest")
 #: Components that stay in full precision in a quantised model; matched from the start of a module's full name.
 _NOT_QUANTISED: Final = [
     r".*vision_tower",
@@ -83,9 +85,9 @@ class Vlm:
         return getattr(text, "max_position_embeddings", None)
 
 
-def builtin_folder() -> Path:
-    """The folder of the built-in model, in Hub layout."""
-    return Path(str(files("foveal") / "assets" / "builtin"))
+def builtin_folder(name: str = BUILTIN) -> Path:
+    """The folder of a model that comes with the package, one of ``BUILTINS``, in Hub layout."""
+    return Path(str(files("foveal") / "assets" / name))
 
 
 def pick_device(name: str) -> torch.device:
@@ -177,8 +179,8 @@ def resolve(recipe: Model) -> str:
     Raises:
         UserError: A folder that does not exist or holds no model.
     """
-    if recipe.id == BUILTIN:
-        return str(builtin_folder())
+    if recipe.id in BUILTINS:
+        return str(builtin_folder(recipe.id))
     path = Path(recipe.id).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
