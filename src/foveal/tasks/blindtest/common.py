@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, overload
 
 from foveal.errors import UserError
@@ -46,6 +47,26 @@ def read_number(reply: str, prompts: Iterable[str] = ()) -> int | None:
     numbers = set(_NUMBER.findall(reply))
     number = numbers.pop() if len(numbers) == 1 else ""
     return int(number) if number.isdigit() and len(number) < 10 else None
+
+
+def number_among(values: Sequence[int], what: str = "the label") -> Callable[[str], int]:
+    """Reads a data set's label that is one of a few whole numbers.
+
+    Args:
+        values: The numbers, two or more.
+        what: How an error calls the label.
+
+    Returns:
+        A picklable function from the label's text to its number, which raises ValueError where it is none of them.
+    """
+    return partial(_number_among, tuple(values), what)
+
+
+def _number_among(values: tuple[int, ...], what: str, text: str) -> int:
+    if text.strip() not in map(str, values):
+        *some, last = map(str, values)
+        raise ValueError(f"{what} is {text!r}, not {', '.join(some)} or {last}")
+    return int(text)
 
 
 def measure_labels(examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from foveal.tasks.blindtest.common import read_number
+from foveal.tasks.blindtest.common import number_among, read_number
 from foveal.tasks.blindtest.puzzle import Puzzle, PuzzleData, PuzzleMake, Question, in_braces
 from foveal.tasks.blindtest.sources import Label, Layout, agreed
 from foveal.tasks.blindtest.strokes import Cap, Colour, Filter, Pen, draw_polylines
@@ -230,15 +230,8 @@ def _pale(rng: random.Random) -> Colour:
 _STYLES = {"paper": _paper, "tutorial": _tutorial, "varied": _varied}
 
 
-def read_label(text: str) -> int:
-    """The truth in a data set's label.
-
-    Raises:
-        ValueError: It is none of the answers.
-    """
-    if text.strip() not in map(str, LABELS):
-        raise ValueError(f"the label is {text!r}, not 0, 1 or 2")
-    return int(text)
+#: The truth in a data set's label.
+read_label = number_among(LABELS)
 
 
 def _published(match: re.Match[str], cells: Mapping[str, str] | None) -> list[Label]:

@@ -314,12 +314,13 @@ class Puzzle(Task, Generator):
         Raises:
             UserError: The question names something that ``data.ask`` does not tell.
         """
-        for name in re.findall(r"<(\w+)>", self.first.text):
-            if name not in self.data.ask:
-                raise UserError(
-                    f"data.ask: the question needs {name!r}; give e.g. --data.ask '{{{name}: "
-                    f"{_EXAMPLES.get(name, '...')}}}': {self.first.text}"
-                )
+        needed = re.findall(r"<(\w+)>", self.first.text)
+        missing = [name for name in needed if name not in self.data.ask]
+        if missing:
+            shown = ", ".join(f"{name}: {_EXAMPLES.get(name, '...')}" for name in needed)
+            raise UserError(
+                f"data.ask: the question needs {' and '.join(missing)}; give e.g. --data.ask '{{{shown}}}': {self.first.text}"
+            )
         return Example(str(path), (Picture(str(path), path),), fields=dict(self.data.ask))
 
     def prompt(self, example: Example, rng: random.Random | None = None) -> Prompt:

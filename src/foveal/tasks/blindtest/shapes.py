@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 from PIL import Image
 
 from foveal.tasks.blindtest.circles import kernel_of
-from foveal.tasks.blindtest.common import read_number
+from foveal.tasks.blindtest.common import number_among, read_number
 from foveal.tasks.blindtest.edges import WHITE, Canvas, Kernel, random_colours
 from foveal.tasks.blindtest.puzzle import Puzzle, Question, fill, in_braces
 from foveal.tasks.blindtest.sources import Label, Layout, agreed
@@ -244,15 +244,8 @@ def _varied(rng: random.Random, label: tuple[Shape, int], size: int, scale: floa
 _STYLES = {"paper": _paper, "varied": _varied}
 
 
-def read_label(text: str) -> int:
-    """The truth in a data set's label.
-
-    Raises:
-        ValueError: It is none of the answers.
-    """
-    if text.strip() not in map(str, COUNTS):
-        raise ValueError(f"the label is {text!r}, not 5, 6, 7, 8 or 9")
-    return int(text)
+#: The truth in a data set's label.
+read_label = number_among(COUNTS)
 
 
 def _published(match: re.Match[str], cells: Mapping[str, str] | None) -> list[Label]:

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from foveal.tasks.blindtest.bars import Filter, as_image, covered, dark, pale, palette
-from foveal.tasks.blindtest.common import read_number
+from foveal.tasks.blindtest.common import number_among, read_number
 from foveal.tasks.blindtest.puzzle import Puzzle, PuzzleData, PuzzleMake, Question, in_braces
 from foveal.tasks.blindtest.sources import Label, Layout, agreed
 from foveal.tasks.blindtest.strokes import Colour
@@ -212,15 +212,8 @@ def _varied(rng: random.Random, _: int, scale: float) -> tuple[Look, Sampler]:
 _STYLES = {"paper": _paper, "varied": _varied}
 
 
-def read_label(text: str) -> int:
-    """The truth in a data set's label.
-
-    Raises:
-        ValueError: It is none of the answers.
-    """
-    if text.strip() not in map(str, LABELS):
-        raise ValueError(f"the number of squares is {text!r}, not 2, 3, 4 or 5")
-    return int(text)
+#: The truth in a data set's label.
+read_label = number_among(LABELS, "the number of squares")
 
 
 def _published(match: re.Match[str], cells: Mapping[str, str] | None) -> list[Label]:

@@ -23,7 +23,7 @@ from typing import Any, Final
 from PIL import Image
 
 from foveal.tasks.blindtest.bars import Filter
-from foveal.tasks.blindtest.common import read_number
+from foveal.tasks.blindtest.common import number_among, read_number
 from foveal.tasks.blindtest.puzzle import Puzzle, Question, in_braces
 from foveal.tasks.blindtest.sources import Label, Layout
 from foveal.tasks.blindtest.strokes import Colour
@@ -246,15 +246,8 @@ def _pale(rng: random.Random) -> Colour:
     return gray + rng.randint(-7, 7), gray + rng.randint(-7, 7), gray + rng.randint(-7, 7)
 
 
-def read_label(text: str) -> int:
-    """The truth in a data set's label.
-
-    Raises:
-        ValueError: It is none of the answers.
-    """
-    if text.strip() not in map(str, VALUES):
-        raise ValueError(f"the label is {text!r}, not 1, 2 or 3")
-    return int(text)
+#: The truth in a data set's label.
+read_label = number_among(VALUES)
 
 
 def _published(match: re.Match[str], cells: Mapping[str, str] | None) -> list[Label]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, CLIPConfig, SiglipConfig
 
 from foveal.errors import UserError
 from foveal.recipe import Model
@@ -68,13 +68,11 @@ class FrozenTower:
             raise UserError(f"model.resolution: only the built-in tower can be stretched, not {source}; leave it out.")
         try:
             config = AutoConfig.from_pretrained(source)
-            model: Any = None
-            if hasattr(config, "vision_config") and hasattr(config, "text_config"):
-                model = AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
-            if not hasattr(model, "get_text_features") or not hasattr(model, "vision_model"):
+            if not isinstance(config, CLIPConfig | SiglipConfig):
                 raise UserError(
                     f"data.counter.tower: {source} has no vision tower with a text encoder; use builtin or a CLIP model."
                 )
+            model: Any = AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(source)
             processor = AutoImageProcessor.from_pretrained(source)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
