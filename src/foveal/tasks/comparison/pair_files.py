@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from foveal.errors import UserError
-from foveal.files import disk_errors
+from foveal.files import replacing
 from foveal.tasks.comparison.pairs import LABELS, Label, Pairs, by_score
 from foveal.tasks.comparison.scores import Rated, decimal_text, exact
 
@@ -67,23 +65,13 @@ def write_pairs(path: Path, rows: Sequence[Rated], blocks: Pairs | Iterable[Pair
     names = [_cell(row.id) for row in rows]
     scores = [decimal_text(row.score) for row in rows]
     counts: dict[Label, int] = dict.fromkeys(LABELS, 0)
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-                stream.write(",".join(COLUMNS) + "\n")
-                for block in [blocks] if isinstance(blocks, Pairs) else blocks:
-                    stream.write("".join(f"{names[a]},{names[b]},{scores[a]},{scores[b]},{c}\n" for a, b, c in block))
-                    for label, count in block.counts().items():
-                        counts[label] += count
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+    with replacing(path) as stream:
+        stream.write((",".join(COLUMNS) + "\n").encode())
+        for block in [blocks] if isinstance(blocks, Pairs) else blocks:
+            lines = "".join(f"{names[a]},{names[b]},{scores[a]},{scores[b]},{c}\n" for a, b, c in block)
+            stream.write(lines.encode(errors="surrogateescape"))
+            for label, count in block.counts().items():
+                counts[label] += count
     return counts
 
 
