@@ -1,0 +1,56 @@
+"""What is asked: a sentence about a picture, and the pixels that it means.
+
+Frame everywhere in this package: pixels of the original picture, x to the right, y downwards, the origin at the outer
+corner of the top left pixel. A mask is a uint8 array [H, W] of the original size: 0 background, 1 meant, 255 ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveal.images import Picture
+
+#: Pixels that belong neither to the target nor to the background: they count in no metric and no loss.
+IGNORE: Final = 255
+Mask = NDArray[np.uint8]
+
+
+class Target(Protocol):
+    """What a sentence means, drawn when it is asked for. Implementations are frozen dataclasses, so they pickle."""
+
+    def whole(self) -> Mask:
+        """Everything that is meant, in one mask [H, W] of 0, 1 and 255 (see ``IGNORE``)."""
+        ...
+
+    def parts(self) -> Sequence[Mask]:
+        """Each meant object by itself, [H, W] of 0 and 1, from left to right (by the left edge of its box, then by its
+        top); empty where nothing is meant. Where the annotation does not tell objects apart, one part."""
+        ...
+
+
+@dataclass(frozen=True)
+class Query:
+    """A picture, a sentence about it, and what the sentence means.
+
+    Attributes:
+        id: Unique within the split, e.g. ``val/199953_df81ec489c_o``.
+        picture: Decoded when opened.
+        texts: The sentence and its paraphrases; the first one is asked at evaluation.
+        is_sentence: Whether the texts are whole sentences (ReasonSeg's long queries); else they are phrases.
+        size: Width and height of the picture in pixels.
+        target: The pixels that are meant; None where they are unknown.
+        extra: Further facts, JSON-serialisable.
+    """
+
+    id: str
+    picture: Picture
+    texts: tuple[str, ...]
+    is_sentence: bool
+    size: tuple[int, int]
+    target: Target | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
