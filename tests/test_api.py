@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from itertools import count, islice
+
 import pytest
 from PIL import Image
 
@@ -49,6 +52,40 @@ def test_a_stream_is_read_a_batch_at_a_time(model):
     answers = model.predict_batch(stream())
     next(answers)
     assert len(opened) == 2
+
+
+def test_an_endless_stream_is_answered_as_far_as_it_is_asked(model):
+    opened = []
+
+    def drawn(i):
+        opened.append(i)
+        return Image.new("RGB", (40 + i, 40), (i * 20, 0, 0))
+
+    answers = list(islice(model.predict_batch(map(drawn, count())), 3))
+    assert [a.name for a in answers] == ["picture 0", "picture 1", "picture 2"]
+    assert all(a.prediction is not None for a in answers)
+    assert len(opened) == 4  # two batches of two
+
+
+def test_a_folder_is_written_as_the_answers_of_its_pictures(model, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i, picture in enumerate(pictures(3)):
+        picture.save(folder / f"{i}.png")
+    tally = model.predict_folder(folder, tmp_path / "a.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    answers = list(model.predict_batch(sorted(folder.iterdir())))
+    assert [(r["id"], r["value"], r["probabilities"]) for r in rows] == [
+        (a.name, a.prediction, a.probabilities) for a in answers
+    ]
+    assert tally.rows == 3 and sum(tally.counts.values()) == 3
+    assert model.predict_folder(str(folder), str(tmp_path / "a.jsonl")) == tally
+    with pytest.raises(UserError, match="holds no pictures"):
+        (tmp_path / "empty").mkdir()
+        model.predict_folder(tmp_path / "empty", tmp_path / "b.jsonl")
+    for call in (model.predict_folder, lambda f, o, text: model.predict(f, text=text)):
+        with pytest.raises(UserError, match="text: blindtest/lines takes no words"):
+            call(folder, tmp_path / "b.jsonl", text="red")
 
 
 def test_mistakes_are_sentences(model, tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -155,6 +156,21 @@ def test_metrics_grow_by_rows_and_columns_and_repeat_exactly(here):
     assert run.read_metrics() == rows
     run.append_metrics({"epoch": 2.0, "train_loss": 3.0})
     assert run.read_metrics() == [rows[0], {"epoch": 2.0, "train_loss": 3.0}], "a row of the same epoch is replaced"
+
+
+def test_the_history_has_the_rows_of_the_table(here):
+    run = create_run("runs", "mine", default_name="x")
+    run.append_metrics({"epoch": 1.0, "train_loss": 0.1 + 0.2, "step": 7})
+    run.append_metrics({"epoch": 2.0, "train_loss": float("nan"), "val_giou": 1 / 3})
+    kept = json.loads(run.history.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert kept == [
+        {"epoch": 1.0, "train_loss": 0.1 + 0.2, "step": 7},
+        {"epoch": 2.0, "train_loss": None, "val_giou": 1 / 3},
+    ]
+    run.drop_metrics_after(1.0)
+    assert json.loads(run.history.read_text()) == run.read_metrics() == kept[:1]
+    run.rewrite_metrics([])
+    assert not run.history.exists() and not run.metrics.exists()
 
 
 def test_metrics_after_an_epoch_are_dropped(here):

@@ -7,6 +7,7 @@ answer = run.predict("photo.jpg")
 print(answer.prediction, answer.confidence, answer.probabilities, answer.response)
 for answer in run.predict_batch(paths):
     ...
+run.predict_folder("photos", "answers.parquet")
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from foveal.errors import UserError
 from foveal.images import Picture
 from foveal.tasks.task import Example, Prediction, Task
+
+if TYPE_CHECKING:
+    from foveal.evaluation.answer_files import Tally
 
 #: What a picture may be given as.
 Given = str | os.PathLike[str] | Image.Image
@@ -57,30 +61,71 @@ class Model:
         checkpoint: What was opened.
     """
 
-    def __init__(self, task: Task, predictor: Any, checkpoint: str) -> None:
-        self.task, self.checkpoint, self._predictor = task, checkpoint, predictor
+    def __init__(self, task: Task, predictor: Any, checkpoint: str, facts: Mapping[str, Any]) -> None:
+        self.task, self.checkpoint, self._predictor, self._facts = task, checkpoint, predictor, facts
 
-    def predict(self, picture: Given) -> Answer:
+    def predict(self, picture: Given, *, text: str | None = None) -> Answer:
         """The answer on one picture.
 
-        Raises:
-            UserError: The picture cannot be read.
-        """
-        return next(self.predict_batch([picture]))
+        Args:
+            picture: A path, or the picture.
+            text: Words about it, where the task takes them.
 
-    def predict_batch(self, pictures: Iterable[Given]) -> Iterator[Answer]:
+        Raises:
+            UserError: The picture cannot be read, or the text does not fit the task.
+        """
+        return next(self.predict_batch([picture], text=text))
+
+    def predict_folder(
+        self,
+        folder: str | os.PathLike[str],
+        out: str | os.PathLike[str],
+        *,
+        text: str | None = None,
+        skip_bad: bool = False,
+    ) -> Tally:
+        """Asks about all pictures below a folder and writes the answers to a file, as ``foveal predict --out`` does.
+
+        However many there are, a batch of them is in memory. The same call continues the file after an interruption,
+        asks about pictures that are new, and leaves a complete file as it is.
+
+        Args:
+            folder: Where the pictures are.
+            out: The file: Parquet where it ends in ``.parquet``, else JSON lines.
+            text: Words about the pictures, where the task takes them.
+            skip_bad: Whether unreadable pictures get a row with the reason; otherwise the first one ends it.
+
+        Returns:
+            Counts of the whole file: rows, unreadable pictures, unreadable replies, and how often each answer came.
+
+        Raises:
+            UserError: A picture cannot be read, the text does not fit the task, or the file cannot be written or holds
+                answers of another model.
+        """
+        from foveal.evaluation.answer_files import open_answers
+        from foveal.evaluation.streaming import find_pictures, stream
+        from foveal.images import walk_images
+
+        self.task.check_text(text)
+        next(walk_images(folder))
+        answers = open_answers(Path(out), {**self._facts, "text": text}, self._predictor.options.batch_size)
+        return stream(self.task, self._predictor, find_pictures([folder]), answers, text=text, skip_bad=skip_bad)
+
+    def predict_batch(self, pictures: Iterable[Given], *, text: str | None = None) -> Iterator[Answer]:
         """Answers in the order of the pictures, which may be endless: a batch is opened at a time.
 
         Args:
             pictures: Paths, or pictures.
+            text: Words about each of them, where the task takes them.
 
         Raises:
-            UserError: A picture cannot be read.
+            UserError: A picture cannot be read, or the text does not fit the task.
         """
+        self.task.check_text(text)
         size = self._predictor.options.batch_size
         rows: list[Example] = []
         for number, picture in enumerate(pictures):
-            rows.append(self._example(picture, number))
+            rows.append(self._example(picture, number, text))
             if len(rows) == size:
                 yield from self._answers(rows)
                 rows = []
@@ -91,12 +136,12 @@ class Model:
         for row, p in zip(rows, self._predictor.predict(rows), strict=True):
             yield _answer(row.images[0].name, p)
 
-    def _example(self, picture: Given, number: int) -> Example:
+    def _example(self, picture: Given, number: int, text: str | None) -> Example:
         if isinstance(picture, Image.Image):
             name = f"picture {number}"
-            example = self.task.example_from_image(Path(name))
+            example = self.task.example_from_image(Path(name), text)
             return replace(example, images=(Picture(name, partial(_same, picture)),))
-        return self.task.example_from_image(Path(picture))
+        return self.task.example_from_image(Path(picture), text)
 
 
 def _same(picture: Image.Image) -> Image.Image:
@@ -119,6 +164,7 @@ def load(run: str | os.PathLike[str], *, checkpoint: str = "best", **settings: A
         UserError: There is no such run, checkpoint or key.
     """
     from foveal.cli.arguments import recipe_or_run
+    from foveal.evaluation.answer_files import facts_of
     from foveal.evaluation.evaluate import open_predictor
     from foveal.training.train import quiet
 
@@ -130,4 +176,4 @@ def load(run: str | os.PathLike[str], *, checkpoint: str = "best", **settings: A
     recipe, found = recipe_or_run(str(run), words)
     quiet()
     task, predictor, name = open_predictor(recipe, found, checkpoint)
-    return Model(task, predictor, name)
+    return Model(task, predictor, name, facts_of(recipe, found, checkpoint, None))

@@ -197,18 +197,64 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
     """All picture files below ``folder``, sorted by path; hidden files and folders are left out.
 
     Raises:
-        ImageError: There is no such folder, or no picture in it.
+        ImageError: See ``walk_images``.
+    """
+    return list(walk_images(folder))
+
+
+def walk_images(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """``find_images``, one after the other: of no folder are more than 200,000 names in memory at once.
+
+    Raises:
+        ImageError: There is no such folder, one below it cannot be read, or there is no picture in it.
     """
     root = Path(folder)
     if not root.is_dir():
         raise ImageError(f"{root}: there is no such folder; check the path.")
-    found = sorted(
-        p
-        for p in root.rglob("*")
-        if p.suffix.lower() in SUFFIXES
-        and p.is_file()
-        and not any(s.startswith(".") for s in p.relative_to(root).parts)
-    )
-    if not found:
+    empty = True
+    for path in _walk(root):
+        empty = False
+        yield path
+    if empty:
         raise ImageError(f"{root}: the folder holds no pictures ({', '.join(SUFFIXES)}); check the path.")
-    return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for name, is_folder in _sorted_entries(folder):
+        if is_folder:
+            yield from _walk(folder / name)
+        else:
+            yield folder / name
+
+
+def _sorted_entries(folder: Path, most: int = 100_000) -> Iterator[tuple[str, bool]]:
+    """Names of the pictures (False) and the folders (True) directly in a folder, in order.
+
+    A folder with more than ``most`` of them is read again for each ``most``, so that a million names are never held.
+    """
+    last = ""  # comes before every name
+    while True:
+        found: list[tuple[str, bool]] = []
+        beyond: str | None = None  # names from here on wait for the next reading
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name <= last or entry.name.startswith(".") or (beyond and entry.name >= beyond):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        found.append((entry.name, True))
+                    elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+                        found.append((entry.name, False))
+                    if len(found) == 2 * most:
+                        found.sort()
+                        beyond = found[most][0]
+                        del found[most:]
+        except OSError as error:
+            raise ImageError(
+                f"{folder}: the folder cannot be read ({error.strerror}); check the path and its permissions."
+            ) from None
+        found.sort()
+        yield from found[:most]
+        if beyond is None and len(found) <= most:
+            return
+        last = found[most - 1][0]

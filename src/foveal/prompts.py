@@ -17,15 +17,18 @@ class Prompt:
         user: The question.
         system: Instructions for families whose template has a system turn; others get it in front of ``user``.
         answer: The text that the model shall write, without the template's end-of-turn token.
+        lead: What the model's turn already begins with, without white space at its ends; it is read, not learned, and
+            the answer, with the space in front of it, goes on from there.
     """
 
     images: tuple[Image.Image, ...]
     user: str
     system: str | None = None
     answer: str | None = None
+    lead: str = ""
 
     def messages(self) -> list[dict[str, Any]]:
-        """The conversation up to the answer, in the form that ``processor.apply_chat_template`` takes."""
+        """The conversation up to the model's turn, in the form that ``processor.apply_chat_template`` takes."""
         turns: list[dict[str, Any]] = []
         if self.system:
             turns.append({"role": "system", "content": [{"type": "text", "text": self.system}]})

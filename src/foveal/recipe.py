@@ -36,7 +36,8 @@ class Model:
     """Which model, how it is loaded and which parts of it learn."""
 
     id: str = "builtin"
-    """`builtin` (or `builtin-blindtest`, which knows the seven puzzles), a Hub id or a folder in Hub layout."""
+    """`builtin` (or `builtin-blindtest`, which knows the seven puzzles, or `builtin-counting`, which points), a Hub id or a
+    folder in Hub layout."""
     revision: str | None = None
     """Branch, tag or commit on the Hub."""
     trust_remote_code: bool = False
@@ -64,9 +65,18 @@ class Model:
     """Recompute activations in the backward pass: less memory, about a third more time."""
     image_size: int | None = None
     """Longest side in pixels that pictures are shrunk to before the model's own preprocessing."""
+    tiles: bool = True
+    """Whether families that cut pictures into tiles (Idefics3 and SmolVLM, InternVL, LLaVA-NeXT) may do so. false shows
+    the model one view of each picture: far fewer tokens, less detail of large pictures."""
     resolution: int | None = None
     """Side in pixels at which the vision tower looks at pictures, where it shall differ from the model's own; learned
     positions are stretched (families idefics3, smolvlm without tiles, paligemma; multiples of 28 for builtin)."""
+    vision: Literal["vlm", "sam", "separate"] = "vlm"
+    """Whose eyes a model that draws masks looks through: vlm, the language model's own, once; sam, SAM's encoder, once;
+    separate, both, each for its own part."""
+    sam: str = "small"
+    """Mask decoder of a model that draws masks: a SAM of any size (facebook/sam-vit-base) as a folder or Hub id; small
+    draws a new one of 1.0M parameters."""
     max_pixels: int = 64_000_000
     """Pictures with more pixels than this are refused."""
 
@@ -94,13 +104,16 @@ class Training:
     schedule: Literal["cosine", "linear", "constant", "plateau"] = "cosine"
     """plateau: ReduceLROnPlateau on the validation metric at each epoch's end."""
     warmup: float = 0.03
-    """Share of the steps with a rising learning rate."""
+    """Steps with a rising learning rate: below 1 a share of all steps, from 1 on their number."""
     plateau_factor: float = 0.5
     """With schedule: plateau, what the learning rate is multiplied by."""
     plateau_patience: int = 3
     """With schedule: plateau, epochs without improvement before it is."""
     early_stopping: int = 0
     """Stop after this many epochs without a better validation metric; 0 never stops early."""
+    label_smoothing: float = 0.0
+    """Share of each target that is spread evenly over the vocabulary (objective: answer) or over the task's answers
+    (objective: label), as in torch.nn.functional.cross_entropy. The validation loss has it too."""
     consistency: float = 0.0
     """With objective: label and tasks that compare, weight of the symmetric divergence between the answers to a pair
     and to the same pair in the other order; both are in one batch, which doubles its rows. 0 learns one order only."""
@@ -114,6 +127,8 @@ class Training:
     """Predict the validation rows at each epoch's end, for the task's own metric."""
     measurements: int = 1
     """Measurements in each epoch, evenly spaced; with each comes a checkpoint."""
+    save_epochs: int = 1
+    """A checkpoint every so many epochs, after the last one, and wherever the validation metric is the best so far."""
     keep_epochs: int = 1
     """Epoch checkpoints kept beside best and last; 0 keeps all."""
     save_steps: int = 0
@@ -134,11 +149,16 @@ class Evaluation:
 
     method: Literal["auto", "score", "generate", "choose"] = "auto"
     """score: exact probability of each of the task's answers; generate: free text, parsed strictly; choose: text, but
-    only the task's answers can be written. auto scores where the task has a closed set of answers."""
+    only the task's answers can be written. auto scores where the task has a closed set of answers; where the model
+    gives its reasons first, it writes them, and the answers are scored behind its own reasons (score and choose then ask
+    for the answer at once, without reasons)."""
     batch_size: int = 64
     """Rows at a time."""
     max_new_tokens: int = 64
-    """Longest reply, with method: generate."""
+    """Longest reply of those that are written, reasons included."""
+    length_normalisation: bool = False
+    """Divide each answer's score by the number of its tokens, the end of the answer included, before probabilities are
+    made of the scores; for answers of very different length."""
     samples: int = 0
     """Validation rows measured at each epoch's end, evenly spread over the split; 0 measures all."""
     before: bool = False

@@ -7,6 +7,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import os
 import platform
 import re
@@ -42,6 +43,11 @@ class Run:
     def metrics(self) -> Path:
         """A row for each epoch."""
         return self.path / "metrics.csv"
+
+    @property
+    def history(self) -> Path:
+        """The same rows as a JSON list."""
+        return self.path / "history.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -95,9 +101,13 @@ class Run:
         self.rewrite_metrics([r for r in self.read_metrics() if float(r["epoch"]) <= round(epoch, 6)])
 
     def rewrite_metrics(self, rows: list[dict[str, Any]]) -> None:
-        """Replaces ``metrics.csv`` in one step; no rows remove it."""
+        """Replaces ``metrics.csv`` and ``history.json``, each in one step; no rows remove them.
+
+        What is missing in a row's line of the table is left out of its object; what is no number is null there.
+        """
         if not rows:
             self.metrics.unlink(missing_ok=True)
+            self.history.unlink(missing_ok=True)
             return
         columns = list(dict.fromkeys(k for r in rows for k in r))
         text = io.StringIO()
@@ -107,6 +117,8 @@ class Run:
             [{k: (repr(v).removesuffix(".0") if isinstance(v, float) else v) for k, v in r.items()} for r in rows]
         )
         write_text(self.metrics, text.getvalue())
+        told = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in r.items()} for r in rows]
+        write_text(self.history, json.dumps(told, indent=1, allow_nan=False) + "\n")
 
 
 def _number(text: str) -> float | str:

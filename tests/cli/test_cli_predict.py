@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -42,9 +43,47 @@ def test_unreadable_pictures_stop_or_are_left_out(run, pictures, command):
     said = command("predict", run, pictures, "--skip-bad", "--out", "a.jsonl")
     assert said.code == 0 and "left out: pictures/b.png: the picture is damaged" in said.out
     assert "left out: pictures/c.png: the file is empty" in said.out
-    assert len(Path("a.jsonl").read_text().splitlines()) == 1
+    assert "2 of 3 pictures could not be read and were left out" in said.out
+    rows = [json.loads(line) for line in Path("a.jsonl").read_text().splitlines()]
+    assert [(r["id"], "error" in r) for r in rows] == [(f"pictures/{n}.png", n != "a") for n in "abc"]
     message = command("predict", run, "pictures/b.png", "pictures/c.png", "--skip-bad").sentence()
     assert message.startswith("None of the 2 pictures can be read; the first: pictures/b.png: ")
+
+
+def test_the_same_command_continues_a_file_and_leaves_a_complete_one(run, squares, command):
+    folder = squares / "train"  # 12 pictures, batches of 8
+    words = ("predict", run, folder, "--out")
+    assert command(*words, "whole.jsonl").code == 0
+    whole = Path("whole.jsonl").read_bytes()
+    said = command(*words, "whole.jsonl")
+    assert said.code == 0 and "has 12 answers and is complete; there is nothing new to ask." in said.out
+    assert command(*words, "part.jsonl", "--limit", 8).code == 0
+    said = command(*words, "part.jsonl")
+    assert "part.jsonl: has 8 answers; 4 more are asked." in said.out and "12 answers: " in said.out
+    assert Path("part.jsonl").read_bytes() == whole
+    assert command(*words, "a.parquet").code == 0
+    rows = pyarrow.parquet.read_table("a.parquet").to_pylist()
+    kept = [json.loads(line) for line in whole.splitlines()]
+    assert [(r["picture"], r["prediction"], dict(r["probabilities"])) for r in rows] == [
+        (k["id"], k["value"], k["probabilities"]) for k in kept
+    ]
+    message = command(*words, "whole.jsonl", "--model.image_size", 14).sentence()
+    assert "was made with another recipe or other settings; choose another --out, or delete whole.jsonl." in message
+    assert Path("whole.jsonl").read_bytes() == whole
+
+
+def test_answers_that_are_files_are_written(run, pictures, command, monkeypatch):
+    from foveal.tasks.classification.task import Classification
+
+    def export(self, example, prediction, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{Path(example.id).stem}.txt"
+        path.write_text(prediction.value)
+        return [path]
+
+    monkeypatch.setattr(Classification, "export", export)
+    assert command("predict", run, pictures, "--skip-bad", "--files", "new/files").code == 0
+    assert [p.name for p in Path("new/files/pictures").iterdir()] == ["a.txt"]
 
 
 def test_odd_names_of_files(run, pictures, command):
@@ -78,6 +117,17 @@ def test_odd_names_of_files(run, pictures, command):
         ("runs/x pictures/a.png --out empty", "empty: is a folder; give a file's name."),
         ("runs/x pictures/a.png --out r.yaml/a.jsonl", "cannot be written: r.yaml is a file; choose another folder."),
         ("runs/x pictures/a.png --sheet r.yaml/a.png", "cannot be written: r.yaml is a file; choose another folder."),
+        ("runs/x pictures/a.png --files r.yaml", "r.yaml: is a file; give a folder's name."),
+        (
+            "runs/x pictures/a.png --files new",
+            "--files: the answers of classification are no files; leave --files out.",
+        ),
+        ("runs/x pictures/a.png --film new", "--film: the answers of classification do not come about in steps; leave"),
+        ("runs/x pictures/a.png --text red", "text: classification takes no words about a picture; leave it out."),
+        (
+            "runs/x pictures/a.png --out r.yaml",
+            "r.yaml: exists, but without the r.yaml.state.json of a file to continue;",
+        ),
         ("runs/x pictures/a.png --checkpoint epoch-7", "has no checkpoint 'epoch-7'; choose one of "),
         (
             "runs/x pictures/a.png --model.max_pixels 100",

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import matplotlib as mpl
@@ -5,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveal.evaluation.plots import confusion_png, curves_png
+from foveal.evaluation import plots
+from foveal.evaluation.plots import confusion_png, curves_png, reliability_png
+from foveal.tasks.calibration import reliability
 
 HISTORY = [
     {
@@ -84,3 +87,68 @@ def test_many_classes_keep_a_sane_size(tmp_path):
 def test_a_matrix_must_fit_its_names(matrix, names, tmp_path):
     with pytest.raises(ValueError, match="does not fit"):
         confusion_png(matrix, names, tmp_path / "m.png")
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that are drawn, beside their files."""
+    drawn, save = [], plots._save
+    monkeypatch.setattr(plots, "_save", lambda figure, path: (drawn.append(figure), save(figure, path)))
+    return drawn
+
+
+def boxes(figure, labels):
+    renderer = figure.canvas.get_renderer()
+    return [label.get_window_extent(renderer) for label in labels if label.get_text()]
+
+
+@pytest.mark.parametrize("classes", [3, 15, 21, 101, 400])
+def test_labels_do_not_overlap_and_say_the_class_in_their_place(classes, figures, tmp_path):
+    names = [f"{i} of the many classes with a long name" for i in range(classes)]
+    confusion_png(np.eye(classes, dtype=int), names, tmp_path / "m.png")
+    axes = figures[0].axes[0]
+    for ticks, labels, side in (
+        (axes.get_yticks(), axes.get_yticklabels(), "y"),
+        (axes.get_xticks(), axes.get_xticklabels(), "x"),
+    ):
+        shown = [label.get_text() for label in labels]
+        assert all(text.startswith(f"{int(t)} of") and len(text) <= 26 for t, text in zip(ticks, shown, strict=True))
+        assert len(shown) == (classes if classes <= 101 else len(shown)) > 2
+        if classes > 20 or side == "y":
+            found = boxes(figures[0], labels)
+            low = sorted((b.y0, b.y1) if side == "y" else (b.x0, b.x1) for b in found)
+            assert all(b[0] >= a[1] - 0.5 for a, b in itertools.pairwise(low))
+    assert max(Image.open(tmp_path / "m.png").size) < 3000
+
+
+def test_a_rare_confusion_of_many_classes_can_be_seen(figures, tmp_path):
+    counts = np.diag([98] * 101)
+    counts[3, 60] = 2
+    confusion_png(counts, [str(i) for i in range(101)], tmp_path / "m.png")
+    image = figures[0].axes[0].images[0]
+    pale, rare = (np.array(image.cmap(image.norm(share))[:3]) for share in (0.0, 0.02))
+    assert np.abs(pale - rare).max() > 0.08
+
+
+def test_the_reliability_diagram_has_a_bar_for_each_bin_with_rows(figures, tmp_path):
+    rng = np.random.default_rng(0)
+    confidences = rng.uniform(0.5, 1, 4000)
+    table = reliability(confidences, rng.random(4000) < confidences)
+    reliability_png(table, tmp_path / "r.png")
+    above, below = figures[0].axes
+    full = [b for b in table if b.rows]
+    assert len(full) == 8
+    assert [p.get_height() for p in above.patches] == [b.accuracy for b in full]
+    assert [p.get_x() + p.get_width() / 2 for p in above.patches] == pytest.approx(
+        [(b.lower + b.upper) / 2 for b in full]
+    )
+    assert [p.get_height() for p in below.patches] == [b.rows for b in full]
+    assert [text.get_text() for text in below.texts] == [f"{b.rows:,}" for b in full]
+    assert above.lines[0].get_xydata().tolist() == [[0, 0], [1, 1]]
+    assert above.get_title(loc="left").startswith("ECE 0.0") and "4,000 rows" in above.get_title(loc="left")
+
+
+def test_the_reliability_of_one_row_is_a_picture(figures, tmp_path):
+    reliability_png(reliability([1.0], [True]), tmp_path / "r.png")
+    assert figures[0].axes[0].get_title(loc="left") == "ECE 0.000 on 1 row"
+    assert Image.open(tmp_path / "r.png").height > 500

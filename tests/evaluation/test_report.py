@@ -7,7 +7,19 @@ import pytest
 from PIL import Image, ImageDraw
 
 from foveal.errors import UserError
-from foveal.evaluation.report import Measured, Report, Shown, compared, counts, order_shown, render, write
+from foveal.evaluation.report import (
+    Measured,
+    Overview,
+    Report,
+    Shown,
+    compared,
+    counts,
+    order_shown,
+    overview,
+    render,
+    write,
+)
+from foveal.tasks.task import Example, Prediction
 
 VOID = {"meta", "link", "img", "br"}
 EVIL = '<script>alert("x")</script>'
@@ -257,6 +269,69 @@ def test_missing_metrics_leave_gaps():
 def test_many_classes_are_folded_away():
     page = Page(render(report(measured=[measured(**{f"recall/{i}": 0.1 for i in range(20)})])))
     assert "Metrics of each class (21)" in page.text
+
+
+def section(page, start, end):
+    assert page.text.count(start) == 1
+    return page.text.partition(start)[2].partition(end)[0]
+
+
+def test_the_most_confident_mistakes_stand_first_with_their_runner_up():
+    def row(i, correct):
+        sure = 0.6 + i / 100
+        chances = {"2": 0.01, "1": sure, "3": 0.99 - sure}
+        return shown(correct, sure, probabilities=chances, note=f"row {i:02d}", seed=i)
+
+    items = [row(i, i % 2 == 0) for i in range(36)]
+    page = Page(render(report(shown=items)))
+    first = section(page, "Most confident mistakes", "Other pictures")
+    assert re.findall(r"row \d\d", first) == [f"row {i:02d}" for i in range(35, 11, -2)]
+    assert re.findall(r"Runner-up 3 · (\S+)%", first) == [f"{39 - i}.0" for i in range(35, 11, -2)]
+    rest = page.text.partition("Other pictures")[2]
+    assert "Runner-up" not in rest and "row 11" in rest and len(set(re.findall(r"row \d\d", rest))) == 24
+    assert len(page.of("img")) == 36 and page.text.count("How many?") == 1
+
+
+@pytest.mark.parametrize("items", [[shown(True, probabilities={"1": 0.9, "2": 0.1})], [shown(False)], []])
+def test_there_are_no_confident_mistakes_without_mistakes_or_probabilities(items):
+    assert "mistakes" not in Page(render(report(shown=items))).text
+
+
+def test_only_mistakes_are_a_page_too():
+    page = Page(render(report(shown=[shown(False, probabilities={"1": 0.9, "2": 0.1})])))
+    assert "Runner-up 2 · 10.0%" in page.text and "Other pictures" not in page.text
+
+
+def test_the_reliability_is_drawn_from_all_rows():
+    examples = [Example(str(i), (), "cat" if i < 6 else "dog") for i in range(10)]
+    said = [Prediction(e.id, "cat", "cat", {"cat": 0.8, "dog": 0.2}) for e in examples]
+    page = Page(render(report(overview=overview(examples, said))))
+    assert "ECE 0.200 on 10 rows" in page.text
+    assert any("accuracy 60.0%" in a.get("aria-label", "") for a in page.of("svg"))
+    without = overview(examples, [*said[:-1], Prediction("9", "cat", "cat")])
+    assert without.bins == [] and without.rows == {"cat": 6, "dog": 4}
+    assert "ECE" not in Page(render(report(overview=without))).text
+
+
+def test_the_metrics_of_each_class_are_one_table():
+    before = measured("before", **{"recall/two": 0.25, "f1/two": 0.2})
+    after = measured("after", **{"recall/one": 1.0, "precision/two": 0.75, "f1/two": 0.6})
+    page = Page(render(report(measured=[before, after], overview=Overview(rows={"one": 1200, "two": 3}))))
+    table = section(page, "Class Rows", "How many?")
+    assert table.strip().startswith(
+        "Recall Precision F1 two 3 50.0% from 25.0% 75.0% 60.0% from 20.0% one 1,200 100.0%"
+    )
+    assert "recall: two" not in page.text
+    partly = Page(render(report(measured=[before, after], overview=Overview(rows={"one": 1200}))))
+    assert "Class Recall Precision F1" in partly.text and "1,200" not in partly.text
+
+
+def test_the_metrics_of_many_classes_are_folded_and_no_columns_of_the_epochs():
+    many = {f"{base}/{i}": 0.1 for i in range(20) for base in ("recall", "f1")}
+    history = [{"epoch": 1.0, "val_loss": 1.0, **{f"val_{k}": v for k, v in many.items()}}]
+    text = Page(render(report(measured=[measured(**many)], history=history))).text
+    assert "Metrics of each class, after training (21)" in text
+    assert "val loss" in text and "val recall" not in text
 
 
 def test_thumbnails_are_small_and_a_cell_may_lack_its_picture():

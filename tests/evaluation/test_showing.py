@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from foveal.evaluation import showing
-from foveal.evaluation.showing import caption, write_confusion, write_grid
+from foveal.evaluation.showing import caption, write_confusion, write_grid, write_pictures
 from foveal.prompts import Prompt
 from foveal.tasks.blindtest.lines import Lines, LinesData
-from foveal.tasks.task import Prediction
+from foveal.tasks.task import Example, Prediction
 
 
 @pytest.fixture
@@ -51,10 +51,12 @@ def test_fewer_rows_than_cells(rows, tmp_path):
         assert grid.width == 12 + 2 * (224 + 12)
 
 
-def test_captions():
-    assert caption(Prediction("x", 2, "2", {"2": 0.876}, 2)) == "2 · 88 %"
-    assert caption(Prediction("x", 1, "1", None, 2)) == "1  (truth 2)"
-    assert caption(Prediction("x", None, "dunno", None, 2)) == "dunno  (truth 2)"
+def test_captions(rows):
+    task, example = rows[0], Example("x", (), 2)
+    assert caption(task, example, Prediction("x", 2, "2", {"2": 0.876}, 2)) == "2 · 88 %"
+    assert caption(task, example, Prediction("x", 1, "1", None, 2)) == "1  (truth 2)"
+    assert caption(task, example, Prediction("x", None, "dunno", None, 2)) == "dunno  (truth 2)"
+    assert caption(task, Example("x", ()), Prediction("x", 1, "1")) == "1"
 
 
 def test_the_confusion_counts_what_is_no_answer_apart(rows, tmp_path, monkeypatch):
@@ -71,3 +73,17 @@ def test_the_confusion_counts_what_is_no_answer_apart(rows, tmp_path, monkeypatc
     assert drawn["m"] == [
         [right[0], 0, 0, wrong[0]], [0, right[1], 0, wrong[1]], [0, 0, right[2], wrong[2]]
     ]  # fmt: skip
+
+
+def test_the_reliability_is_drawn_where_all_predictions_have_probabilities(rows, tmp_path, monkeypatch):
+    task, examples, said = rows
+    drawn = []
+    monkeypatch.setattr(showing, "reliability_png", lambda bins, path: drawn.append((bins, path)))
+    write_pictures(task, examples, said, tmp_path)
+    bins, path = drawn[0]
+    full = [b for b in bins if b.rows]
+    # All are 90 % sure, and every second one is right.
+    assert path == tmp_path / "reliability.png" and (tmp_path / "confusion.png").is_file()
+    assert [(b.rows, b.accuracy) for b in full] == [(40, 0.5)] and full[0].confidence == pytest.approx(0.9)
+    write_pictures(task, examples, [replace(said[0], probabilities=None), *said[1:]], tmp_path)
+    assert len(drawn) == 1

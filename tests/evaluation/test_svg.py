@@ -5,7 +5,17 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from foveal.evaluation.formatting import number
-from foveal.evaluation.svg import Scale, Series, covering_ticks, inner_ticks, line_chart, nice_step, value_range
+from foveal.evaluation.svg import (
+    Scale,
+    Series,
+    covering_ticks,
+    inner_ticks,
+    line_chart,
+    nice_step,
+    reliability_chart,
+    value_range,
+)
+from foveal.tasks.calibration import Bin
 
 
 def parse(svg):
@@ -136,3 +146,21 @@ def test_the_legend_breaks_into_rows():
     labels = texts(parse(line_chart(series, title="t")))
     heights = {y for text, (_, y) in labels.items() if text.startswith("a rather")}
     assert len(heights) == 3
+
+
+def test_the_reliability_chart_is_to_scale():
+    empty = Bin(0.0, 0.5, 0, math.nan, math.nan)
+    table = [empty, Bin(0.5, 0.75, 8, 0.6, 0.25), Bin(0.75, 1.0, 25_400, 0.9, 1.0)]
+    svg = reliability_chart(table, title="A <title>", width=460, height=320)
+    root = parse(svg)
+    low, high = root.findall("rect")
+    line = next(e for e in root.iter("line") if e.get("class") == "reference")
+    x1, y1, x2, y2 = (float(line.get(k)) for k in ("x1", "y1", "x2", "y2"))
+    assert float(low.get("height")) == pytest.approx((y1 - y2) * 0.25, abs=0.1)
+    assert float(high.get("height")) == pytest.approx(y1 - y2, abs=0.1)
+    assert float(low.get("x")) == pytest.approx(x1 + 0.5 * (x2 - x1) + 1, abs=0.1)
+    assert float(high.get("width")) == pytest.approx((x2 - x1) / 4 - 2, abs=0.1)
+    assert low.find("title").text == "8 rows: confidence 60.0%, accuracy 25.0%"
+    assert {"8", "25k"} <= set(texts(root))
+    assert root.get("aria-label").startswith("A <title>: confidence 60.0%, accuracy 25.0%; confidence 90.0%")
+    assert "No values yet" in reliability_chart([empty], title="A")

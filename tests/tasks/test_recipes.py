@@ -287,7 +287,9 @@ def test_files_that_cannot_be_read(tmp_path):
         ("--training.epochs 0", "training.epochs: must be more than 0, not 0 (or set training.max_steps)."),
         ("--training.learning_rate -1", "training.learning_rate: must be more than 0, not -1."),
         ("--model.learning_rates '{projector: -1}'", "model.learning_rates: projector: must be more than 0, not -1."),
-        ("--training.warmup 1", "training.warmup: must be a share from 0 to below 1, not 1."),
+        ("--training.warmup 1.5", "training.warmup: must be a share from 0 to below 1 or a number of steps, not 1.5."),
+        ("--training.warmup -1", "training.warmup: must be a share from 0 to below 1 or a number of steps, not -1."),
+        ("--training.save_epochs 0", "training.save_epochs: must be at least 1, not 0."),
         ("--training.plateau_factor 2", "training.plateau_factor: must be a share from 0 to below 1, not 2."),
         ("--model.lora.dropout 1.5", "model.lora.dropout: must be a share from 0 to below 1, not 1.5."),
         ("--model.adapter lora --model.lora.components []", "model.lora.components: names no component; give one, or set "

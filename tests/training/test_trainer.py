@@ -107,7 +107,7 @@ def test_run_folder_holds_all_that_the_design_promises(tiny, squares, tmp_path):
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / "x"
     for name in (
-        "recipe.yaml", "environment.json", "data.json", "label_mask.txt", "metrics.csv", "curves.png", "report.html",
+        "recipe.yaml", "environment.json", "data.json", "label_mask.txt", "metrics.csv", "history.json", "curves.png", "report.html",
         "evaluation/test/results.json", "evaluation/test/predictions.jsonl", "evaluation/test-before/results.json",
     ):  # fmt: skip
         assert (run / name).stat().st_size > 0, name
@@ -147,6 +147,42 @@ def test_early_stopping_ends_after_the_patience(tiny, squares, tmp_path):
     )
     recipe = read_recipe(path, ["--output", str(tmp_path), "--name", "a", "--training.learning_rate", "1e-12"])
     assert [r["epoch"] for r in train(recipe, QUIET).run.read_metrics()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("evaluate", "kept"), [(False, [2, 4, 5]), (True, [1, 2, 4, 5])])
+def test_checkpoints_every_so_many_epochs_after_the_last_and_of_the_best(tiny, squares, tmp_path, evaluate, kept):
+    training = (
+        f"  epochs: 5\n  save_epochs: 2\n  keep_epochs: 0\n  schedule: constant\n  evaluate: {str(evaluate).lower()}\n"
+    )
+    path = write_recipe(tmp_path / "r.yaml", squares, tiny("idefics3"), training=training)
+    # A learning rate of almost nothing: where it is measured, the first epoch is the best.
+    words = ["--output", str(tmp_path), "--name", "a", "--training.learning_rate", "1e-12"]
+    run = train(read_recipe(path, words), QUIET).run
+    assert sorted(p.name for p in run.checkpoints.glob("epoch-*")) == [f"epoch-{n}" for n in kept]
+    assert run.checkpoint("last").name == "epoch-5"
+    assert run.checkpoint("best").name == ("epoch-1" if evaluate else "epoch-5")
+    assert [r["epoch"] for r in run.read_metrics()] == [1, 2, 3, 4, 5]
+
+
+def test_the_last_checkpoint_is_where_it_stopped_early(tiny, squares, tmp_path):
+    training = "  epochs: 9\n  early_stopping: 2\n  save_epochs: 5\n  keep_epochs: 0\n  schedule: constant\n"
+    path = write_recipe(tmp_path / "r.yaml", squares, tiny("idefics3"), training=training)
+    words = ["--output", str(tmp_path), "--name", "a", "--training.learning_rate", "1e-12"]
+    run = train(read_recipe(path, words), QUIET).run
+    assert sorted(p.name for p in run.checkpoints.glob("epoch-*")) == ["epoch-1", "epoch-3"]
+    assert run.checkpoint("last").name == "epoch-3"
+
+
+def test_warm_up_is_a_share_of_the_steps_or_their_number(tiny, squares, tmp_path):
+    def rates(warmup: str) -> list[float]:
+        training = f"  epochs: 2\n  measurements: 6\n  schedule: constant\n  evaluate: false\n  warmup: {warmup}\n"
+        path = write_recipe(tmp_path / f"{warmup}.yaml", squares, tiny("idefics3"), training=training)
+        recipe = read_recipe(path, ["--output", str(tmp_path), "--name", warmup])
+        return [float(r["learning_rate"]) for r in train(recipe, QUIET).run.read_metrics()]
+
+    # 24 rows in batches of 4: 6 steps in an epoch, and a row of the table after each. It tells the next step's rate.
+    assert rates("4") == pytest.approx([2.5e-4, 5e-4, 7.5e-4] + 9 * [1e-3])
+    assert rates("0.25") == pytest.approx([1e-3 / 3, 2e-3 / 3] + 10 * [1e-3])
 
 
 def test_plateau_schedule_cuts_the_rate_by_its_factor_after_its_patience(tiny, squares, tmp_path):

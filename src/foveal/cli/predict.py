@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from foveal.cli.arguments import Parser, recipe_or_run, split_words
 from foveal.devices import prepare
-from foveal.errors import ImageError, UserError
+from foveal.errors import UserError
 
-_OWN = ("--out", "--sheet", "--film", "--checkpoint", "--limit")
+if TYPE_CHECKING:
+    from foveal.evaluation.answer_files import Answered, Tally
+
+_OWN = ("--out", "--sheet", "--film", "--files", "--text", "--checkpoint", "--limit")
 _FLAGS = ("-h", "--help", "--skip-bad")
 _TABLE_ROWS = 40
+_SHEET_CELLS = 60
 
 
 def parser() -> Parser:
@@ -25,8 +30,22 @@ def parser() -> Parser:
     p.add_argument(
         "pictures", nargs="+", metavar="PICTURE|FOLDER", help="picture files, or folders that are searched for them"
     )
-    p.add_argument("--out", type=Path, metavar="FILE.jsonl", help="write a line of JSON for each picture")
-    p.add_argument("--sheet", type=Path, metavar="FILE.png", help="write a sheet of the pictures with their answers")
+    p.add_argument("--text", metavar="WORDS", help="what is asked about, for tasks that need words, e.g. a sentence")
+    p.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.jsonl|FILE.parquet",
+        help="write a row for each picture; the same command continues it after an interruption",
+    )
+    p.add_argument(
+        "--files", type=Path, metavar="FOLDER", help="write what the answers amount to, e.g. masks (tasks that have it)"
+    )
+    p.add_argument(
+        "--sheet",
+        type=Path,
+        metavar="FILE.png",
+        help=f"write a sheet of the first {_SHEET_CELLS} pictures with answers",
+    )
     p.add_argument(
         "--film", type=Path, metavar="FOLDER", help="write how each answer came about, as a GIF and a sheet (counting)"
     )
@@ -46,67 +65,109 @@ def run(arguments: Sequence[str], console: Console) -> int:
         raise UserError("--limit: must be at least 0.")
     recipe, found = recipe_or_run(given.target, rest)
     prepare(recipe.model.device)
+    from foveal.evaluation.answer_files import facts_of, open_answers
     from foveal.evaluation.evaluate import open_predictor
-    from foveal.evaluation.measure import prediction_row
     from foveal.evaluation.showing import write_sheet
-    from foveal.files import check_writable, write_text
-    from foveal.images import find_images
-    from foveal.tasks.task import Task
+    from foveal.evaluation.streaming import common_folder, export_folder, find_pictures, stream
+    from foveal.files import check_writable
+    from foveal.tasks.task import Task, find_task
     from foveal.training.progress import counting
     from foveal.training.train import quiet
 
     quiet()
-    files: list[Path] = []
-    for name in given.pictures:
-        files += find_images(name) if Path(name).is_dir() else [Path(name)]
-    files = files[: given.limit or None]
-    if given.film is not None and given.film.exists() and not given.film.is_dir():
-        raise UserError(f"{given.film}: is a file; give a folder's name.")
-    for path in (given.out, given.sheet):
-        if path is not None:
-            check_writable(path)
-            if path.is_dir():
-                raise UserError(f"{path}: is a folder; give a file's name.")
+    for folder in (given.film, given.files):
+        if folder is not None and folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder}: is a file; give a folder's name.")
+    if given.sheet is not None:
+        check_writable(given.sheet)
+        if given.sheet.is_dir():
+            raise UserError(f"{given.sheet}: is a folder; give a file's name.")
+    kind = find_task(recipe.task)
+    kind.check_text(given.text)
+    if given.film is not None and kind.frames is Task.frames:
+        raise UserError(f"--film: the answers of {kind.name} do not come about in steps; leave --film out.")
+    if given.files is not None and kind.export is Task.export:
+        raise UserError(f"--files: the answers of {kind.name} are no files; leave --files out.")
+    answers = None
+    if given.out is not None:
+        facts = facts_of(recipe, found, given.checkpoint, given.text)
+        answers = open_answers(given.out, facts, recipe.evaluation.batch_size)
+    pictures = islice(find_pictures(given.pictures), given.limit or None)
+    # The walk is short beside the asking, and tells how long that will take.
+    total = sum(1 for p in pictures if answers is None or p not in answers)
+    if answers is not None and answers.tally.rows:
+        there = f"{given.out}: has {answers.tally.rows:,} answers"
+        if total == 0:
+            answers.finish()
+            console.print(f"{there} and is complete; there is nothing new to ask.", soft_wrap=True)
+            _tell_counts(console, answers.tally)
+            return 0
+        console.print(f"{there}; {total:,} more are asked.", soft_wrap=True)
     task, predictor, model = open_predictor(recipe, found, given.checkpoint)
-    if given.film is not None and type(task).frames is Task.frames:
-        raise UserError(f"--film: the answers of {task.name} do not come about in steps; leave --film out.")
-    good, bad = [], []
-    for path in files:
-        example = task.example_from_image(path)
-        try:
-            example.images[0].open()
-        except ImageError as error:
-            if not given.skip_bad:
-                raise
-            bad.append((path, str(error)))
-            continue
-        good.append(example)
-    if not good:
-        raise UserError(f"None of the {len(files)} pictures can be read; the first: {bad[0][1]}")
-    with counting(console, f"asking {model}", len(good)) as progress:
-        predictions = list(predictor.predict(good, progress))
+    shown: list[Answered] = []
+    bad: list[Answered] = []
+    kept: list[Answered] = []
+    most = max(_TABLE_ROWS, _SHEET_CELLS)
+    done = 0
+    base = common_folder(given.pictures)
+
+    def each(batch: list[Answered]) -> None:
+        nonlocal done
+        for a in batch:
+            if a.prediction is None:
+                bad.extend([a] if len(bad) < _TABLE_ROWS else [])
+                continue
+            done += 1
+            shown.extend([a] if len(shown) < most else [])
+            kept.extend([a] if given.film else [])
+            if given.files:
+                task.export(a.example, a.prediction, export_folder(given.files, a.path, base))
+        progress(len(batch))
+
+    pictures = islice(find_pictures(given.pictures), given.limit or None)
+    try:
+        with counting(console, f"asking {model}", total) as progress:
+            tally = stream(task, predictor, pictures, answers, text=given.text, skip_bad=given.skip_bad, each=each)
+    except KeyboardInterrupt:
+        if answers is None:
+            raise
+        raise KeyboardInterrupt(f"the same command continues {given.out}") from None
+    if not done and tally.rows == tally.bad:
+        raise UserError(f"None of the {total} pictures can be read; the first: {bad[0].error}")
     table = Table("picture", "answer", "probability")
-    for p in predictions[:_TABLE_ROWS]:
-        answer = p.text if p.value is None else str(p.value)
-        table.add_row(p.id, answer, "" if p.confidence is None else f"{100 * p.confidence:.1f} %")
+    for a in shown[:_TABLE_ROWS]:
+        assert a.prediction is not None
+        p = a.prediction
+        table.add_row(str(a.path), task.told(p), "" if p.confidence is None else f"{100 * p.confidence:.1f} %")
     console.print(table)
-    if len(predictions) > _TABLE_ROWS:
-        console.print(f"… and {len(predictions) - _TABLE_ROWS:,} more")
-    for path, why in bad:
-        console.print(f"left out: {path}: {why.removeprefix(f'{path}: ')}", markup=False, soft_wrap=True)
+    if done > _TABLE_ROWS:
+        console.print(f"… and {done - _TABLE_ROWS:,} more")
+    for a in bad:
+        assert a.error is not None
+        console.print(f"left out: {a.path}: {a.error.removeprefix(f'{a.path}: ')}", markup=False, soft_wrap=True)
+    _tell_counts(console, tally)
     if given.out:
-        write_text(
-            given.out,
-            "".join(json.dumps(prediction_row(p), ensure_ascii=False, default=str) + "\n" for p in predictions),
-        )
         console.print(f"Answers: {given.out}", soft_wrap=True)
+    if given.files:
+        console.print(f"Files: in {given.files}", soft_wrap=True)
     if given.sheet:
-        shown = 60
-        write_sheet(task, good[:shown], predictions[:shown], given.sheet)
+        cells = shown[:_SHEET_CELLS]
+        write_sheet(task, [a.example for a in cells], [a.prediction for a in cells if a.prediction], given.sheet)
         console.print(f"Sheet: {given.sheet}", soft_wrap=True)
     if given.film:
         from foveal.evaluation.films import write_films
 
-        made = write_films(task, good, predictions, given.film)
+        made = write_films(task, [a.example for a in kept], [a.prediction for a in kept if a.prediction], given.film)
         console.print(f"Films: {made} in {given.film}", soft_wrap=True)
     return 0
+
+
+def _tell_counts(console: Console, tally: Tally) -> None:
+    """One line of how often each answer was given, and one of pictures left out."""
+    if tally.counts and tally.rows > 1:
+        words = sorted(tally.counts.items(), key=lambda item: -item[1])
+        parts = [f"{word} {count:,}" for word, count in words]
+        parts += [f"no answer {tally.unread:,}"] if tally.unread else []
+        console.print(f"{tally.rows - tally.bad:,} answers: {', '.join(parts)}", markup=False, soft_wrap=True)
+    if tally.bad:
+        console.print(f"{tally.bad:,} of {tally.rows:,} pictures could not be read and were left out", soft_wrap=True)

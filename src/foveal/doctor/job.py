@@ -67,7 +67,8 @@ class Job:
         task, splits = self._data()
         process = memory.process_memory() if self.device.type == "cpu" else 0
         model = None
-        if (task is None and recipe.model.id in find_task(recipe.task).specialists) or self._is_blocked("model.id"):
+        own = {recipe.model.id, "*"} & set(find_task(recipe.task).specialists)
+        if (task is None and own) or self._is_blocked("model.id") or self._is_blocked("model.sam"):
             checks.add("model", "skip", "not loaded: what it needs is not there.")
         else:
             model = checks.attempt("model", lambda: self._model(task))
@@ -170,7 +171,7 @@ class Job:
         objective = make_objective(self.recipe, task, model)
         rows = TrainingRows(task, train.examples, self.recipe.seed, mirrors=self.recipe.training.consistency > 0)
         mask = objective.shown([rows[0]])
-        learned = int(objective.count(objective.collate([rows[0]])))
+        learned = int(objective.count(objective.collate([replace(rows[0], weight=1.0)])))
         if learned < 1:
             self.checks.add("label mask", "fail", f"nothing is learned of the first row: {mask}", "correct its answer.")
         else:

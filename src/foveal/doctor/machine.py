@@ -208,10 +208,14 @@ def hub_needs(recipe: Recipe, specialists: tuple[str, ...] = ()) -> list[Need]:
         specialists: Names of the task's own models, which are no Hub ids.
     """
     found = []
-    name = recipe.model.id
-    local = name == "builtin" or name in specialists or Path(name).expanduser().exists()
-    if not local and not name.startswith((".", "/", "~")) and name.count("/") <= 1:
-        found.append(Need("model.id", name, _cached(name, "model", recipe.model.revision, "*.safetensors")))
+    from foveal.vlm.loading import BUILTINS
+
+    named = {"model.id": (recipe.model.id, (*BUILTINS, *specialists)), "model.sam": (recipe.model.sam, ("small",))}
+    for key, (name, own) in named.items():
+        local = name in own or Path(name).expanduser().exists()
+        if not local and not name.startswith((".", "/", "~")) and name.count("/") <= 1:
+            revision = recipe.model.revision if key == "model.id" else None
+            found.append(Need(key, name, _cached(name, "model", revision, "*.safetensors")))
     source = getattr(recipe.data, "source", None)
     if isinstance(source, str) and hub.is_source(source) and not Path(source).expanduser().exists():
         data, _, revision = source.partition("@")

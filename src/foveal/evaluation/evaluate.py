@@ -12,7 +12,7 @@ from rich.console import Console
 from foveal.errors import UserError
 from foveal.evaluation.measure import Result, measure, save, showcase
 from foveal.evaluation.predict import Predictor, make_predictor, open_model
-from foveal.evaluation.report import Report
+from foveal.evaluation.report import Report, overview
 from foveal.evaluation.report import write as write_report
 from foveal.evaluation.showing import write_pictures
 from foveal.files import write_text
@@ -83,7 +83,7 @@ def evaluate(
     page = Report(
         title=f"{recipe.task} with {recipe.model.id}: {name or split}", task=recipe.task, model=recipe.model.id, facts=facts,
         measured=[result.row()], history=[], shown=showcase(task, result.examples, result.predictions, recipe.evaluation.shown),
-        recipe=dump_recipe(recipe),
+        recipe=dump_recipe(recipe), overview=overview(result.examples, result.predictions),
     )  # fmt: skip
     write_report(folder / "report.html", page)
     return result, folder

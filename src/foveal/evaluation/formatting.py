@@ -8,7 +8,8 @@ import math
 SHARES = frozenset(
     {"accuracy", "balanced_accuracy", "precision", "recall", "f1", "macro_f1", "unparsable", "consistency"}
 )
-_ABBREVIATIONS = {"f1": "F1", "iou": "IoU", "giou": "gIoU", "ciou": "cIoU", "mae": "MAE", "rmse": "RMSE", "auc": "AUC"}
+_ABBREVIATIONS = {"f1": "F1", "iou": "IoU", "giou": "gIoU", "ciou": "cIoU", "miou": "mIoU", "mae": "MAE", "rmse": "RMSE", "auc": "AUC",
+    "ece": "ECE", "nll": "NLL", "bce": "BCE"}  # fmt: skip
 _MISSING = "–"
 _MINUS = "−"
 
@@ -86,3 +87,8 @@ def metric_title(name: str) -> str:
     base, slash, rest = name.partition("/")
     words = " ".join(_ABBREVIATIONS.get(word, word) for word in base.split("_") if word)
     return f"{words}: {rest}" if slash else words
+
+
+def capitalised(title: str) -> str:
+    """With a capital first letter, unless the word has its capitals elsewhere (gIoU)."""
+    return title if title[1:2].isupper() else title[:1].upper() + title[1:]

@@ -150,7 +150,25 @@ def prediction_row(p: Prediction) -> dict[str, Any]:
     row: dict[str, Any] = {"id": p.id, "value": p.value, "text": p.text, "confidence": p.confidence}
     row |= {"probabilities": dict(p.probabilities)} if p.probabilities else {}
     row |= {"truth": p.truth, "correct": p.value == p.truth} if p.truth is not None else {}
+    # A task whose answers are right by degrees says itself what counts as correct.
     return row | dict(p.extra)
+
+
+def is_correct(example: Example, prediction: Prediction) -> bool | None:
+    """Whether an answer is right, None where that is not known; a task may say so itself in ``Prediction.extra``."""
+    if example.truth is None or prediction.value is None:
+        return None
+    said = prediction.extra.get("correct")
+    return bool(said) if said is not None else bool(prediction.value == example.truth)
+
+
+def _shown_answer(task: Task, prediction: Prediction) -> str:
+    """The reply; behind the value, where it was scored after the model's reasons or is no word or number."""
+    value, text = prediction.value, prediction.text
+    scored = prediction.probabilities is not None and str(value) != text
+    if value is None or not text or not (scored or not isinstance(value, str | int | float)):
+        return text
+    return f"{task.told(prediction)} ({text})"
 
 
 def showcase(task: Task, examples: Sequence[Example], predictions: Sequence[Prediction], limit: int) -> list[Shown]:
@@ -158,7 +176,7 @@ def showcase(task: Task, examples: Sequence[Example], predictions: Sequence[Pred
     light = [
         Shown(
             image=None, question="", truth=None if e.truth is None else str(e.truth),
-            answer=p.text, probability=p.confidence, correct=None if e.truth is None or p.value is None else p.value == e.truth,
+            answer=_shown_answer(task, p), probability=p.confidence, correct=is_correct(e, p),
             probabilities=p.probabilities, note=str(i),
         )
         for i, (e, p) in enumerate(zip(examples, predictions, strict=True))

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -114,7 +115,7 @@ class SpecialistPredictor(Predictor):
 
 
 class VlmPredictor(Predictor):
-    """Asks a VLM, by exact scores of a closed set of answers, in free text, or step by step.
+    """Asks a VLM, by exact scores of a closed set of answers, in free text, by both (reasons first), or step by step.
 
     Args:
         task: What is asked and how replies are read.
@@ -145,29 +146,54 @@ class VlmPredictor(Predictor):
             return self._in_steps(talks, rows)
         prompts = [self.task.prompt(e) for e in rows]
         names = [e.id for e in rows]
+        if self.answers is not None and any(bare := [self.task.lead("", e) for e in rows]):
+            return self._reasoned(rows, prompts, names, [lead or "" for lead in bare])
         if self.answers is None:
             replies = generate(self.vlm, self.encoder, prompts, max_new_tokens=self.options.max_new_tokens, names=names)
             return [
                 Prediction(e.id, self.task.value(text, e), text, truth=e.truth)
                 for e, text in zip(rows, replies, strict=True)
             ]
+        return self._closed(rows, prompts, names, self.answers)
+
+    def _closed(
+        self, rows: Sequence[Example], prompts: Sequence[Prompt], names: Sequence[str], texts: Sequence[str]
+    ) -> list[Prediction]:
+        """Scores, or writes, one of the answers; ``texts`` are the answers as they stand behind the prompts."""
+        assert self.answers is not None
         if self.options.method == "choose":
-            chosen = generate_choice(self.vlm, self.encoder, prompts, self.answers, names=names)
+            of = dict(zip(texts, self.answers, strict=True))
+            chosen = [of[t] for t in generate_choice(self.vlm, self.encoder, prompts, texts, names=names)]
             return [
                 Prediction(e.id, self.task.value(text, e), text, truth=e.truth)
                 for e, text in zip(rows, chosen, strict=True)
             ]
-        return self._scored(rows, prompts, names)
-
-    def _scored(self, rows: Sequence[Example], prompts: Sequence[Prompt], names: Sequence[str]) -> list[Prediction]:
-        assert self.answers is not None
-        table = scoring.score(self.vlm, self.encoder, prompts, self.answers, names=names).double().softmax(-1)
+        per_token = self.options.length_normalisation
+        table = scoring.score(self.vlm, self.encoder, prompts, texts, names=names, per_token=per_token)
         out = []
-        for example, chances in zip(rows, table.tolist(), strict=True):
+        for example, chances in zip(rows, table.double().softmax(-1).tolist(), strict=True):
             probabilities = dict(zip(self.answers, chances, strict=True))
             text = max(probabilities, key=lambda a: probabilities[a])
             out.append(Prediction(example.id, self.task.value(text, example), text, probabilities, example.truth))
         return out
+
+    def _reasoned(
+        self, rows: Sequence[Example], prompts: Sequence[Prompt], names: Sequence[str], leads: Sequence[str]
+    ) -> list[Prediction]:
+        """The answer behind reasons: the model's own with method auto, the bare lead otherwise."""
+        assert self.answers is not None
+        replies: list[str] = []
+        if self.options.method == "auto":
+            replies = generate(self.vlm, self.encoder, prompts, max_new_tokens=self.options.max_new_tokens, names=names)
+            leads = [self.task.lead(reply, e) or lead for reply, e, lead in zip(replies, rows, leads, strict=True)]
+        behind = [replace(p, lead=lead) for p, lead in zip(prompts, leads, strict=True)]
+        found = self._closed(rows, behind, names, [f" {answer}" for answer in self.answers])
+        if not replies:
+            return found
+        return [
+            replace(p, text=reply, extra={"generated": self.task.value(reply, e)})
+            for p, reply, e in zip(found, replies, rows, strict=True)
+        ]
 
     def _in_steps(self, episodes: Sequence[Episode], rows: Sequence[Example]) -> list[Prediction]:
         """Steps of all episodes together; those that are over leave the batch."""
@@ -193,10 +219,21 @@ def open_model(task: Task, recipe: Recipe, *, weights: Path | None = None, train
     Raises:
         UserError: It does not exist, does not fit, or the recipe asks for what it cannot do.
     """
-    if recipe.model.id in task.specialists:
-        module, _, name = task.specialists[recipe.model.id].partition(":")
+    if training and recipe.objective == "label" and task.lead("", Example("", ())) is not None:
+        raise UserError(
+            f"objective: label learns the bare answer, but here {task.name} asks for reasons in front of it; use "
+            "objective: answer, or ask for the answer alone."
+        )
+    own = task.specialists.get(recipe.model.id) or task.specialists.get("*")
+    if own is not None:
+        module, _, name = own.partition(":")
         kind: type[Specialist] = getattr(importlib.import_module(module), name)
         return kind.open(task, recipe, weights=weights, training=training)
+    for key, default in (("vision", "vlm"), ("sam", "small")):
+        if getattr(recipe.model, key) != default:
+            raise UserError(
+                f"model.{key}: is for models that draw masks, which {task.name} does not ask; leave it out."
+            )
     return load(recipe.model, weights=weights, training=training)
 
 

@@ -7,20 +7,23 @@ it can be mailed, archived and opened anywhere.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from itertools import takewhile
 from pathlib import Path
-from typing import Literal
 
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 from PIL import Image
 
 import foveal
+from foveal.evaluation.cells import State, cell, ratio
 from foveal.evaluation.formatting import (
     brief,
+    capitalised,
     format_change,
     format_interval,
     format_metric,
@@ -31,19 +34,17 @@ from foveal.evaluation.formatting import (
     scientific,
 )
 from foveal.evaluation.history import History, column, headline_column
-from foveal.evaluation.svg import Series, line_chart
-from foveal.evaluation.thumbnails import data_uri, thumbnail
+from foveal.evaluation.svg import Series, line_chart, reliability_chart
 from foveal.files import write_text
+from foveal.tasks.calibration import Bin, calibration_error, reliability_of
+from foveal.tasks.task import Example, Prediction
 
 #: Pictures in a report, unless the caller asks for another number.
 LIMIT = 96
-#: Answers with a bar of their own; the others of a larger set share one.
-BARS = 5
-_LONGEST = 300
+#: Mistakes that stand before the other pictures.
+MISTAKES = 12
 _UNFOLDED = 8
 _TIME_COLUMNS = ("timestamp",)
-
-State = Literal["wrong", "unparsable", "right", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,19 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class Overview:
+    """What the page says about all rows of the last measurement, of which ``shown`` are a few.
+
+    Attributes:
+        bins: Confidence against accuracy; empty without probabilities.
+        rows: How many rows have each truth, where truths are words or whole numbers.
+    """
+
+    bins: Sequence[Bin] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Report:
     """All that a page shows; whatever is empty is left out of it.
 
@@ -116,6 +130,7 @@ class Report:
         shown: Pictures, in any order.
         label_mask: The first example as the loss saw it.
         recipe: The recipe's YAML.
+        overview: The last measurement's rows in numbers.
     """
 
     title: str
@@ -127,6 +142,14 @@ class Report:
     shown: Sequence[Shown]
     label_mask: str = ""
     recipe: str = ""
+    overview: Overview = Overview()
+
+
+def overview(examples: Sequence[Example], predictions: Sequence[Prediction]) -> Overview:
+    """The overview of a measurement; predictions in the order of the examples."""
+    return Overview(
+        reliability_of(examples, predictions), Counter(str(e.truth) for e in examples if isinstance(e.truth, str | int))
+    )
 
 
 def order_shown(shown: Sequence[Shown]) -> list[Shown]:
@@ -175,17 +198,24 @@ def render(report: Report, *, limit: int = LIMIT) -> str:
     """
     ordered = order_shown(report.shown)
     questions = {item.question for item in ordered}
+    cells = [cell(item, n, single=len(questions) == 1) for n, item in enumerate(ordered[:limit], 1)]
+    # The order has them in front already.
+    sure = takewhile(lambda item: item.state == "wrong" and item.probabilities is not None, ordered[:limit][:MISTAKES])
+    mistakes = len(list(sure))
     return _template().render(
         report=report,
         version=foveal.__version__,
         result=_result(report.measured),
-        tables=_tables(report.measured),
+        tables=_tables(report.measured, per_class=not (classes := _class_table(report))),
+        classes=classes,
+        reliability=_reliability(report.overview.bins),
         charts=_charts(report),
         epochs=_epochs(report.history),
         selection=_selection(report, ordered, limit) if ordered else "",
-        cells=[_cell(item, n, single=len(questions) == 1) for n, item in enumerate(ordered[:limit], 1)],
+        mistakes=cells[:mistakes],
+        cells=cells[mistakes:],
         question=questions.pop() if len(questions) == 1 else "",
-        ratio=_ratio(ordered[:limit]),
+        ratio=ratio(ordered[:limit]),
     )
 
 
@@ -307,16 +337,54 @@ class _Table:
     folded: bool
 
 
-def _tables(measured: Sequence[Measured]) -> list[_Table]:
-    """All metrics: those of the whole, then those of a class (``recall/two``), folded where they are many."""
+def _tables(measured: Sequence[Measured], *, per_class: bool) -> list[_Table]:
+    """All metrics: those of the whole, then, if they are wanted, those of a class (``recall/two``), folded where they are many."""
     names = list(dict.fromkeys(name for m in measured for name in (m.headline, *m.metrics)))
     names = [name for name in names if any(name in m.metrics for m in measured)]
     whole = [name for name in names if "/" not in name or any(m.headline == name for m in measured)]
     parts = [name for name in names if name not in whole]
+    if not per_class:
+        parts = []
     if len(parts) <= _UNFOLDED:
         whole, parts = whole + parts, []
     tables = [("Metrics", whole, False), ("Metrics of each class", parts, True)]
     return [_Table(caption, [_row(n, measured) for n in rows], folded) for caption, rows, folded in tables if rows]
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """Classes against metrics; ``cells`` hold the value and, where it is known, the one before."""
+
+    caption: str
+    headings: list[str]
+    rows: list[tuple[str, list[tuple[str, str]]]]
+    folded: bool
+
+
+def _class_table(report: Report) -> _Classes | None:
+    """The metrics of each class in the last measurement, where there are two for each or more."""
+    if not report.measured:
+        return None
+    pair, last = compared(report.measured), report.measured[-1]
+    earlier = report.measured[pair[0]] if pair and report.measured[pair[1]] is last else None
+    split = [name.partition("/") for name in last.metrics if "/" in name and name != last.headline]
+    bases, classes = (list(dict.fromkeys(parts)) for parts in ((b for b, _, _ in split), (c for _, _, c in split)))
+    if len(bases) < 2:
+        return None
+    known = report.overview.rows
+    counted = all(c in known for c in classes)
+
+    def figure(name: str) -> tuple[str, str]:
+        before = earlier.metrics.get(name) if earlier else None
+        value = format_metric(name, last.metrics[name]) if name in last.metrics else ""
+        return value, "" if before is None or not value else f"from {format_metric(name, before)}"
+
+    rows = [
+        (c, [*([(f"{known[c]:,}", "")] if counted else []), *(figure(f"{base}/{c}") for base in bases)])
+        for c in classes
+    ]
+    headings = ["rows"] * counted + [metric_title(base) for base in bases]
+    return _Classes(f"Metrics of each class, {last.label}", headings, rows, len(classes) > _UNFOLDED)
 
 
 def _row(name: str, measured: Sequence[Measured]) -> _Row:
@@ -372,7 +440,7 @@ def _charts(report: Report) -> list[_Chart]:
     if name is not None:
         metric, share = name.removeprefix("val_"), is_share(name)
         heading = metric_title(metric)
-        heading = heading[:1].upper() + heading[1:]
+        heading = capitalised(heading)
         chart = line_chart(
             [Series("validation", column(history, name), 0), Series("training", column(history, f"train_{metric}"), 1)],
             title=f"{heading} by epoch",
@@ -389,85 +457,22 @@ def _charts(report: Report) -> list[_Chart]:
     return charts
 
 
+def _reliability(bins: Sequence[Bin]) -> _Chart | None:
+    """The reliability diagram."""
+    if not bins:
+        return None
+    rows = sum(b.rows for b in bins)
+    title = f"ECE {calibration_error(bins):.3f} on {rows:,} row{'' if rows == 1 else 's'}"
+    return _Chart(title, Markup(reliability_chart(bins, title=f"Accuracy by confidence, {title}")))
+
+
 def _epochs(history: History) -> tuple[list[str], list[list[str]]]:
-    """The history as a table: its headings and rows, as text."""
+    """The history as a table: its headings and rows, as text; metrics of single classes only where they are few."""
     names = list(dict.fromkeys(name for row in history for name in row if name not in _TIME_COLUMNS))
+    whole = [name for name in names if "/" not in name]
+    names = names if len(names) - len(whole) <= _UNFOLDED else whole
 
     def text(name: str, value: float | str | None) -> str:
         return "" if value is None else value if isinstance(value, str) else format_metric(name, value)
 
     return [metric_title(name) for name in names], [[text(n, row.get(n)) for n in names] for row in history]
-
-
-# --- the pictures -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Bar:
-    """An answer's probability; ``share`` is in per cent."""
-
-    label: str
-    text: str
-    share: float
-    chosen: bool
-
-
-@dataclass(frozen=True)
-class _Cell:
-    state: State
-    picture: str
-    width: int
-    height: int
-    alt: str
-    question: str
-    answer: str
-    truth: str | None
-    bars: list[_Bar]
-    note: str
-
-
-def _cell(item: Shown, place: int, *, single: bool) -> _Cell:
-    small = thumbnail(item.image) if item.image else None
-    return _Cell(
-        state=item.state,
-        picture=data_uri(small) if small else "",
-        width=small.width if small else 0,
-        height=small.height if small else 0,
-        alt=f"Picture {place}" if single else f"Picture {place}: {_short(item.question)}",
-        question="" if single else _short(item.question),
-        answer=_short(item.answer),
-        truth=None if item.truth is None else _short(item.truth),
-        bars=_bars(item),
-        note=_short(item.note),
-    )
-
-
-def _bars(item: Shown) -> list[_Bar]:
-    """A bar for each answer; of many answers the likeliest, the one chosen and the true one, and one for the rest."""
-    found = dict(item.probabilities or ({} if item.probability is None else {item.answer: item.probability}))
-    found = {answer: p for answer, p in found.items() if math.isfinite(p)}
-    kept = list(found)
-    if len(found) > BARS:
-        needed = [a for a in (item.answer, item.truth) if a in found]
-        likely = sorted(found, key=lambda a: -found[a])
-        kept = sorted(list(dict.fromkeys([*needed, *likely]))[: BARS - 1], key=lambda a: -found[a])
-    bars = [_bar(a, found[a], chosen=a == item.answer) for a in kept]
-    if others := len(found) - len(kept):
-        rest = max(0.0, sum(found.values()) - sum(found[a] for a in kept))
-        bars.append(_bar(f"{others} others", rest, chosen=False))
-    return bars
-
-
-def _bar(label: str, probability: float, *, chosen: bool) -> _Bar:
-    return _Bar(_short(label), percent(probability), round(100 * min(max(probability, 0.0), 1.0), 2), chosen)
-
-
-def _ratio(shown: Sequence[Shown]) -> str:
-    """Width over height of the pictures' frames: the pictures' own where it is common to all, else a square."""
-    ratios = {round(item.image.width / item.image.height, 2) for item in shown if item.image}
-    ratio = ratios.pop() if len(ratios) == 1 else 1.0
-    return f"{min(max(ratio, 0.5), 2.5):g}"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1].rstrip() + "…"

@@ -9,19 +9,21 @@ from pathlib import Path
 
 from PIL import Image
 
-from foveal.evaluation.plots import confusion_png
+from foveal.evaluation.measure import is_correct
+from foveal.evaluation.plots import confusion_png, reliability_png
 from foveal.evaluation.predict import Predictor, spread
 from foveal.evaluation.sheet import contact_sheet
 from foveal.files import write_bytes
+from foveal.tasks.calibration import reliability_of
 from foveal.tasks.task import Example, Prediction, Task
 
 
-def caption(prediction: Prediction) -> str:
+def caption(task: Task, example: Example, prediction: Prediction) -> str:
     """The answer, its probability and, where it is known and another, the truth."""
-    answer = prediction.text if prediction.value is None else str(prediction.value)
+    answer = task.told(prediction)
     text = answer if prediction.confidence is None else f"{answer} · {100 * prediction.confidence:.0f} %"
-    if prediction.truth is not None and prediction.value != prediction.truth:
-        text += f"  (truth {prediction.truth})"
+    if example.truth is not None and not is_correct(example, prediction):
+        text += f"  (truth {example.truth})"
     return text
 
 
@@ -32,7 +34,7 @@ def write_sheet(task: Task, examples: Sequence[Example], predictions: Sequence[P
         UserError: The file cannot be written.
     """
     cells: list[tuple[Image.Image, str]] = [
-        (task.draw(e, p), caption(p)) for e, p in zip(examples, predictions, strict=True)
+        (task.draw(e, p), caption(task, e, p)) for e, p in zip(examples, predictions, strict=True)
     ]
     stream = io.BytesIO()
     contact_sheet(cells, columns=min(6, max(1, len(cells)))).save(stream, "PNG")
@@ -51,11 +53,11 @@ def write_grid(task: Task, examples: Sequence[Example], predictions: Sequence[Pr
     # Equal steps could meet the same kind of row again and again where kinds alternate.
     for i in sorted(random.Random(0).sample(range(len(examples)), min(24, len(examples)))):
         example, prediction = examples[i], predictions[i]
-        answer = prediction.text.strip() if prediction.value is None else str(prediction.value)
+        answer = task.told(prediction)
         sure = "" if prediction.confidence is None else f" · {100 * prediction.confidence:.0f} %"
         text = f"truth {example.truth}, answer {answer or 'none'}{sure}\n{task.prompt(example).user}"
         cells.append((task.draw(example, prediction), text))
-        marks.append(prediction.value is not None and prediction.value == example.truth)
+        marks.append(is_correct(example, prediction) is True)
     stream = io.BytesIO()
     contact_sheet(cells, columns=min(6, len(cells)), cell=224, marks=marks).save(stream, "PNG")
     write_bytes(path, stream.getvalue())
@@ -63,7 +65,8 @@ def write_grid(task: Task, examples: Sequence[Example], predictions: Sequence[Pr
 
 
 def write_pictures(task: Task, examples: Sequence[Example], predictions: Sequence[Prediction], folder: Path) -> None:
-    """Writes what a measurement looks like: ``predictions.png``, and ``confusion.png`` where the answers are a closed set.
+    """Writes what a measurement looks like: ``predictions.png``, ``confusion.png`` where the answers are a closed set, and
+    ``reliability.png`` where all predictions have probabilities.
 
     Raises:
         UserError: A file cannot be written.
@@ -72,6 +75,9 @@ def write_pictures(task: Task, examples: Sequence[Example], predictions: Sequenc
     answers = task.answers()
     if answers is not None:
         write_confusion(task, answers, examples, predictions, folder / "confusion.png")
+    bins = reliability_of(examples, predictions)
+    if bins:
+        reliability_png(bins, folder / "reliability.png")
 
 
 def write_confusion(

@@ -1,4 +1,4 @@
-"""Line charts as inline SVG text: pure functions, no plotting library, nothing to load.
+"""Line charts and the reliability diagram as inline SVG text: pure functions, no plotting library, nothing to load.
 
 Pixels of a chart run to the right and downwards from its top left corner. Colours come from the page's CSS variables
 (``--series-0``, ``--ink``, ...) with a fallback that is readable on white, so that a chart follows the colour scheme.
@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from foveal.evaluation.formatting import number
+from foveal.evaluation.formatting import number, percent
+from foveal.tasks.calibration import Bin
 
 _FALLBACKS = ("#1d5fc4", "#b3590a", "#5b4bb5", "#0f766e")
 #: Average width of a character in 12 px text, in pixels; wide enough for every common sans serif.
@@ -148,7 +149,7 @@ def line_chart(
     entries = [(s.label, finite, s) for s, finite in drawn]
     legend, rows = _legend(entries, reference, y_format, width)
     labels = [tick_format(t) for t in y_ticks]
-    left = 10 + _CHARACTER * max(map(len, labels))
+    left = 14 + _CHARACTER * max(map(len, labels))
     top, bottom, right = 14 + 18 * rows, height - 38, width - 12
     x = Scale(x_low, x_high, left + 6, right - 6)
     y = Scale(y_ticks[0], y_ticks[-1], bottom, top)
@@ -171,6 +172,54 @@ def line_chart(
         )
     for s, _ in drawn:
         parts.extend(_line(s, x, y, x_label, y_format))
+    parts.append("</svg>")
+    return "".join(parts)
+
+
+def reliability_chart(table: Sequence[Bin], *, title: str, width: int = 460, height: int = 320) -> str:
+    """Bars of the accuracy of each bin of confidence against the diagonal; the number of rows stands on each.
+
+    Args:
+        table: Bins of ``calibration.reliability``.
+        title: What a screen reader calls the chart.
+        width: Of the drawing, in pixels at its natural size; the page may scale it.
+        height: Likewise.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    full = [b for b in table if b.rows]
+    if not full:
+        return _message(title, "No values yet", width, height)
+    x, y = Scale(0, 1, 52, width - 12), Scale(0, 1, height - 40, 18)
+    said = "; ".join(f"confidence {percent(b.confidence)}, accuracy {percent(b.accuracy)}" for b in full)
+    parts = [_open(f"{title}: {said}", width, height)]
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        weight = "var(--axis, #8b949e)" if tick == 0 else "var(--rule, #e2e6ea)"
+        parts.append(f'<line x1="{x(0):.1f}" x2="{x(1):.1f}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" stroke="{weight}"/>')
+        parts.append(_text(x(0) - 7, y(tick) + 3.8, f"{100 * tick:g}%", anchor="end"))
+        parts.append(_text(x(tick), y(0) + 16, f"{100 * tick:g}%", anchor="end" if tick == 1 else "middle"))
+    parts.append(_text((x(0) + x(1)) / 2, height - 6, "confidence (the numbers are rows)", anchor="middle"))
+    for b in full:
+        left, top = x(b.lower) + 1, y(b.accuracy)
+        rows = f"{b.rows:,} row{'' if b.rows == 1 else 's'}"
+        hover = f"{rows}: confidence {percent(b.confidence)}, accuracy {percent(b.accuracy)}"
+        parts.append(
+            f'<rect x="{left:.1f}" y="{top:.1f}" width="{x(b.upper) - left - 1:.1f}" height="{y(0) - top:.1f}" '
+            f'fill="{_colour(0)}" opacity="0.75"><title>{escape(hover)}</title></rect>'
+        )
+    parts.append(
+        f'<line class="reference" x1="{x(0):.1f}" y1="{y(0):.1f}" x2="{x(1):.1f}" y2="{y(1):.1f}" '
+        'stroke="var(--ink, #1c2126)" stroke-width="1.5" stroke-dasharray="5 4"/>'
+    )
+    for b in full:
+        brief_rows = str(b.rows) if b.rows < 1000 else f"{b.rows / 1000:.{1 if b.rows < 9950 else 0}f}k"
+        # A halo of paper keeps a number readable where the diagonal passes behind it.
+        parts.append(
+            f'<text x="{x((b.lower + b.upper) / 2):.1f}" y="{y(b.accuracy) - 4:.1f}" text-anchor="middle" font-size="10" '
+            'fill="var(--ink, #1c2126)" stroke="var(--paper, #ffffff)" stroke-width="3" paint-order="stroke">'
+            f"{brief_rows}</text>"
+        )
     parts.append("</svg>")
     return "".join(parts)
 

@@ -298,7 +298,7 @@ def check(recipe: Recipe) -> None:
     t, m, e = recipe.training, recipe.model, recipe.evaluation
     for key, value, low in (
         ("training.batch_size", t.batch_size, 1), ("training.accumulate", t.accumulate, 1), ("training.workers", t.workers, 0),
-        ("training.keep_epochs", t.keep_epochs, 0), ("training.save_steps", t.save_steps, 0),
+        ("training.keep_epochs", t.keep_epochs, 0), ("training.save_epochs", t.save_epochs, 1), ("training.save_steps", t.save_steps, 0),
         ("training.early_stopping", t.early_stopping, 0), ("training.measurements", t.measurements, 1), ("training.log_steps", t.log_steps, 1),
         ("training.plateau_patience", t.plateau_patience, 0), ("training.max_grad_norm", t.max_grad_norm, 0),
         ("training.weight_decay", t.weight_decay, 0), ("training.consistency", t.consistency, 0), ("evaluation.batch_size", e.batch_size, 1),
@@ -314,10 +314,13 @@ def check(recipe: Recipe) -> None:
         if not 0 < rate < math.inf:
             raise UserError(f"{key}: must be more than 0, not {rate:g}.")
     for key, share in (
-        ("training.warmup", t.warmup), ("training.consistency_ramp", t.consistency_ramp), ("training.plateau_factor", t.plateau_factor), ("model.lora.dropout", m.lora.dropout)
+        ("training.consistency_ramp", t.consistency_ramp), ("training.plateau_factor", t.plateau_factor),
+        ("training.label_smoothing", t.label_smoothing), ("model.lora.dropout", m.lora.dropout)
     ):  # fmt: skip
         if not 0 <= share < 1:
             raise UserError(f"{key}: must be a share from 0 to below 1, not {share:g}.")
+    if not (0 <= t.warmup < 1 or (1 <= t.warmup < math.inf and t.warmup == int(t.warmup))):
+        raise UserError(f"training.warmup: must be a share from 0 to below 1 or a number of steps, not {t.warmup:g}.")
     if not 0 < t.epochs < math.inf and t.max_steps <= 0:
         raise UserError(f"training.epochs: must be more than 0, not {t.epochs:g} (or set training.max_steps).")
     if recipe.seed >= 2**32:

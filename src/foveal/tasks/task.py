@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -126,6 +126,7 @@ class Task(ABC):
         headline: The metric that picks the best checkpoint; ``higher_is_better`` tells its direction.
         specialists: The task's own models by the name that ``model.id`` gives, each as ``module:Class`` of a
             ``foveal.tasks.specialist.Specialist``.
+        takes_text: Whether the question about a user's picture needs words of the user, e.g. a sentence.
     """
 
     name: ClassVar[str]
@@ -134,6 +135,7 @@ class Task(ABC):
     headline: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
     specialists: ClassVar[Mapping[str, str]] = {}
+    takes_text: ClassVar[bool] = False
 
     def __init__(self, data: Any) -> None:
         self.data = data
@@ -188,9 +190,44 @@ class Task(ABC):
         """The closed set of answer texts, scored exactly at evaluation; None for free text."""
         return None
 
+    def weight(self, example: Example) -> float:
+        """How much a training row counts in the loss, more than 0; validation rows all count 1.
+
+        The loss is the weighted mean over a step's rows (or answer tokens), so that the weights' scale does not matter.
+        """
+        return 1.0
+
+    def groups(self, examples: Sequence[Example]) -> Sequence[Hashable] | None:
+        """A group for each training row, of which an epoch shall have as many rows as of any other; None for none.
+
+        Called once in a training. Rows of a small group come several times in an epoch, each time with an augmentation
+        of its own; of a large one only some come.
+        """
+        return None
+
+    def lead(self, reply: str, example: Example) -> str | None:
+        """What of a reply stands in front of its answer, where the model gives its reasons first.
+
+        The engine then lets the model write, and scores ``answers``, each behind a space, where the lead ends. So the
+        answer has exact probabilities, given the model's own reasons, even where its reply was cut off.
+
+        Args:
+            reply: What the model wrote; an empty one asks for the lead that has no reasons in it.
+            example: What it was asked about.
+
+        Returns:
+            Text without white space at its ends, e.g. ``Reasoning: ... Answer:``; None where the answer is all that is
+            written.
+        """
+        return None
+
     def chance(self, examples: Sequence[Example]) -> float | None:
         """What blind guessing reaches on the headline metric, or None where that is not defined."""
         return None
+
+    def told(self, prediction: Prediction) -> str:
+        """The answer in a few words, as tables and captions show it; the reply where there is no value."""
+        return prediction.text.strip() if prediction.value is None else str(prediction.value)
 
     def draw(self, example: Example, prediction: Prediction | None = None) -> Image.Image:
         """The example as a report shows it, with what the model saw in it."""
@@ -200,9 +237,42 @@ class Task(ABC):
         """The prediction as a film, one frame after the other and all of one size; empty where it has none."""
         return ()
 
-    def example_from_image(self, path: Path) -> Example:
-        """A row made of one user's picture, whose truth is unknown, for ``foveal predict``."""
+    def export(self, example: Example, prediction: Prediction, folder: Path) -> list[Path]:
+        """Writes the files that a prediction amounts to, e.g. masks; by default there are none.
+
+        Args:
+            example: The row.
+            prediction: What the model made of it.
+            folder: Where they go, made when needed. Pictures that share it may differ in their ending only.
+
+        Returns:
+            The files.
+
+        Raises:
+            UserError: A file cannot be written.
+        """
+        return []
+
+    def example_from_image(self, path: Path, text: str | None = None) -> Example:
+        """A row made of one user's picture, whose truth is unknown, for ``foveal predict``.
+
+        Args:
+            path: The picture; also the row's id.
+            text: The user's words, checked by ``check_text``.
+        """
         return Example(id=str(path), images=(Picture(str(path), path),))
+
+    @classmethod
+    def check_text(cls, text: str | None) -> None:
+        """Compares a user's words with what the task ``takes_text``.
+
+        Raises:
+            UserError: Words are given and the task takes none, or it needs them and they are missing or blank.
+        """
+        if text is not None and not cls.takes_text:
+            raise UserError(f"text: {cls.name} takes no words about a picture; leave it out.")
+        if cls.takes_text and (text is None or not text.strip()):
+            raise UserError(f"text: {cls.name} needs words about the pictures; give them, e.g. --text 'the red cup'.")
 
 
 class Generator(ABC):

@@ -14,10 +14,10 @@ from foveal.recipe import Recipe
 from foveal.tasks.specialist import NamedLosses, Specialist
 from foveal.tasks.task import Task
 from foveal.training.rows import Row
-from foveal.vlm.answer_loss import IGNORE, answer_loss
+from foveal.vlm.answer_loss import IGNORE, WEIGHTS, answer_count, answer_loss
 from foveal.vlm.encoding import Batch, Encoder
 from foveal.vlm.loading import Vlm
-from foveal.vlm.scoring import label_loss, label_scores
+from foveal.vlm.scoring import label_count, label_entropy, label_loss, label_scores
 
 Normaliser = torch.Tensor | float | None
 
@@ -30,7 +30,10 @@ class Objective(Protocol):
         ...
 
     def count(self, batch: Batch) -> torch.Tensor:
-        """What the batch's loss is a sum over (answer tokens, rows), a scalar."""
+        """What the batch's loss is averaged over (answer tokens or rows, each times its row's weight), a scalar.
+
+        Counts of several batches are added up: it must be of one type in every batch and process.
+        """
         ...
 
     def loss(self, model: nn.Module, batch: Batch, normaliser: Normaliser) -> torch.Tensor | NamedLosses:
@@ -47,22 +50,27 @@ class Objective(Protocol):
 
 
 class AnswerObjective(Objective):
-    """Cross entropy on the answer's tokens."""
+    """Cross entropy on the answer's tokens.
 
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder = encoder
+    Args:
+        encoder: Makes the batches.
+        smoothing: Share of each target that is spread evenly over the vocabulary.
+    """
+
+    def __init__(self, encoder: Encoder, *, smoothing: float = 0.0) -> None:
+        self.encoder, self.smoothing = encoder, smoothing
 
     def collate(self, rows: Sequence[Row]) -> Batch:
         """Right-padded rows with ``labels`` on the answers."""
-        return self.encoder.training_batch([r.prompt for r in rows], [r.example.id for r in rows])
+        return self.encoder.training_batch([r.prompt for r in rows], [r.example.id for r in rows]) | weights_of(rows)
 
     def count(self, batch: Batch) -> torch.Tensor:
-        """Answer tokens."""
-        return (batch["labels"][:, 1:] != IGNORE).sum()
+        """See ``answer_count``."""
+        return answer_count(batch)
 
     def loss(self, model: nn.Module, batch: Batch, normaliser: Normaliser) -> torch.Tensor:
         """See ``answer_loss``."""
-        return answer_loss(model, batch, normaliser)
+        return answer_loss(model, batch, normaliser, smoothing=self.smoothing)
 
     def shown(self, rows: Sequence[Row]) -> str:
         """The first row's tokens, learned ones in [[ ]]."""
@@ -83,15 +91,16 @@ class LabelObjective(Objective):
         mirrored: What each answer becomes in the other order; empty learns one order only.
         weight: Weight of the divergence.
         ramp: Share of the training over which the weight rises from 0.
+        smoothing: Share of each target that is spread evenly over the answers; the divergence has none.
     """
 
     def __init__(
         self, encoder: Encoder, answers: Sequence[str], family: str, *, mirrored: Mapping[str, str] | None = None,
-        weight: float = 0.0, ramp: float = 0.0,
+        weight: float = 0.0, ramp: float = 0.0, smoothing: float = 0.0,
     ) -> None:  # fmt: skip
         self.encoder, self.answers, self.family = encoder, tuple(answers), family
         self.order = [self.answers.index(mirrored[a]) for a in self.answers] if mirrored else None
-        self.weight, self.ramp, self.done = weight, ramp, 1.0
+        self.weight, self.ramp, self.smoothing, self.done = weight, ramp, smoothing, 1.0
 
     def at(self, share: float) -> None:
         """Sets the weight of the divergence."""
@@ -100,7 +109,7 @@ class LabelObjective(Objective):
     def collate(self, rows: Sequence[Row]) -> Batch:
         """Left-padded prompts with the answers' token ids [B, K, T] and the right one's index [B].
 
-        With a mirror there are 2 B rows: first all as they are, then all mirrored.
+        With a mirror there are 2 B rows: first all as they are, then all mirrored, each with the weight of its row.
         """
         names = [r.example.id for r in rows]
         prompts = [r.prompt for r in rows]
@@ -120,21 +129,23 @@ class LabelObjective(Objective):
         ids = [[self.encoder.answer_ids(p, a) for a in self.answers] for p in prompts]
         longest = max(len(a) for row in ids for a in row)
         padded = [[[*a, *([IGNORE] * (longest - len(a)))] for a in row] for row in ids]
-        return {**batch, "choice_ids": torch.tensor(padded), "choice": torch.tensor(choice)}
+        weights = weights_of(rows, times=len(prompts) // len(rows))
+        return {**batch, "choice_ids": torch.tensor(padded), "choice": torch.tensor(choice), **weights}
 
     def count(self, batch: Batch) -> torch.Tensor:
-        """Rows, mirrored ones included."""
-        return torch.tensor(len(batch["choice"]))
+        """Rows, mirrored ones included, each times its weight."""
+        return label_count(batch)
 
     def loss(self, model: nn.Module, batch: Batch, normaliser: Normaliser) -> torch.Tensor | NamedLosses:
         """See ``label_loss``; with a mirror, the parts are ce and consistency."""
         if self.order is None:
-            return label_loss(model, batch, normaliser, family=self.family)
+            return label_loss(model, batch, normaliser, family=self.family, smoothing=self.smoothing)
         scores = label_scores(model, batch, family=self.family)
-        rows = len(scores) if normaliser is None else normaliser
-        entropy = nn.functional.cross_entropy(scores, batch["choice"], reduction="sum") / rows
+        rows = label_count(batch) if normaliser is None else normaliser
+        entropy = label_entropy(scores, batch, self.smoothing) / rows
         half = len(scores) // 2
-        divergence = 2 * symmetric_divergence(scores[:half], scores[half:][:, self.order]).sum() / rows
+        each = symmetric_divergence(scores[:half], scores[half:][:, self.order])
+        divergence = 2 * (each * batch[WEIGHTS][:half] if WEIGHTS in batch else each).sum() / rows
         weight = self.weight * (min(1.0, self.done / self.ramp) if self.ramp > 0 else 1.0)
         return NamedLosses(entropy + weight * divergence, {"ce": entropy.detach(), "consistency": divergence.detach()})
 
@@ -143,6 +154,12 @@ class LabelObjective(Objective):
         prompt = rows[0].prompt
         choices = " | ".join(f"[[{a}]]" if a == prompt.answer else a for a in self.answers)
         return f"{self.encoder.text(prompt)}{choices}"
+
+
+def weights_of(rows: Sequence[Row], times: int = 1) -> Batch:
+    """The rows' weights, ``times`` over, as a batch's ``weights``; nothing where all are 1, so that nothing is computed."""
+    weights = [row.weight for row in rows]
+    return {} if all(w == 1 for w in weights) else {WEIGHTS: torch.tensor(weights * times, dtype=torch.float32)}
 
 
 def symmetric_divergence(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
@@ -163,25 +180,31 @@ def make_objective(recipe: Recipe, task: Task, model: Vlm | Specialist) -> Objec
     """The objective that a recipe names, or that the task's own model brings along.
 
     Raises:
-        UserError: ``label`` for a task without a closed set of answers, or ``training.consistency`` without a mirror.
+        UserError: ``label`` for a task without a closed set of answers, ``training.consistency`` without a mirror, or
+            ``training.label_smoothing`` with a model of the task's own.
     """
+    training = recipe.training
     if recipe.training.consistency and (recipe.objective != "label" or not task.mirrored):
         raise UserError(
             f"training.consistency: needs objective: label and a task that compares pictures, not {recipe.objective} "
             f"with {task.name}; set it to 0."
         )
     if isinstance(model, Specialist):
+        if training.label_smoothing:
+            raise UserError(
+                f"training.label_smoothing: {recipe.model.id} has a loss of its own without it; set it to 0, or choose a "
+                "vision-language model."
+            )
         own: Objective = model.objective()
         return own
     encoder = make_encoder(model, recipe)
     if recipe.objective == "answer":
-        return AnswerObjective(encoder)
+        return AnswerObjective(encoder, smoothing=training.label_smoothing)
     answers = task.answers()
     if answers is None:
         raise UserError(f"objective: label needs a closed set of answers, which {task.name} has not; use answer.")
-    training = recipe.training
     if training.consistency == 0:
-        return LabelObjective(encoder, answers, model.family)
+        return LabelObjective(encoder, answers, model.family, smoothing=training.label_smoothing)
     return LabelObjective(
         encoder,
         answers,
@@ -189,4 +212,5 @@ def make_objective(recipe: Recipe, task: Task, model: Vlm | Specialist) -> Objec
         mirrored=task.mirrored,
         weight=training.consistency,
         ramp=training.consistency_ramp,
+        smoothing=training.label_smoothing,
     )

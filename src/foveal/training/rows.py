@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
+from foveal.errors import UserError
 from foveal.prompts import Prompt
 from foveal.tasks.task import Example, Task
 
 
 @dataclass(frozen=True)
 class Row:
-    """An example with its prompt, and the prompt of its mirror where that is learned too."""
+    """An example with its prompt, the prompt of its mirror where that is learned too, and how much both count."""
 
     example: Example
     prompt: Prompt
     mirror: Prompt | None = None
+    weight: float = 1.0
 
 
 class TrainingRows(torch.utils.data.Dataset[Row]):
@@ -26,18 +29,50 @@ class TrainingRows(torch.utils.data.Dataset[Row]):
 
     Augmentation draws from ``random.Random(seed, epoch, index)``, so that a resumed run and any number of workers see
     the same rows. The trainer sets ``epoch`` before each pass.
+
+    Where the task names groups, an epoch has as many rows as ever, but as many of each group as of any other. The rows
+    of all epochs are numbered through: of G groups, row s is of group s mod G and takes that group's next member, in an
+    order that is shuffled once. So no member comes again before all others of its group have come, from one epoch to the
+    next as well, and a row is known from its number alone.
+
+    Raises:
+        UserError: A row's weight is not more than 0 (when the row is taken).
     """
 
     def __init__(self, task: Task, examples: Sequence[Example], seed: int, *, mirrors: bool = False) -> None:
         self.task, self.examples, self.seed, self.epoch, self.mirrors = task, examples, seed, 0, mirrors
+        groups = task.groups(examples)
+        self.members = [] if groups is None else members(groups, seed)
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> Row:
-        example = self.examples[index]
+        example = self.examples[self.drawn(index)]
+        weight = self.task.weight(example)
+        if not 0 < weight < math.inf:
+            raise UserError(f"{example.id}: the row's weight must be more than 0, not {weight:g}.")
         source = f"{self.seed}/{self.epoch}/{index}"
-        return make_row(self.task, example, self.mirrors, source)
+        return replace(make_row(self.task, example, self.mirrors, source), weight=weight)
+
+    def drawn(self, index: int) -> int:
+        """Which example this epoch's row of that number is."""
+        if not self.members:
+            return index
+        # Out of range must stay an IndexError, by which a loop over the rows ends.
+        slot = self.epoch * len(self) + range(len(self))[index]
+        group = self.members[slot % len(self.members)]
+        return group[slot // len(self.members) % len(group)]
+
+
+def members(groups: Sequence[Hashable], seed: int) -> list[list[int]]:
+    """The indices of each group's members, shuffled; groups in the order in which they first occur."""
+    found: dict[Hashable, list[int]] = {}
+    for index, group in enumerate(groups):
+        found.setdefault(group, []).append(index)
+    for place, own in enumerate(found.values()):
+        random.Random(f"{seed}/members/{place}").shuffle(own)
+    return list(found.values())
 
 
 def make_row(task: Task, example: Example, mirrors: bool, source: str | None = None) -> Row:

@@ -27,7 +27,7 @@ from foveal.errors import UserError
 from foveal.evaluation.measure import Result, measure, read_measured, save, showcase
 from foveal.evaluation.plots import curves_png
 from foveal.evaluation.predict import Predictor, make_predictor, open_model
-from foveal.evaluation.report import Measured, Report
+from foveal.evaluation.report import Measured, Report, overview
 from foveal.evaluation.report import write as write_report
 from foveal.evaluation.showing import write_pictures
 from foveal.files import write_text
@@ -347,5 +347,6 @@ def report(
         title=f"{recipe.task} with {recipe.model.id}", task=recipe.task, model=recipe.model.id, facts=facts,
         measured=table, history=history,
         shown=showcase(task, last.examples, last.predictions, recipe.evaluation.shown), label_mask=mask, recipe=dump_recipe(recipe),
+        overview=overview(last.examples, last.predictions),
     )  # fmt: skip
     write_report(run.report, page)

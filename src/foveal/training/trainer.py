@@ -193,9 +193,9 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
 
     @torch.no_grad()
     def _validation_losses(self, examples: Sequence[Example]) -> dict[str, float]:
-        """The loss on the validation rows, and its parts where it has any."""
+        """The loss on the validation rows, and its parts where it has any; every row weighs 1."""
         model, size = self.predictor.model, self.recipe.evaluation.batch_size
-        training, count = model.training, 0
+        training, count = model.training, 0.0
         sums: dict[str, float] = {"loss": 0.0}
         model.eval()
         for start in range(0, len(examples), size):
@@ -210,15 +210,16 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
                 loss = loss.total
                 sums["total_loss"] = sums.get("total_loss", 0.0) + loss.item()
             sums["loss"] += loss.item()
-            count += int(self.objective.count(batch))
+            count += float(self.objective.count(batch))
         model.train(training)
-        return {name: value / max(1, count) for name, value in sums.items()}
+        return {name: value / max(1.0, count) for name, value in sums.items()}
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         if self.args.metric_for_best_model not in metrics:
             self.is_best = False
             return False
         self.is_best = super()._determine_best_metric(metrics, trial)
+        self.control.should_save |= self.is_best
         return self.is_best
 
     # ---------------------------------------------------------------- checkpoints
@@ -342,12 +343,16 @@ class EpochFlow(TrainerCallback):  # type: ignore[misc]
         self.trainer.save_kind = _EPOCH_END
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Measure and save."""
-        control.should_evaluate = control.should_save = True
+        """Measure, and save where it is due; ``_determine_best_metric`` adds the best."""
+        epoch = math.ceil(round(state.epoch or 0.0, 6))
+        control.should_evaluate = True
+        control.should_save |= epoch % self.recipe.training.save_epochs == 0 or state.global_step >= state.max_steps
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Stops early."""
-        control.should_training_stop |= self.trainer.stops_early()
+        """Stops early; what it stops at is the last checkpoint."""
+        stops = self.trainer.stops_early()
+        control.should_training_stop |= stops
+        control.should_save |= stops
 
 
 def peak_memory() -> float:

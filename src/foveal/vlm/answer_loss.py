@@ -16,6 +16,8 @@ from torch import nn
 from torch.nn import functional
 
 IGNORE: Final = -100
+#: Key of a batch's row weights [B], float32; absent where every row weighs 1.
+WEIGHTS: Final = "weights"
 
 
 @contextmanager
@@ -47,16 +49,29 @@ def _output_embeddings(model: nn.Module) -> nn.Module:
     return head
 
 
+def answer_count(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Answer tokens of a batch, each times its row's weight: what ``answer_loss`` is averaged over, float32 scalar."""
+    tokens = (batch["labels"][:, 1:] != IGNORE).sum(1).float()
+    return (tokens * batch[WEIGHTS] if WEIGHTS in batch else tokens).sum()
+
+
 def answer_loss(
-    model: nn.Module, batch: Mapping[str, torch.Tensor], normaliser: torch.Tensor | float | None
+    model: nn.Module,
+    batch: Mapping[str, torch.Tensor],
+    normaliser: torch.Tensor | float | None,
+    *,
+    smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Sum of the answer tokens' cross entropies over ``normaliser``.
+    """Sum of the answer tokens' cross entropies, each times its row's weight, over ``normaliser``.
 
     Args:
         model: The VLM.
-        batch: The processor's tensors with ``labels`` [B, L], ``IGNORE`` wherever there is no answer token.
-        normaliser: Answer tokens in the whole optimizer step (all micro-batches and processes), so that batch 1 x
-            accumulate 8 equals batch 8; this batch's own number where it is None.
+        batch: The processor's tensors with ``labels`` [B, L], ``IGNORE`` wherever there is no answer token,
+            and ``weights`` [B] where not every row weighs 1.
+        normaliser: ``answer_count`` of the whole optimizer step (all micro-batches and processes), so that batch 1 x
+            accumulate 8 equals batch 8; this batch's own where it is None.
+        smoothing: Share of each target that is spread evenly over the vocabulary, as ``label_smoothing`` in
+            ``torch.nn.functional.cross_entropy``.
 
     Returns:
         The loss, a scalar in float32.
@@ -66,9 +81,13 @@ def answer_loss(
     asked = target != IGNORE
     keep = torch.zeros_like(labels, dtype=torch.bool)
     keep[:, :-1] = asked
-    inputs = {k: v for k, v in batch.items() if k != "labels"}
+    inputs = {k: v for k, v in batch.items() if k not in ("labels", WEIGHTS)}
     with only_positions(model, keep):
         logits = model(**inputs, use_cache=False).logits[0]
     wanted = target[asked].to(logits.device)
-    total = functional.cross_entropy(logits.float(), wanted, reduction="sum")
-    return total / (wanted.numel() if normaliser is None else normaliser)
+    if WEIGHTS not in batch:
+        total = functional.cross_entropy(logits.float(), wanted, reduction="sum", label_smoothing=smoothing)
+        return total / (wanted.numel() if normaliser is None else normaliser)
+    each = functional.cross_entropy(logits.float(), wanted, reduction="none", label_smoothing=smoothing)
+    weights = batch[WEIGHTS][:, None].expand_as(asked)[asked].to(each.device)
+    return (each * weights).sum() / (weights.sum() if normaliser is None else normaliser)

@@ -21,11 +21,14 @@ COMPONENTS: Final = ("vision", "projector", "language", "head")
 #: Tried in this order; a pattern matches from the start of a parameter's name (after adapters' prefixes are removed).
 _PATTERNS: list[tuple[str, str]] = [
     ("projector", r"model\.visual\.(merger|deepstack_merger_list)\b"),
-    ("projector", r"model\.(multi_modal_projector|connector|mm_projector|embed_vision)\b"),
+    ("projector", r"model\.(multi_modal_projector|connector|mm_projector|embed_vision|image_newline)\b"),
     ("vision", r"model\.(vision_tower|vision_model|visual|vision_encoder)\b"),
     ("language", r"model\.(language_model|text_model)\b"),
     ("language", r"lm_head\b"),
 ]
+
+#: What may stand in front of a VLM's own names, from the outside in.
+_PREFIXES: list[str] = ["module.", "base_model.model."]
 
 #: Linear layers that adapters go to, by component; full names.
 _TARGETS: Final[dict[str, str]] = {
@@ -54,9 +57,16 @@ def register_components(patterns: Mapping[str, str]) -> None:
             _PATTERNS.insert(0, (component, pattern))
 
 
+def register_prefix(prefix: str) -> None:
+    """Tells that a VLM may be a part of a larger model, under this name (with its dot)."""
+    if prefix not in _PREFIXES:
+        _PREFIXES.insert(1, prefix)
+
+
 def plain_name(name: str) -> str:
-    """A parameter's name without the prefixes and infixes that `peft` and DDP put into it."""
-    name = name.removeprefix("module.").removeprefix("base_model.model.")
+    """A parameter's name without the prefixes and infixes that `peft`, DDP and larger models put into it."""
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
     return re.sub(r"\.(base_layer|modules_to_save\.\w+|original_module)(?=\.)", "", name)
 
 

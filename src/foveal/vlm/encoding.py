@@ -2,7 +2,8 @@
 
 An answer is appended to its prompt as token ids, so that training, scoring and generation all continue from exactly
 the same prefix. The ids are those that the tokenizer gives to the answer *behind* the prompt (a leading space or a
-SentencePiece dummy prefix changes them), and they are checked by decoding.
+SentencePiece dummy prefix changes them), and they are checked by decoding. What the model's turn already begins with
+(``Prompt.lead``) is appended in the same way, for it is the beginning of an answer.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ Batch = dict[str, torch.Tensor]
 _PER_TOKEN: Final[dict[str, int | None]] = {
     "attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0, "cross_attention_mask": None,
 }  # fmt: skip
+#: Texts that are remembered; prompts of a closed set are few, but leads differ from row to row.
+_REMEMBERED: Final = 10_000
+#: Characters in front of a text that decide its tokens.
+_TAIL: Final = 48
 #: PaliGemma marks the suffix, which is attended causally, by 1; its prefix is attended in both directions.
 _SUFFIX_TYPE: Final = {"paligemma": 1}
 
@@ -51,13 +56,30 @@ class Encoder:
     # ---------------------------------------------------------------- text
 
     def text(self, prompt: Prompt) -> str:
-        """The prompt as the model reads it, up to where the answer begins."""
-        return self._render(prompt, None)
+        """The prompt as the model reads it, up to where the answer begins; its lead included."""
+        return self._head(prompt) + self._lead(prompt)[0] if prompt.lead else self._render(prompt, None)
+
+    def _head(self, prompt: Prompt) -> str:
+        """The prompt up to where the model's turn begins."""
+        return self._render(prompt, None) + ("" if self.processor.chat_template else self._bare_separator())
+
+    def _turn(self, prompt: Prompt, text: str) -> str:
+        """The model's turn as the template writes it, with what it puts around ``text``: a space, the end token."""
+        head, whole = self._head(prompt), self._render(prompt, text)
+        turn = whole[len(head) :]
+        # A template that rewrites the turn (thinking tags, say) leaves the text itself.
+        return turn if whole.startswith(head) and text in turn else text
+
+    def _lead(self, prompt: Prompt) -> tuple[str, str]:
+        """The model's turn up to the end of the lead, and what the template writes behind that."""
+        turn = self._turn(prompt, prompt.lead)
+        end = turn.index(prompt.lead) + len(prompt.lead)
+        return turn[:end], turn[end:]
 
     def _render(self, prompt: Prompt, answer: str | None) -> str:
         key = (len(prompt.images), prompt.user, prompt.system, answer)
         if key not in self._texts:
-            if len(self._texts) > 50_000:
+            if len(self._texts) > _REMEMBERED:
                 self._texts.clear()
             self._texts[key] = self._render_new(prompt, answer)
         return self._texts[key]
@@ -93,36 +115,45 @@ class Encoder:
         Raises:
             UserError: The tokenizer cannot write the answer so that it reads back the same.
         """
-        start, suffix = self.text(prompt), answer
-        if self.processor.chat_template:
-            whole = self._render(prompt, answer)
-            # A template that rewrites the turn (thinking tags, say) leaves the answer itself and the end token.
-            suffix = whole[len(start) :] if whole.startswith(start) and answer in whole[len(start) :] else answer
+        if prompt.lead:
+            tail, suffix = self.text(prompt)[-_TAIL:], answer + self._lead(prompt)[1]
         else:
-            start += self._bare_separator()
-        tail = start[-48:]
+            tail, suffix = self._head(prompt)[-_TAIL:], self._turn(prompt, answer)
         key = (tail, suffix)
         if key not in self._answers:
+            if len(self._answers) > _REMEMBERED:
+                self._answers.clear()
             self._answers[key] = self._new_answer_ids(tail, suffix, answer)
         return self._answers[key]
 
+    def lead_ids(self, prompt: Prompt) -> tuple[int, ...]:
+        """Token ids of the lead behind this prompt; none where it has no lead."""
+        if not prompt.lead:
+            return ()
+        # A reply can spell out a special token: <image> as one would call for another picture.
+        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        ids = self._behind(self._head(prompt)[-_TAIL:], self._lead(prompt)[0])
+        return tuple(i for i in ids if i not in special)
+
+    def _tokens(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _behind(self, tail: str, text: str) -> list[int]:
+        """The tokens of a text behind the end of another."""
+        before, both = self._tokens(tail), self._tokens(tail + text)
+        return both[len(before) :] if both[: len(before)] == before else self._tokens(text)
+
     def _new_answer_ids(self, tail: str, suffix: str, answer: str) -> tuple[int, ...]:
-        def tokens(text: str) -> list[int]:
-            ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-            return ids
-
-        def behind(text: str) -> list[int]:
-            before, both = tokens(tail), tokens(tail + text)
-            return both[len(before) :] if both[: len(before)] == before else tokens(text)
-
-        before, ids = tokens(tail), behind(suffix)
+        before, ids = self._tokens(tail), self._behind(tail, suffix)
         ends = [i for i, t in enumerate(ids) if t in self.end_ids]
         # A template without an end token (LLaVA) puts a space behind the answer, which must not be learned.
-        ids = ids[: ends[0] + 1] if ends else [*behind(suffix.rstrip()), self.end_id]
+        ids = ids[: ends[0] + 1] if ends else [*self._behind(tail, suffix.rstrip()), self.end_id]
         read = self.tokenizer.decode(
             [*before, *ids[:-1]], skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
-        if not ids[:-1] or not read.strip().endswith(answer.strip()):
+        # Around added tokens some decoders (LLaVA's) put spaces that nobody wrote.
+        if not ids[:-1] or not "".join(read.split()).endswith("".join(answer.split())):
             raise UserError(
                 f"The answer {answer!r} reads back as {read[-len(answer) - 8 :]!r} through this model's tokenizer; "
                 "word the answer in characters that it can write."
@@ -148,7 +179,7 @@ class Encoder:
     # ---------------------------------------------------------------- batches
 
     def encode(self, prompts: Sequence[Prompt], *, side: Literal["left", "right"]) -> Batch:
-        """Prompts without answers as tensors, padded on one side.
+        """Prompts without answers as tensors, padded on one side; their leads are the last tokens.
 
         Returns:
             ``input_ids`` and ``attention_mask`` [B, L], the family's pixel tensors and whatever else it needs.
@@ -156,7 +187,7 @@ class Encoder:
         Raises:
             UserError: A row is longer than the model's context.
         """
-        texts = [self.text(p) for p in prompts]
+        texts = [self._render(p, None) for p in prompts]
         images = [[self._shrink(im) for im in p.images] for p in prompts]
         bos = self.tokenizer.bos_token
         written = bool(bos) and all(t.startswith(str(bos)) for t in texts)
@@ -170,7 +201,13 @@ class Encoder:
             **extra,
         )
         # PaliGemma's processor adds labels of its own, which hold for a suffix that is not there.
-        return {k: v for k, v in encoded.items() if k != "labels"}
+        batch = {k: v for k, v in encoded.items() if k != "labels"}
+        leads = [self.lead_ids(p) for p in prompts]
+        return append_tokens(batch, leads, self.family, self._pad_id, side=side) if any(leads) else batch
+
+    @property
+    def _pad_id(self) -> int:
+        return self.tokenizer.pad_token_id or 0
 
     def _shrink(self, image: Image.Image) -> Image.Image:
         if self.image_size is None or max(image.size) <= self.image_size:
@@ -194,9 +231,7 @@ class Encoder:
             if prompt.answer is None:
                 raise UserError(f"{name}: the row has no answer to learn from; label it or leave it out.")
             answers.append(self.answer_ids(prompt, prompt.answer))
-        batch = append_answers(
-            self.encode(prompts, side="right"), answers, self.family, self.tokenizer.pad_token_id or 0
-        )
+        batch = append_answers(self.encode(prompts, side="right"), answers, self.family, self._pad_id)
         self._check_length(batch, names)
         return batch
 
@@ -248,24 +283,47 @@ def append_answers(batch: Batch, answers: Sequence[Sequence[int]], family: str, 
     Returns:
         The batch with longer rows and ``labels``.
     """
-    mask = batch["attention_mask"]
-    lengths = mask.sum(1).tolist()
-    longest = max(n + len(a) for n, a in zip(lengths, answers, strict=True))
+    starts = batch["attention_mask"].sum(1).tolist()
+    out = append_tokens(batch, answers, family, pad, side="right")
+    out["labels"] = torch.full_like(out["input_ids"], IGNORE)
+    for i, (n, answer) in enumerate(zip(starts, answers, strict=True)):
+        out["labels"][i, n : n + len(answer)] = out["input_ids"][i, n : n + len(answer)]
+    return out
+
+
+def append_tokens(
+    batch: Batch, texts: Sequence[Sequence[int]], family: str, pad: int, *, side: Literal["left", "right"]
+) -> Batch:
+    """Padded prompts with tokens of the model's own turn put directly behind each row's last token.
+
+    Args:
+        batch: Tensors of ``Encoder.encode``.
+        texts: Token ids for each row; rows may differ in length.
+        family: The model type; decides the token type of what the model writes.
+        pad: The padding token's id.
+        side: Where the rows are padded, and stay so.
+
+    Returns:
+        The batch with longer rows.
+    """
+    lengths = batch["attention_mask"].sum(1).tolist()
+    longest = max(n + len(t) for n, t in zip(lengths, texts, strict=True))
     out = dict(batch)
-    ids = torch.full((len(answers), longest), pad, dtype=batch["input_ids"].dtype)
-    labels = torch.full_like(ids, IGNORE)
-    for i, (n, answer) in enumerate(zip(lengths, answers, strict=True)):
-        ids[i, :n] = batch["input_ids"][i, :n]
-        ids[i, n : n + len(answer)] = labels[i, n : n + len(answer)] = torch.tensor(answer, dtype=ids.dtype)
-    out["input_ids"], out["labels"] = ids, labels
-    for key, value in _PER_TOKEN.items():
+    for key, value in (("input_ids", None), *_PER_TOKEN.items()):
         if key not in batch:
             continue
         old = batch[key]
-        new = torch.zeros((len(answers), longest, *old.shape[2:]), dtype=old.dtype)
+        blank = pad if key == "input_ids" else 0
+        new = torch.full((len(texts), longest, *old.shape[2:]), blank, dtype=old.dtype)
         fill = _SUFFIX_TYPE.get(family, value) if key == "token_type_ids" else value
-        for i, (n, answer) in enumerate(zip(lengths, answers, strict=True)):
-            new[i, :n] = old[i, :n]
-            new[i, n : n + len(answer)] = old[i, n - 1] if fill is None else fill
+        for i, (n, text) in enumerate(zip(lengths, texts, strict=True)):
+            first = longest - n - len(text) if side == "left" else 0
+            row = old[i, old.shape[1] - n :] if side == "left" else old[i, :n]
+            new[i, first : first + n] = row
+            behind = new[i, first + n : first + n + len(text)]
+            if key == "input_ids":
+                behind.copy_(torch.tensor(text, dtype=old.dtype))
+            else:
+                behind.copy_(row[-1].expand_as(behind)) if fill is None else behind.fill_(fill)
         out[key] = new
     return out

@@ -26,11 +26,12 @@ from foveal.errors import UserError
 from foveal.recipe import Model
 from foveal.vlm import adapters
 from foveal.vlm.resolution import set_resolution
+from foveal.vlm.tiles import show_one_view
 from foveal.vlm.video_free import load_processor
 
 BUILTIN: Final = "builtin"
-#: Models that come with the package: the general one, and one that has learned BlindTest's seven puzzles.
-BUILTINS: Final = (BUILTIN, "builtin-blindtest")
+#: Models that come with the package: the general one, one that has learned BlindTest's seven puzzles, one that points.
+BUILTINS: Final = (BUILTIN, "builtin-blindtest", "builtin-counting")
 #: Components that stay in full precision in a quantised model; matched from the start of a module's full name.
 _NOT_QUANTISED: Final = [
     r".*vision_tower",
@@ -200,6 +201,13 @@ def load_config(recipe: Model) -> PretrainedConfig:
     """
     source = resolve(recipe)
     try:
+        told, _ = PretrainedConfig.get_config_dict(source, revision=recipe.revision)
+        older = _older_code(told)
+        if older:
+            raise UserError(
+                f"model.id: {recipe.id} brings Python code of its own for {older} of an older transformers, which is not "
+                "supported; choose e.g. HuggingFaceTB/SmolVLM-Instruct or Qwen/Qwen2-VL-2B-Instruct."
+            )
         config = AutoConfig.from_pretrained(
             source, revision=recipe.revision, trust_remote_code=recipe.trust_remote_code
         )
@@ -214,6 +222,16 @@ def load_config(recipe: Model) -> PretrainedConfig:
     if getattr(config, "vision_config", True) is None:
         raise UserError(f"model.id: {recipe.id} has no vision tower; choose a vision-language model.")
     return config
+
+
+def _older_code(told: dict[str, Any]) -> str | None:
+    """What a model's own code, by the ``auto_map`` of its config.json, has instead of today's class for pictures and
+    text; None where it has that class or the family is known without code."""
+    offered = [name for name in told.get("auto_map") or {} if name.startswith("AutoModel")]
+    current = AutoModelForImageTextToText.__name__
+    if not offered or current in offered or told.get("model_type") in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        return None
+    return "AutoModelForCausalLM" if "AutoModelForCausalLM" in offered else offered[0]
 
 
 def _explained(recipe: Model, error: Exception, start: str) -> UserError:
@@ -308,6 +326,8 @@ def load(recipe: Model, *, weights: Path | None = None, training: bool = False) 
         ) from error
     except (OSError, ValueError, RuntimeError, HFValidationError, SafetensorError, StrictDataclassError) as error:
         raise _explained(recipe, error, start) from error
+    if not recipe.tiles:
+        show_one_view(loaded, processor)
     if recipe.resolution is not None:
         set_resolution(loaded, processor, recipe.resolution)
     words, rows = len(processor.tokenizer), loaded.get_input_embeddings().num_embeddings
@@ -350,5 +370,5 @@ def out_of_memory(error: BaseException) -> UserError:
     return UserError(
         f"Out of memory ({first.rstrip('.')}). Halve training.batch_size and double training.accumulate, lower "
         "evaluation.batch_size, set model.gradient_checkpointing to true, use model.adapter: lora with "
-        "model.quantization: nf4, or lower model.image_size."
+        "model.quantization: nf4, set model.tiles to false, or lower model.image_size."
     )

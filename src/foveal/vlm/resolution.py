@@ -41,8 +41,8 @@ def set_resolution(model: PreTrainedModel, processor: ProcessorMixin, side: int)
     vision, image_processor = config.vision_config, processor.image_processor
     if getattr(image_processor, "do_image_splitting", False):
         raise UserError(
-            "model.resolution: this model cuts pictures into tiles of a fixed size; leave it out, or lower "
-            "model.image_size to get fewer tiles."
+            "model.resolution: this model cuts pictures into tiles of a fixed size; leave it out, or set model.tiles: "
+            "false to show one view of each picture."
         )
     unit = vision.patch_size * (1 if family == "paligemma" else config.scale_factor)
     if side % unit or not unit * 2 <= side <= unit * 64:

@@ -1,24 +1,31 @@
-"""Exact log-probabilities of a closed set of answers: one shared prefix, all answers in one batch.
+"""Exact log-probabilities of a closed set of answers: one shared prefix, the answers side by side behind it.
 
 The pictures and the question go through the model once; its cache is repeated for each answer and only the answers'
-own tokens are computed. The result equals scoring every full sequence on its own (tested to 1e-4 for every family).
+own tokens are computed, of many answers a part at a time, for each holds the whole prefix in memory. The result equals scoring every full sequence on its own (tested to 1e-4 for every family).
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import torch
 from torch import nn
 
 from foveal.errors import UserError
 from foveal.prompts import Prompt
-from foveal.vlm.answer_loss import IGNORE, only_positions
+from foveal.vlm.answer_loss import IGNORE, WEIGHTS, only_positions
 from foveal.vlm.encoding import Batch, Encoder
 from foveal.vlm.loading import Vlm
 
 #: Families whose positions count pictures in their own way and must be told where a continuation begins.
-_OWN_POSITIONS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "glm4v")
+_OWN_POSITIONS: Final = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "glm4v")
+
+#: Where the copies of a batch's cache, one for each row and answer, would take more bytes than this, no more than so many
+#: are held at once (64 of SmolVLM-500M with 1,100 tokens take about 3 GB in bfloat16); without gradients only.
+CACHE_BYTES: Final = 1 << 30
+SEQUENCES: Final = 64
 
 
 def to_device(batch: Mapping[str, torch.Tensor], vlm: Vlm) -> Batch:
@@ -42,7 +49,8 @@ def score_batch(
     """Log-probability of each answer behind each prompt.
 
     Args:
-        model: The VLM; gradients flow where they are enabled.
+        model: The VLM; gradients flow where they are enabled. Where they are not, the answers are continued in parts
+            of at most ``SEQUENCES`` sequences, if all at once would take too much memory (``CACHE_BYTES``).
         batch: Left-padded prompts [B, L] on the model's device.
         answers: For each row the token ids of each of the K answers, the end token included.
         family: The configuration's model type.
@@ -67,24 +75,66 @@ def score_batch(
     heads = torch.tensor([[a[shared] for a in row] for row in answers], device=device)  # [B, K]
     result: torch.Tensor = total[:, None] + first[:, shared].gather(1, heads)
 
-    rest = [list(a[shared:]) for a in flat]
-    longest = max(map(len, rest))
-    if longest == 1:
+    rest = [[list(a[shared:]) for a in row] for row in answers]
+    if max(len(a) for row in rest for a in row) == 1:
         return result
-    ids = torch.zeros(rows * choices, longest, dtype=torch.long, device=device)
+    # With gradients the graph of all answers is kept whatever the chunk, and a copied cache would lose it.
+    step = choices
+    if not torch.is_grad_enabled() and choices * _bytes(out.past_key_values) > CACHE_BYTES:
+        step = max(1, SEQUENCES // rows)
+    start = None
+    if family in _OWN_POSITIONS:
+        start = mask.sum(1) + _rope_deltas(model).to(device).view(-1)  # [B]
+    tails = []
+    for k in range(0, choices, step):
+        part = [row[k : k + step] for row in rest]
+        if max(len(a) for row in part for a in row) == 1:
+            tails.append(torch.zeros(rows, len(part[0]), device=device))
+            continue
+        # What a cache is asked to do changes it, so all chunks but the last continue from a copy.
+        cache = out.past_key_values if k + step >= choices else copy.deepcopy(out.past_key_values)
+        tails.append(_continue(model, prefix, cache, part, family=family, start=start))
+        del cache
+    return result + torch.cat(tails, 1)
+
+
+def _bytes(cache: Any) -> int:
+    return sum(v.nbytes for layer in cache.layers for v in vars(layer).values() if isinstance(v, torch.Tensor))
+
+
+def _continue(
+    model: nn.Module, prefix: Batch, cache: Any, answers: list[list[list[int]]], *, family: str,
+    start: torch.Tensor | None,
+) -> torch.Tensor:  # fmt: skip
+    """Log-probability of each answer's tokens behind its first, which is the last that is given.
+
+    Args:
+        model: The VLM.
+        prefix: What is in the cache [B, L].
+        cache: The model's cache of it; it is changed.
+        answers: For each row the token ids of each of k answers.
+        family: The configuration's model type.
+        start: Positions [B] at which the answers begin, for families that must be told.
+
+    Returns:
+        Sums, float32 [B, k].
+    """
+    rows, choices = len(answers), len(answers[0])
+    flat = [a for row in answers for a in row]
+    longest = max(map(len, flat))
+    mask = prefix["attention_mask"]
+    ids = torch.zeros(len(flat), longest, dtype=torch.long, device=mask.device)
     real = torch.zeros_like(ids, dtype=torch.bool)
-    for i, a in enumerate(rest):
-        ids[i, : len(a)] = torch.tensor(a, device=device)
+    for i, a in enumerate(flat):
+        ids[i, : len(a)] = torch.tensor(a, device=mask.device)
         real[i, : len(a)] = True
-    cache = out.past_key_values
     cache.batch_repeat_interleave(choices)
     inputs: Batch = {
         "input_ids": ids[:, :-1],
         "attention_mask": torch.cat([mask.repeat_interleave(choices, 0), real[:, :-1].to(mask.dtype)], 1),
     }
-    if family in _OWN_POSITIONS:
-        start = mask.sum(1) + _rope_deltas(model).to(device).view(-1)  # [B]
-        position = start.repeat_interleave(choices)[:, None] + torch.arange(longest - 1, device=device)
+    if start is not None:
+        position = start.repeat_interleave(choices)[:, None] + torch.arange(longest - 1, device=mask.device)
         inputs["position_ids"] = position.unsqueeze(0).expand(3, -1, -1)
     if "cross_attention_mask" in prefix:
         last = prefix["cross_attention_mask"][:, -1:].repeat_interleave(choices, 0)
@@ -95,8 +145,8 @@ def score_batch(
     with only_positions(model, wanted):
         logits = model(**inputs, past_key_values=cache, use_cache=True).logits[0]
     picked = logits.float().log_softmax(-1).gather(1, ids[:, 1:][wanted][:, None])[:, 0]
-    tokens = torch.zeros(wanted.shape, device=device, dtype=picked.dtype).masked_scatter(wanted, picked)
-    return result + tokens.sum(1).view(rows, choices)
+    tokens = torch.zeros(wanted.shape, device=mask.device, dtype=picked.dtype).masked_scatter(wanted, picked)
+    return tokens.sum(1).view(rows, choices)
 
 
 def _append_shared(batch: Batch, ids: Sequence[int], family: str) -> Batch:
@@ -126,8 +176,9 @@ def _rope_deltas(model: nn.Module) -> torch.Tensor:
 
 
 def score(
-    vlm: Vlm, encoder: Encoder, prompts: Sequence[Prompt], answers: Sequence[str], *, names: Sequence[str]
-) -> torch.Tensor:
+    vlm: Vlm, encoder: Encoder, prompts: Sequence[Prompt], answers: Sequence[str], *, names: Sequence[str],
+    per_token: bool = False,
+) -> torch.Tensor:  # fmt: skip
     """Log-probabilities of the answers for each prompt, without gradients.
 
     Args:
@@ -136,6 +187,9 @@ def score(
         prompts: What is asked.
         answers: The closed set, K texts.
         names: What an error calls each row.
+        per_token: Divide each by the number of the answer's tokens, the end token included: the mean in place of the
+            sum. The sum is the probability of the answer, of which a longer one has less for its length alone; the
+            mean makes up for that, but its softmax is no probability that the model gives.
 
     Returns:
         Float32 on the CPU [B, K].
@@ -148,30 +202,57 @@ def score(
     ids = [[encoder.answer_ids(p, a) for a in answers] for p in prompts]
     with torch.inference_mode():
         scores: torch.Tensor = score_batch(vlm.model, to_device(batch, vlm), ids, family=vlm.family)
-    return scores.float().cpu()
+    scores = scores.float().cpu()
+    return scores / torch.tensor([[len(a) for a in row] for row in ids]) if per_token else scores
 
 
 def label_loss(
-    model: nn.Module, batch: Mapping[str, torch.Tensor], normaliser: torch.Tensor | float | None, *, family: str
+    model: nn.Module,
+    batch: Mapping[str, torch.Tensor],
+    normaliser: torch.Tensor | float | None,
+    *,
+    family: str,
+    smoothing: float = 0.0,
 ) -> torch.Tensor:
     """The `label` objective: cross entropy over a closed set of answers, none of which is in the input.
 
     Args:
         model: The VLM.
-        batch: Left-padded prompts with ``choice_ids`` [B, K, T] (padded with -100) and ``choice`` [B], the right one.
-        normaliser: Rows in the whole optimizer step; this batch's own number where it is None.
+        batch: Left-padded prompts with ``choice_ids`` [B, K, T] (padded with -100) and ``choice`` [B], the right one,
+            and ``weights`` [B] where not every row weighs 1.
+        normaliser: ``label_count`` of the whole optimizer step; this batch's own where it is None.
         family: The configuration's model type.
+        smoothing: Share of each target that is spread evenly over the K answers, as ``label_smoothing`` in
+            ``torch.nn.functional.cross_entropy``.
 
     Returns:
         The loss, a scalar in float32.
     """
-    scores = label_scores(model, batch, family=family)
-    total = nn.functional.cross_entropy(scores, batch["choice"], reduction="sum")
-    return total / (len(scores) if normaliser is None else normaliser)
+    total = label_entropy(label_scores(model, batch, family=family), batch, smoothing)
+    return total / (label_count(batch) if normaliser is None else normaliser)
+
+
+def label_count(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Sum of the weights of a batch's rows: what ``label_loss`` is averaged over, float32 scalar."""
+    return batch[WEIGHTS].sum() if WEIGHTS in batch else torch.tensor(float(len(batch["choice"])))
+
+
+def label_entropy(scores: torch.Tensor, batch: Mapping[str, torch.Tensor], smoothing: float = 0.0) -> torch.Tensor:
+    """Sum of the rows' cross entropies, each times its weight; see ``label_loss``.
+
+    Args:
+        scores: The answers' log-probabilities [B, K].
+        batch: ``choice`` [B], and ``weights`` [B] where not every row weighs 1.
+        smoothing: Share of each target that is spread evenly over the K answers.
+    """
+    if WEIGHTS not in batch:
+        return nn.functional.cross_entropy(scores, batch["choice"], reduction="sum", label_smoothing=smoothing)
+    each = nn.functional.cross_entropy(scores, batch["choice"], reduction="none", label_smoothing=smoothing)
+    return (each * batch[WEIGHTS]).sum()
 
 
 def label_scores(model: nn.Module, batch: Mapping[str, torch.Tensor], *, family: str) -> torch.Tensor:
     """Log-probabilities [B, K] of a batch's answers, with gradients; see ``label_loss``."""
-    inputs = {k: v for k, v in batch.items() if k not in ("choice_ids", "choice", "labels")}
+    inputs = {k: v for k, v in batch.items() if k not in ("choice_ids", "choice", "labels", WEIGHTS)}
     answers = [[[t for t in ids if t != IGNORE] for ids in row] for row in batch["choice_ids"].tolist()]
     return score_batch(model, inputs, answers, family=family)

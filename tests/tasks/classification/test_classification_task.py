@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from importlib.metadata import entry_points
@@ -292,6 +293,10 @@ def test_measure_and_chance(plain: Path) -> None:
             "unparsable": 0.1,
             "recall/cat": 0.5,
             "recall/dog": 5 / 6,
+            "precision/cat": 1,
+            "precision/dog": 5 / 6,
+            "f1/cat": 2 / 3,
+            "f1/dog": 5 / 6,
         }
     )
     assert task.chance(examples) == 0.6
@@ -299,6 +304,22 @@ def test_measure_and_chance(plain: Path) -> None:
     assert task.chance(task.load("test").examples[:4] + examples[-4:]) == 0.5
     with pytest.raises(UserError, match="no rows to measure"):
         task.measure([], [])
+
+
+def test_probabilities_are_measured_where_all_predictions_have_them(plain: Path) -> None:
+    task = made(plain)
+    examples = [e for e in task.load("test").examples if e.truth != "eel"]  # 4 cats, 6 dogs
+    chances = {"eel": 0.1, "dog": 0.6, "cat": 0.3}  # in another order than the names
+    predictions = [Prediction(e.id, "dog", "dog", chances) for e in examples]
+    measured = task.measure(examples, predictions[::-1])
+    assert measured["top2_accuracy"] == 1 and "top3_accuracy" not in measured
+    assert measured["ece"] == pytest.approx(0) and measured["ece_adaptive"] == pytest.approx(0)  # 0.6 of them are dogs
+    assert measured["brier"] == pytest.approx(0.4 * (0.01 + 0.36 + 0.49) + 0.6 * (0.01 + 0.16 + 0.09))
+    assert measured["nll"] == pytest.approx(-0.4 * math.log(0.3) - 0.6 * math.log(0.6))
+    assert "precision/cat" not in measured and measured["recall/cat"] == measured["f1/cat"] == 0
+    without = task.measure(examples, [Prediction(examples[0].id, "dog", "dog"), *predictions[1:]])
+    assert set(measured) - set(without) == {"top2_accuracy", "ece", "ece_adaptive", "brier", "nll"}
+    assert without["accuracy"] == measured["accuracy"] == 0.6
 
 
 def test_digits(tmp_path: Path) -> None:

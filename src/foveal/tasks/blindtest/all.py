@@ -191,7 +191,7 @@ class BlindTest(Task, Generator):
         groups = self._by_puzzle(examples)
         return sum(self.parts[name].chance(rows) for name, rows in groups.items()) / max(len(groups), 1)
 
-    def example_from_image(self, path: Path) -> Example:
+    def example_from_image(self, path: Path, text: str | None = None) -> Example:
         """A user's picture of the only puzzle that ``data.puzzles`` names.
 
         Raises:
@@ -203,7 +203,7 @@ class BlindTest(Task, Generator):
                 f"{', '.join(self.parts)}."
             )
         name, part = next(iter(self.parts.items()))
-        example = part.example_from_image(path)
+        example = part.example_from_image(path, text)
         return replace(example, fields={**example.fields, "puzzle": name})
 
     def _by_puzzle(self, examples: Sequence[Example]) -> dict[str, list[Example]]:

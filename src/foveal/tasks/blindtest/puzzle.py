@@ -308,7 +308,7 @@ class Puzzle(Task, Generator):
         source = f"generated: style {data.style}, {data.image_size} pixels, seed {data.seed}, split {split}"
         return Loaded(LazyRows(times * count, _Asked(scenes.row, data.question, len(self.labels))), source)
 
-    def example_from_image(self, path: Path) -> Example:
+    def example_from_image(self, path: Path, text: str | None = None) -> Example:
         """A user's picture, with what the question names from ``data.ask``.
 
         Raises:

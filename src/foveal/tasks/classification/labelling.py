@@ -28,6 +28,7 @@ class Wanted:
         class_names: The names of the classes; where numbers have no names in the data, from 0 on.
         splits: Which of the source's splits serves as train, validation or test.
         config: Which of several tables.
+        reasoning_column: Column of the reasons; none are read without it.
     """
 
     image_column: str = ""
@@ -35,6 +36,7 @@ class Wanted:
     class_names: tuple[str, ...] = ()
     splits: Mapping[str, str] = field(default_factory=dict)
     config: str = ""
+    reasoning_column: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class _Cell:
     picture: str | Encoded
     label: Any
     folder: Path
+    reason: Any = None
 
 
 def table_of(
@@ -77,8 +80,14 @@ def table_of(
     own = list(files)
     likely = next((n for n in own if n == wanted.splits.get("train", "train")), own[0])
     first = opened(files[likely][0])
+    reasons_in = wanted.reasoning_column
+    if reasons_in and reasons_in not in first.features:
+        raise UserError(
+            f"data.reasoning_column: {first.place} has no column {reasons_in!r}; its columns are {', '.join(first.features)}."
+        )
     found = detect(
-        first.features,
+        # Reasons look like captions, and are no label.
+        {name: feature for name, feature in first.features.items() if name != reasons_in},
         first.samples(),
         image_column=wanted.image_column,
         label_column=wanted.label_column,
@@ -86,12 +95,12 @@ def table_of(
     )
     column = f"the column {found.label!r} of {origin}"
     if found.split and len(own) == 1:
-        cells = _by_column([opened(file) for file in files[likely]], found)
+        cells = _by_column([opened(file) for file in files[likely]], found, reasons_in)
         splits = find_splits(list(cells), wanted.splits, origin)
         reasons = found.reasons
     else:
         splits = find_splits(own, wanted.splits, origin)
-        cells = {n: _cells([opened(file) for file in files[n]], found, n) for n in splits.chosen.values()}
+        cells = {n: _cells([opened(f) for f in files[n]], found, n, reasons_in) for n in splits.chosen.values()}
         reasons = tuple(r for r in found.reasons if not found.split or repr(found.split) not in r)
     chosen = {split: cells[splits.chosen[split]] for split in SPLITS if split in splits.chosen}
     known, told = _known(found, first, names, root)
@@ -122,7 +131,7 @@ def table_of(
     return Table(labels.names, parts, whole, labels.numbered, origin, tuple(dict.fromkeys(sentences)))
 
 
-def _cells(frames: Sequence[Frame], found: Detected, split: str) -> list[_Cell]:
+def _cells(frames: Sequence[Frame], found: Detected, split: str, reasons_in: str) -> list[_Cell]:
     """The rows of a split."""
     cells: list[_Cell] = []
     taken: set[str] = set()
@@ -138,13 +147,16 @@ def _cells(frames: Sequence[Frame], found: Detected, split: str) -> list[_Cell]:
             )
         pictures, labels = frame.pictures(found.image), frame.values(found.label)
         keys = frame.values("__key__") if "__key__" in frame.features else []
-        for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+        # A split that nothing is learned from needs no reasons; the rows of train are asked for theirs.
+        there = reasons_in and reasons_in in frame.features
+        reasons = frame.values(reasons_in) if there else [None] * len(labels)
+        for i, (picture, label, reason) in enumerate(zip(pictures, labels, reasons, strict=True)):
             name = picture if isinstance(picture, str) else f"{frame.place.stem}/{keys[i]}" if keys else ""
             name = name or f"{split}/{len(cells)}"
             if name in taken:
                 name = f"{name}#{len(cells)}"
             taken.add(name)
-            cells.append(_Cell(name, frame.where(i), picture, label, frame.place.parent))
+            cells.append(_Cell(name, frame.where(i), picture, label, frame.place.parent, reason))
     return cells
 
 
@@ -152,11 +164,11 @@ def _names(frame: Frame, label: str) -> tuple[str, ...]:
     return class_names(frame.features[label])
 
 
-def _by_column(frames: Sequence[Frame], found: Detected) -> dict[str, list[_Cell]]:
+def _by_column(frames: Sequence[Frame], found: Detected, reasons_in: str) -> dict[str, list[_Cell]]:
     """The rows of each value of the column that says which split a row belongs to."""
     splits = [str(value).strip() for frame in frames for value in frame.values(found.split)]
     groups: dict[str, list[_Cell]] = {}
-    for split, cell in zip(splits, _cells(frames, found, "row"), strict=True):
+    for split, cell in zip(splits, _cells(frames, found, "row", reasons_in), strict=True):
         groups.setdefault(split, []).append(cell)
     return groups
 
@@ -198,12 +210,12 @@ def _rows(cells: Sequence[_Cell], truths: Sequence[str], split: str, confined: b
     rows = []
     for cell, truth in zip(cells, truths, strict=True):
         if isinstance(cell.picture, Encoded):
-            rows.append(Row(cell.id, Picture(cell.where, cell.picture), truth))
+            rows.append(Row(cell.id, Picture(cell.where, cell.picture), truth, cell.reason))
             continue
         try:
             path = _at(pattern, cell.picture, split, truth)
             file = picture_path(cell.folder, path, cell.where, confined=confined)
-            rows.append(Row(cell.id, Picture(f"{cell.where} ({file})", file), truth))
+            rows.append(Row(cell.id, Picture(f"{cell.where} ({file})", file), truth, cell.reason))
         except ImageError as error:
             rows.append(Row(cell.id, Picture(cell.where, Encoded(cell.where, partial(_refuse, error))), truth))
     return rows, notes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from foveal.images import Picture
 from foveal.tasks.task import Split
@@ -18,11 +19,13 @@ class Row:
         id: Unique in its source and the same on every machine, e.g. the path below the source's folder.
         picture: Decoded when opened.
         label: Name of its class.
+        reason: What its table says about why it is of that class, as the cell has it; None where it says nothing.
     """
 
     id: str
     picture: Picture
     label: str
+    reason: Any = None
 
 
 @dataclass(frozen=True)

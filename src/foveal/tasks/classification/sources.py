@@ -125,7 +125,7 @@ def _folders(path: Path, origin: str, wanted: Wanted, confined: bool) -> Table:
     Raises:
         UserError: See ``read_folder``; or the recipe asks for something that only tables have.
     """
-    for key in ("image_column", "label_column", "splits", "config"):
+    for key in ("image_column", "label_column", "reasoning_column", "splits", "config"):
         if getattr(wanted, key):
             raise UserError(f"data.{key}: is for tables, and {origin} holds folders of pictures; remove the key.")
     table = read_folder(path)

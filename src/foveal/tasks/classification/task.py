@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,8 @@ import numpy as np
 
 from foveal.errors import ImageError, UserError
 from foveal.prompts import Prompt
-from foveal.tasks.classification import metrics
+from foveal.tasks.classification import metrics, reasoning
+from foveal.tasks.classification.balance import Weights, check_balance, class_weights, sentence
 from foveal.tasks.classification.duplicates import shared_pictures
 from foveal.tasks.classification.labelling import Wanted
 from foveal.tasks.classification.rows import Row, Table, hold_out, spread
@@ -27,7 +27,7 @@ from foveal.tasks.task import Example, Loaded, Prediction, Split, Task
 #: Up to so many pictures of a split are decoded before the training; of more, the headers alone are checked.
 FULL_CHECK = 20_000
 #: Laid aside at both ends of a reply and of a class name before the two are compared.
-WRAPPING = " \t\r\n\"'`“”‘’«».*"
+WRAPPING = " \t\r\n\"'`“”‘’«».*[]"
 
 
 @dataclass
@@ -49,11 +49,25 @@ class ClassificationData:
     config: str = ""
     """Which of several tables of a source, e.g. a configuration of a data set on the Hub."""
     descriptions: dict[str, str] = field(default_factory=dict)
-    """What a class looks like, e.g. {cra: a bowl-shaped depression}; follows the question, a line for each."""
+    """What a class looks like, e.g. {cra: a bowl-shaped depression}; follows the question, a line for each, unless
+    question or system has a place for it."""
+    descriptions_file: str = ""
+    """A YAML or JSON file with the descriptions, in place of them."""
     question: str = "Which of these is shown in the picture: {classes}?"
-    """What the model is asked; {classes} becomes the class names."""
+    """What the model is asked, or @FILE; {classes} becomes the class names, {descriptions} the descriptions."""
     system: str | None = None
-    """Instructions in front of the question."""
+    """Instructions in front of the question, or @FILE; {classes} and {descriptions} are filled in as in the question."""
+    answer_format: Literal["label", "reasoning"] = "label"
+    """label: the answer is the class. reasoning: the model says what it sees, and then `Answer: CLASS`."""
+    instructions: str = reasoning.INSTRUCTIONS
+    """With answer_format: reasoning, what follows the question, or @FILE."""
+    reasoning_source: Literal["none", "column", "template"] = "none"
+    """With answer_format: reasoning, where the reasons to learn from come from. none: only `Answer: CLASS` is learned.
+    column: the data's own. template: made of the class's description; such reasons are invented and teach the form only."""
+    reasoning_column: str = ""
+    """With reasoning_source: column, the column of a table, or json.NAME of the JSON files in tars, that holds them."""
+    reasoning_template: str = reasoning.TEMPLATE
+    """With reasoning_source: template, the reason; {class} and {description} are filled in."""
     limit: int = 0
     """Rows of each split, spread evenly over the classes; 0 takes all."""
     validation_share: float = 0.1
@@ -62,6 +76,11 @@ class ClassificationData:
     """Share of each class held out for the test where the source has no splits at all."""
     seed: int = 0
     """Decides which rows are held out, and which are taken with a limit."""
+    class_weights: Weights = "none"
+    """How much a training row of each class counts in the loss, e.g. {rare: 5} (1 for the others); balanced gives every
+    class the same sum: rows / (classes x rows of the class)."""
+    sampling: Literal["natural", "balanced"] = "natural"
+    """natural: an epoch has each training row once. balanced: as many rows, but as many of each class as of any other."""
     on_bad_image: Literal["refuse", "skip"] = "refuse"
     """At a picture that cannot be opened: refuse stops before the training, skip leaves it out and reports it."""
 
@@ -84,6 +103,7 @@ class Classification(Task):
         Raises:
             UserError: A value is out of range, a name is given twice, unknown or ambiguous, or the source is missing.
         """
+        data = reasoning.read_texts(data)
         _check_ranges(data)
         names = data.class_names or list(_names(data))
         unknown = sorted(set(data.descriptions) - set(names))
@@ -91,9 +111,11 @@ class Classification(Task):
             raise UserError(
                 f"data.descriptions: {', '.join(map(repr, unknown))} is no class; the classes are {', '.join(names)}."
             )
+        check_balance(data.class_weights, data.sampling, names)
+        reasoning.check_reasons(data, names)
         super().__init__(replace(data, class_names=names))
         for name in names:
-            if not _bare(name) or self.parse(name) != name:
+            if not _bare(name) or any(self.parse(text) != name for text in (name, *self._written(name))):
                 raise UserError(
                     f"data: a reply of {name!r} cannot be told from another; rename the class so that its name differs "
                     "from the others in more than quotes and full stops."
@@ -119,8 +141,28 @@ class Classification(Task):
                 f"{table.origin or root}: no picture of {', '.join(map(repr, lost))} in the {split} split can be used, "
                 f"the first because of {refused[0][1]}"
             )
-        examples = [Example(row.id, (row.picture,), row.label) for row in good]
-        return Loaded(examples, source, refused, (*table.notes, *self._shared(table, split)))
+        notes = [*table.notes, *self._shared(table, split)]
+        weights = class_weights(self.data.class_weights, [row.label for row in good]) if split == "train" else {}
+        if weights:
+            notes.append(sentence(weights))
+        examples = [Example(row.id, (row.picture,), row.label, self._fields(row, split, weights)) for row in good]
+        return Loaded(examples, source, refused, tuple(notes))
+
+    def _fields(self, row: Row, split: Split, weights: Mapping[str, float]) -> dict[str, Any]:
+        """What the row's prompt and its part in the loss need beside picture and label."""
+        fields: dict[str, Any] = {"weight": weights.get(row.label, 1.0)} if weights else {}
+        # What nothing is learned from needs no reasons.
+        if self.data.reasoning_column and (split == "train" or row.reason):
+            fields["reason"] = reasoning.reason_of(row, self.data.reasoning_column)
+        return fields
+
+    def weight(self, example: Example) -> float:
+        """The weight of the row's class, which ``load`` found from all training rows."""
+        return float(example.fields.get("weight", 1.0))
+
+    def groups(self, examples: Sequence[Example]) -> Sequence[Hashable] | None:
+        """The classes, where ``data.sampling`` is balanced."""
+        return [e.truth for e in examples] if self.data.sampling == "balanced" else None
 
     def _shared(self, table: Table, split: Split) -> tuple[str, ...]:
         """Sentences about pictures that this split shares with others."""
@@ -187,10 +229,11 @@ class Classification(Task):
 
     def prompt(self, example: Example, rng: random.Random | None = None) -> Prompt:
         """The picture and the question with the names and descriptions of the classes; there is no augmentation."""
-        question = self.data.question.replace("{classes}", ", ".join(self.data.class_names))
-        known = [name for name in self.data.class_names if name in self.data.descriptions]
-        lines = [question, *(f"{name}: {self.data.descriptions[name]}" for name in known)]
-        return Prompt((example.images[0].open(),), "\n".join(lines), self.data.system, example.truth)
+        question, system = reasoning.asked(self.data)
+        answer = None
+        if example.truth is not None:
+            answer = reasoning.answer(self.data, example.truth, example.fields.get("reason"))
+        return Prompt((example.images[0].open(),), question, system, answer)
 
     def answers(self) -> tuple[str, ...]:
         """The names of the classes."""
@@ -199,12 +242,21 @@ class Classification(Task):
     def parse(self, reply: str) -> str | None:
         """The class that the reply names: the whole reply is its name, or what follows the last ``Answer:`` is.
 
-        Quotes, asterisks and full stops around the name and upper or lower case do not matter. A name inside a
+        Quotes, asterisks, brackets and full stops around the name and upper or lower case do not matter. A name inside a
         sentence does not count.
         """
         found = self._class(reply)
-        answers = re.findall(r"\banswer\s*:(.*)$", reply, flags=re.IGNORECASE | re.MULTILINE)
-        return self._class(answers[-1]) if found is None and answers else found
+        if found is not None:
+            return found
+        return self._class(reasoning.behind_answer(reply))
+
+    def lead(self, reply: str, example: Example) -> str | None:
+        """With ``answer_format: reasoning``, the reply up to its last ``Answer:``."""
+        return reasoning.lead(reply) if self.data.answer_format == "reasoning" else None
+
+    def _written(self, name: str) -> tuple[str, ...]:
+        """The answer as it is written behind reasons, where they are asked for."""
+        return (f"Answer: {name}",) if self.data.answer_format == "reasoning" else ()
 
     def _class(self, text: str) -> str | None:
         names = self.data.class_names
@@ -215,23 +267,40 @@ class Classification(Task):
         return None
 
     def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
-        """Accuracy, balanced accuracy, macro F1, each class's recall and the share of unparsable replies.
+        """Accuracy, balanced accuracy, macro F1, the share of unparsable replies, and precision, recall and F1 of each class.
 
-        Only classes that have rows among the examples count in the means and have a recall.
+        Only classes that have rows among the examples count in the means and have metrics of their own; a class that no
+        reply names has no precision. Where all predictions have probabilities, ``metrics.probability_metrics`` join in.
         """
         if not examples:
             raise UserError("There are no rows to measure.")
-        values = {p.id: p.value for p in predictions}
+        said = {p.id: p for p in predictions}
         names = self.data.class_names
-        matrix = metrics.confusion_matrix([e.truth for e in examples], [values[e.id] for e in examples], names)
-        recalls = zip(names, metrics.recalls(matrix), strict=True)
-        return {
+        truths, values = [e.truth for e in examples], [said[e.id].value for e in examples]
+        matrix = metrics.confusion_matrix(truths, values, names)
+        found = {
             "accuracy": metrics.accuracy(matrix),
             "balanced_accuracy": metrics.balanced_accuracy(matrix),
             "macro_f1": metrics.macro_f1(matrix),
-            "unparsable": metrics.unparsable(matrix),
-            **{f"recall/{name}": float(recall) for name, recall in recalls if not np.isnan(recall)},
+            "unparsable": metrics.unparsable(matrix) if (lost := reasoning.unparsable(predictions)) is None else lost,
         }
+        answers = {self.parse(answer): answer for answer in self.answers()}
+        chances = [said[e.id].probabilities for e in examples]
+        known = [[row[answers[name]] for name in names] for row in chances if row is not None]
+        if len(known) == len(examples):
+            places = [names.index(truth) for truth in truths]
+            right = [value == truth for value, truth in zip(values, truths, strict=True)]
+            found |= metrics.probability_metrics(known, places, right)
+        occurs = matrix.sum(axis=1) > 0
+        each = {
+            "recall": metrics.recalls(matrix),
+            "precision": metrics.precisions(matrix),
+            "f1": metrics.f1_scores(matrix),
+        }
+        for base, figures in each.items():
+            shown = zip(names, figures, occurs, strict=True)
+            found |= {f"{base}/{name}": float(x) for name, x, here in shown if here and not np.isnan(x)}
+        return found
 
     def chance(self, examples: Sequence[Example]) -> float:
         """Accuracy of the better of two blind guessers: always the most frequent class, or any class at random."""
@@ -249,7 +318,8 @@ def _root(data: ClassificationData) -> Path:
 
 
 def _table(data: ClassificationData) -> Table:
-    wanted = Wanted(data.image_column, data.label_column, tuple(data.class_names), dict(data.splits), data.config)
+    names, splits = tuple(data.class_names), dict(data.splits)
+    wanted = Wanted(data.image_column, data.label_column, names, splits, data.config, data.reasoning_column)
     return read_source(data.source, wanted)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from foveal.errors import UserError
+from foveal.tasks import calibration
 from foveal.tasks.classification.metrics import accuracy, balanced_accuracy, confusion_matrix, recalls, unparsable
 from foveal.tasks.comparison.ranking import VERDICTS
 
@@ -134,86 +135,44 @@ def repetition_stability(trials: Sequence[Sequence[Verdict]]) -> float:
 # -------------------------------------------------------------------- probabilities
 
 
-@dataclass(frozen=True)
-class Bin:
-    """Verdicts of about one confidence, a point of the reliability diagram.
-
-    Attributes:
-        lower: Confidences above this ...
-        upper: ... up to and with this.
-        rows: How many.
-        confidence: Their mean; NaN without rows.
-        accuracy: The share of them that is right; NaN without rows.
-    """
-
-    lower: float
-    upper: float
-    rows: int
-    confidence: float
-    accuracy: float
-
-
 def _checked(truths: Sequence[str], probabilities: ArrayLike) -> tuple[NDArray[np.int64], Floats]:
     p = np.asarray(probabilities, dtype=np.float64)
     if p.shape != (len(truths), len(VERDICTS)) or not len(truths):
         raise UserError(f"{len(truths)} truths and probabilities of shape {p.shape}; give three for each truth.")
-    bad = (p < 0).any(1) | ~np.isclose(p.sum(1), 1, atol=1e-4)  # NaN is not close to 1 either
-    if bad.any():
-        raise UserError(
-            f"Row {int(bad.argmax()) + 1}: its probabilities {p[bad.argmax()].tolist()} do not sum to 1; normalise them."
-        )
     place = {name: k for k, name in enumerate(VERDICTS)}
-    return np.array([place[t] for t in truths], dtype=np.int64), p
+    return np.array([place[t] for t in truths], dtype=np.int64), calibration.checked(p)
 
 
-def reliability(truths: Sequence[str], probabilities: ArrayLike, bins: int = 15) -> list[Bin]:
-    """Confidence against accuracy of the likeliest verdict, in bins of equal width.
+def reliability(truths: Sequence[str], probabilities: ArrayLike, bins: int = calibration.BINS) -> list[calibration.Bin]:
+    """Confidence against accuracy of the likeliest verdict, in bins of equal width; see ``calibration.reliability``.
 
     Args:
         truths: The right one of ``VERDICTS`` for each pair.
         probabilities: Of ``VERDICTS``, [N, 3]; of equal ones the earlier verdict is the prediction.
-        bins: How many; bin b of B holds confidences above (b - 1) / B up to and with b / B.
+        bins: How many.
 
     Raises:
         UserError: There are no pairs, or probabilities do not sum to 1. The same holds for all metrics of probabilities.
     """
     classes, p = _checked(truths, probabilities)
-    confidence, right = p.max(1), p.argmax(1) == classes
-    edges = np.arange(bins + 1) / bins
-    which = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    table = []
-    for b in range(bins):
-        inside = which == b
-        rows = int(inside.sum())
-        means = (float(confidence[inside].mean()), float(right[inside].mean())) if rows else (float("nan"),) * 2
-        table.append(Bin(float(edges[b]), float(edges[b + 1]), rows, *means))
-    return table
+    return calibration.reliability(p.max(1), p.argmax(1) == classes, bins)
 
 
-def expected_calibration_error(truths: Sequence[str], probabilities: ArrayLike, bins: int = 15) -> float:
-    """Mean distance of confidence and accuracy over the bins of ``reliability``, weighted by their rows.
-
-    Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv 1706.04599, equation 5.
-    """
-    table = reliability(truths, probabilities, bins)
-    total = sum(b.rows for b in table)
-    return sum(b.rows * abs(b.confidence - b.accuracy) for b in table if b.rows) / total
+def expected_calibration_error(truths: Sequence[str], probabilities: ArrayLike, bins: int = calibration.BINS) -> float:
+    """``calibration.calibration_error`` of ``reliability``."""
+    return calibration.calibration_error(reliability(truths, probabilities, bins))
 
 
 def brier_score(truths: Sequence[str], probabilities: ArrayLike) -> float:
-    """Mean over pairs of the squared distance of the probabilities to the truth, summed over the verdicts: 0 to 2.
-
-    G. W. Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather Review 78 (1950), 1-3.
-    """
+    """``calibration.brier_score`` over the three verdicts."""
     classes, p = _checked(truths, probabilities)
-    return float(((p - np.eye(3)[classes]) ** 2).sum(1).mean())
+    return calibration.brier_score(p, classes)
 
 
 def negative_log_likelihood(truths: Sequence[str], probabilities: ArrayLike) -> float:
-    """Mean of minus the natural logarithm of the truth's probability, which counts as 2.2e-16 where it is less."""
+    """``calibration.negative_log_likelihood`` of the right verdicts."""
     classes, p = _checked(truths, probabilities)
-    chosen = p[np.arange(len(p)), classes]
-    return float(-np.log(np.maximum(chosen, np.finfo(np.float64).eps)).mean())
+    return calibration.negative_log_likelihood(p, classes)
 
 
 def calibration_metrics(truths: Sequence[str], probabilities: ArrayLike) -> dict[str, float]:

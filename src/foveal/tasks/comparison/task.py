@@ -214,7 +214,7 @@ class Comparison(Task, Generator):
         sheet.paste(scaled[1], (scaled[0].width + gap, (height - scaled[1].height) // 2))
         return sheet
 
-    def example_from_image(self, path: Path) -> Example:
+    def example_from_image(self, path: Path, text: str | None = None) -> Example:
         """Not possible: a comparison needs two pictures."""
         raise UserError("A comparison needs two pictures; rank a folder with `foveal rank RUN FOLDER`.")
 

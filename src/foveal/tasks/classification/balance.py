@@ -1,0 +1,72 @@
+"""Unequal classes: what a row of each class counts in the loss."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from foveal.errors import UserError
+
+#: What ``data.class_weights`` takes.
+Weights = Literal["none", "balanced"] | dict[str, float]
+
+
+def balanced_weights(labels: Iterable[str]) -> dict[str, float]:
+    """Weights by which all classes count alike in a sum over rows: N / (K n_c).
+
+    The formula is scikit-learn's (``compute_class_weight("balanced")``), after King and Zeng, Logistic Regression in
+    Rare Events Data, 2001.
+
+    Args:
+        labels: The class of each of the N rows; K classes occur, class c in n_c rows.
+
+    Returns:
+        A weight for each class that occurs, sorted by name; their mean over the rows is 1.
+    """
+    counts = Counter(labels)
+    return {name: counts.total() / (len(counts) * count) for name, count in sorted(counts.items())}
+
+
+def class_weights(setting: Weights, labels: Iterable[str]) -> dict[str, float]:
+    """The weights that ``data.class_weights`` means; a class that is not named counts 1.
+
+    Args:
+        setting: As in the recipe.
+        labels: The class of each training row.
+    """
+    if isinstance(setting, Mapping):
+        return dict(setting)
+    return balanced_weights(labels) if setting == "balanced" else {}
+
+
+def check_balance(setting: Weights, sampling: str, names: Sequence[str]) -> None:
+    """Refuses settings that cannot be meant.
+
+    Raises:
+        UserError: A weight is not more than 0, or belongs to no class; or classes would be balanced twice over.
+    """
+    if isinstance(setting, Mapping):
+        unknown = sorted(set(setting) - set(names))
+        if unknown:
+            raise UserError(
+                f"data.class_weights: {', '.join(map(repr, unknown))} is no class; the classes are {', '.join(names)}."
+            )
+        for name, weight in setting.items():
+            if not 0 < weight < math.inf:
+                raise UserError(
+                    f"data.class_weights: {name!r} must weigh more than 0, not {weight:g}; to leave a class out, leave "
+                    "out its pictures."
+                )
+    elif setting == sampling == "balanced":
+        raise UserError(
+            "data.class_weights: balanced and data.sampling: balanced together make rare classes count more than "
+            "frequent ones; use one of the two."
+        )
+
+
+def sentence(weights: Mapping[str, float]) -> str:
+    """What the smallest and the largest weight are, for people."""
+    low, high = (pick(weights, key=lambda name: weights[name]) for pick in (min, max))
+    return f"Rows weigh from {weights[low]:.3g} ({low}) to {weights[high]:.3g} ({high}) by their class."

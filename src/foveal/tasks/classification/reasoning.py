@@ -1,0 +1,199 @@
+"""Prompts and reasons: texts from files, what is asked, what an answer with reasons is, and how a reply is taken apart.
+
+A reply with reasons has the form ``Reasoning: ...`` and, on a line of its own, ``Answer: CLASS``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+from foveal.errors import UserError
+from foveal.tasks.classification.rows import Row
+from foveal.tasks.task import Prediction
+
+if TYPE_CHECKING:
+    from foveal.tasks.classification.task import ClassificationData
+
+#: What is asked for, behind the question, with ``answer_format: reasoning``.
+INSTRUCTIONS: Final = (
+    "Write two lines:\nReasoning: [what you see, step by step]\nAnswer: [the name of the class and nothing else]"
+)
+#: The invented reason of ``reasoning_source: template``.
+TEMPLATE: Final = "The picture shows {description}. This is what {class} looks like."
+#: Keys whose text may be in a file.
+_TEXTS: Final = ("system", "question", "instructions")
+_MARK: Final = re.compile(r"\banswer\s*:", re.IGNORECASE)
+
+
+def read_texts(data: ClassificationData) -> ClassificationData:
+    """The section with the texts of the files that it names by ``@FILE`` or ``descriptions_file``.
+
+    Raises:
+        UserError: A file is missing, empty or malformed; descriptions are given twice.
+    """
+    found: dict[str, Any] = {}
+    for key in _TEXTS:
+        value = getattr(data, key)
+        if value is not None and value.startswith("@"):
+            found[key] = _read(value[1:], f"data.{key}")
+            if found[key].startswith("@"):
+                raise UserError(f"{value[1:]}: begins with @, which stands for a file; begin the text otherwise.")
+    if not data.descriptions_file:
+        return replace(data, **found)
+    if data.descriptions:
+        raise UserError("data.descriptions_file: there are data.descriptions too; remove one of the two.")
+    file = data.descriptions_file.removeprefix("@")
+    return replace(data, **found, descriptions=_mapping(file), descriptions_file="")
+
+
+def _read(name: str, key: str) -> str:
+    path = Path(name).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8-sig").strip()
+    except FileNotFoundError:
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise UserError(f"{key}: there is no file {name or '@'}{where}; check the path.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{key}: {name} cannot be read ({error}); give a text file in UTF-8.") from None
+    if not text:
+        raise UserError(f"{key}: {name} is empty; write the text into it.")
+    return text
+
+
+def _mapping(name: str) -> dict[str, str]:
+    """The descriptions of a YAML file; JSON is YAML too."""
+    try:
+        found = yaml.safe_load(_read(name, "data.descriptions_file"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        what = getattr(error, "problem", error)
+        raise UserError(f"{name}{where}: is neither YAML nor JSON ({what}); correct it.") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{name}: holds no descriptions; write a line CLASS: DESCRIPTION for each class.")
+    for key, value in found.items():
+        # YAML reads no and 3 as something else than text.
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise UserError(f"{name}: {key!r}: {value!r} is no name with a text; put both in quotes.")
+    return dict(found)
+
+
+def check_reasons(data: ClassificationData, names: Sequence[str]) -> None:
+    """Refuses keys that contradict each other.
+
+    Args:
+        data: The section, its texts read.
+        names: The class names.
+
+    Raises:
+        UserError: Names the key and the remedy.
+    """
+    if data.reasoning_source != "none" and data.answer_format != "reasoning":
+        raise UserError(
+            f"data.reasoning_source: {data.reasoning_source} needs data.answer_format: reasoning; set it, or leave the "
+            "source at none."
+        )
+    if data.reasoning_source == "column" and not data.reasoning_column:
+        raise UserError("data.reasoning_column: is empty; name the column that holds the reasons.")
+    if data.reasoning_column and data.reasoning_source != "column":
+        raise UserError("data.reasoning_column: is read with data.reasoning_source: column only; set it too.")
+    if data.reasoning_column and data.reasoning_column in (data.image_column, data.label_column):
+        raise UserError(
+            f"data.reasoning_column: {data.reasoning_column!r} is the picture or the label; name the column of the reasons."
+        )
+    for key in ("question", "system"):
+        if "{descriptions}" in (getattr(data, key) or "") and not data.descriptions:
+            raise UserError(
+                f"data.{key}: has a place for {{descriptions}}, but data.descriptions is empty; fill it, or take the "
+                "place out."
+            )
+    missing = [name for name in names if name not in data.descriptions]
+    if data.reasoning_source == "template" and "{description}" in data.reasoning_template and missing:
+        raise UserError(
+            f"data.reasoning_template: asks for the {{description}} of each class, but {missing[0]!r} has none in "
+            "data.descriptions; add it, or word the template without."
+        )
+
+
+def asked(data: ClassificationData) -> tuple[str, str | None]:
+    """The question and the system text, with the names and descriptions of the classes put in.
+
+    Descriptions that neither text has a place for follow the question, and the instructions for reasons come last.
+    """
+    lines = [f"{name}: {data.descriptions[name]}" for name in data.class_names if name in data.descriptions]
+    texts = {"classes": ", ".join(data.class_names), "descriptions": "\n".join(lines)}
+    parts = [_filled(data.question, texts)]
+    if not any("{descriptions}" in text for text in (data.question, data.system or "")):
+        parts += lines
+    if data.answer_format == "reasoning" and data.instructions:
+        parts.append(data.instructions)
+    return "\n".join(parts), None if data.system is None else _filled(data.system, texts)
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    """A text with its {places} filled in one pass, so that braces in a value stay as they are."""
+    return re.sub("|".join(rf"\{{{name}\}}" for name in values), lambda found: values[found[0][1:-1]], text)
+
+
+def answer(data: ClassificationData, name: str, reason: str | None) -> str:
+    """What the model shall write about a picture of the class.
+
+    Args:
+        data: The section.
+        name: The class.
+        reason: The row's own, of ``reasoning_source: column``.
+    """
+    if data.answer_format == "label":
+        return name
+    if data.reasoning_source == "template":
+        description = data.descriptions.get(name, "").strip().rstrip(".")
+        reason = _filled(data.reasoning_template, {"class": name, "description": description})
+    # Without a reason there is none: an invented one would teach the model to make reasons up.
+    return f"Reasoning: {reason}\nAnswer: {name}" if reason else f"Answer: {name}"
+
+
+def reason_of(row: Row, column: str) -> str:
+    """The reason of a training row, without a ``Reasoning:`` in front of it.
+
+    Raises:
+        UserError: It is missing, no text, or holds an answer too.
+    """
+    told = row.reason
+    if told is not None and not isinstance(told, str):
+        raise UserError(f"{row.picture.name}: {told!r} in {column!r} is no text; write the reason out.")
+    text = re.sub(r"^\s*reasoning\s*:", "", told or "", flags=re.IGNORECASE).strip()
+    if not text:
+        raise UserError(
+            f"{row.picture.name}: has no reason in {column!r}; fill it in, remove the row, or set "
+            "data.reasoning_source: none."
+        )
+    if found := _MARK.search(text):
+        raise UserError(
+            f"{row.picture.name}: the reason in {column!r} holds {found[0]!r}, behind which the class is looked for; leave "
+            "the reason alone in the cell."
+        )
+    return text
+
+
+def lead(reply: str) -> str:
+    """The reply up to its last ``Answer:``, which is put behind it where it has none."""
+    found = list(_MARK.finditer(reply))
+    return reply[: found[-1].end()].strip() if found else f"{reply.strip()}\nAnswer:".lstrip()
+
+
+def behind_answer(reply: str) -> str:
+    """What stands behind the last ``Answer:`` of a reply, in its line; nothing where there is none."""
+    found = list(_MARK.finditer(reply))
+    return reply[found[-1].end() :].partition("\n")[0] if found else ""
+
+
+def unparsable(predictions: Sequence[Prediction]) -> float | None:
+    """Share of the replies with reasons whose own answer is no class; None where no such replies were written."""
+    own = [p.extra["generated"] for p in predictions if "generated" in p.extra]
+    return sum(value is None for value in own) / len(own) if own else None
