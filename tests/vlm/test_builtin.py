@@ -117,3 +117,22 @@ def test_the_blindtest_model_answers_generated_puzzles_in_free_text():
     metrics = task.measure(rows, list(make_predictor(task, open_model(task, recipe), recipe).predict(rows)))
     assert metrics["unparsable"] == 0
     assert metrics["mean_accuracy"] > 0.85 > 2 * task.chance(rows)
+
+
+def test_the_counting_model_counts_generated_scenes_by_pointing():
+    from foveal.evaluation.predict import make_predictor, open_model
+    from foveal.recipe import Evaluation, Model, Recipe
+    from foveal.tasks.counting.task import Counting, CountingData, MarkingData
+
+    marks = MarkingData(size=1.6, alpha=0.8, color="cyan")
+    data = CountingData(
+        test=66, max_objects=10, point_format="cells", wording="short", marking=marks, repeat_radius=0.04
+    )
+    task = Counting(data)
+    recipe = Recipe(
+        task.name, data, model=Model("builtin-counting"), evaluation=Evaluation(max_new_tokens=12, batch_size=66)
+    )
+    rows = task.load("test").examples
+    metrics = task.measure(rows, list(make_predictor(task, open_model(task, recipe), recipe).predict(rows)))
+    assert metrics["mae"] < 1.7 < 2.5 < task.chance(rows)
+    assert metrics["point_f1"] > 0.7

@@ -255,7 +255,7 @@ def test_mixed_precision_does_not_move_points(read: Read) -> None:
         ),
         (
             "--data.counter.tower nobody/nothing",
-            "model.resolution: only the built-in tower can be stretched, not nobody",
+            "model.resolution: only the tower of a built-in model can be stretched, not nobody",
         ),
     ],
 )

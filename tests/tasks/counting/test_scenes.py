@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import label
 
 from foveal.errors import UserError
-from foveal.tasks.counting.figures import COLOURS, SHAPES, Figure
-from foveal.tasks.counting.scenes import MARGIN, PATTERNS, Scene, SceneOptions, Scenes
+from foveal.tasks.counting.scenes import MARGIN, Scene, SceneOptions, Scenes
+from foveal.tasks.figures import COLOURS, PATTERNS, SHAPES, Figure
 from foveal.tasks.task import SPLITS
 
 

@@ -373,3 +373,22 @@ def test_a_film_has_a_frame_for_each_point_and_one_for_the_end() -> None:
         assert len(frames) == 3 and len({f.size for f in frames}) == 1
     assert len(task(max_points=2).frames(row, replied(task(max_points=2), row, "10 20", "50 60"))) == 3
     assert task(strategy="number").frames(row, Prediction("row", 3, "3")) == []
+
+
+def test_marks_are_jittered_in_training_only_and_within_the_share(monkeypatch):
+    seen = []
+    task = Counting(CountingData(marking=MarkingData(jitter=0.5), max_objects=6, image_size=168))
+    monkeypatch.setattr(task, "_marks", lambda picture, things: seen.append(list(things)) or picture)
+    example = next(e for e in task.load("train").examples if e.truth >= 5)
+    things = example.fields["things"]
+    task.prompt(example)
+    still = seen.pop()
+    assert still == list(things[: len(still)])
+    moved = 0.0
+    for i in range(40):
+        task.prompt(example, random.Random(i))
+        for given, real in zip(seen.pop(), things, strict=False):
+            apart = [abs(a - b) / real.extent for a, b in zip(given.point, real.point, strict=True)]
+            assert max(apart) <= 0.5 and given.box == real.box
+            moved = max(moved, *apart)
+    assert moved > 0.4

@@ -128,7 +128,7 @@ def test_wrong_towers_are_told_in_a_sentence(clip: Path, tiny, tmp_path: Path) -
     (tmp_path / "empty").mkdir()
     assert refusal(tmp_path / "empty").startswith(f"data.counter.tower: '{tmp_path}/empty' cannot be loaded (")
     assert refusal("nobody/nothing").startswith("data.counter.tower: 'nobody/nothing' cannot be loaded (")
-    assert "has no vision tower with a text encoder; use builtin or a CLIP model." in refusal(tiny("llava"))
+    assert "has no vision tower with a text encoder; use a built-in model or a CLIP model." in refusal(tiny("llava"))
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.json").write_text(json.dumps({"model_type": "bert"}))
     assert "has no vision tower with a text encoder" in refusal(tmp_path / "bert")
@@ -137,4 +137,6 @@ def test_wrong_towers_are_told_in_a_sentence(clip: Path, tiny, tmp_path: Path) -
     for file in clip.iterdir():
         (broken / file.name).write_bytes(file.read_bytes()[: 900 if file.suffix == ".safetensors" else None])
     assert "cannot be loaded (" in refusal(broken)
-    assert refusal(clip, Model(device="cpu", resolution=56)).startswith("model.resolution: only the built-in tower")
+    assert refusal(clip, Model(device="cpu", resolution=56)).startswith(
+        "model.resolution: only the tower of a built-in"
+    )

@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import UserError
-from foveal.tasks.counting.objects import Box, Query, Thing
-from foveal.tasks.counting.reading import (
+from foveal.tasks.annotations import (
     OnBad,
     SizedPicture,
-    Source,
     id_in,
     is_file,
     kind,
@@ -28,6 +26,8 @@ from foveal.tasks.counting.reading import (
     side_in,
     text_in,
 )
+from foveal.tasks.counting.objects import Box, Query, Thing
+from foveal.tasks.counting.reading import Source
 
 #: What exports call the file in the folder of their pictures.
 FILE_NAME = "_annotations.coco.json"

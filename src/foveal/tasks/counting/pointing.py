@@ -1,6 +1,6 @@
 """Points, "done" and counts as text: what a model is taught to write, and a strict reading of what it writes.
 
-Three formats of a point; lengths are shares of the picture's sides, so that a reply does not depend on its size:
+Four formats of a point; lengths are shares of the picture's sides, so that a reply does not depend on its size:
 
 * ``percent``: Molmo's (Deitke et al. 2024, arXiv 2409.17146): percent with one decimal,
   ``<point x="63.5" y="44.5" alt="apples">apples</point>``, and for several
@@ -9,6 +9,9 @@ Three formats of a point; lengths are shares of the picture's sides, so that a r
 * ``bins``: the picture cut into 100 x 100 cells, counted from 0, as two digits each: ``63 44``, and for several
   ``63 44; 12 30``. A cell is read as its middle. The shortest, and always of one length: five tokens where a token is
   a character, against ten for ``plain``. Meant for small models.
+* ``cells``: the picture cut into 26 x 26 cells, as the letters of the column (from the left) and the row (from the
+  top): ``k,c``, and for several ``k,c; a,z``. A cell is read as its middle. Two letters are all that there is to
+  learn, where the second digits of ``bins`` are noise to a model that cannot see so finely yet.
 
 That nothing is left to count is ``done`` in all of them.
 """
@@ -24,13 +27,16 @@ from typing import Final, Literal, get_args
 from foveal.errors import UserError
 from foveal.tasks.counting.objects import Point
 
-Form = Literal["percent", "plain", "bins"]
+Form = Literal["percent", "plain", "bins", "cells"]
 FORMS: Final[tuple[Form, ...]] = get_args(Form)
+_BETWEEN: Final[dict[Form, str]] = {"plain": ", ", "bins": " ", "cells": ","}
 #: What is written when nothing is left to count.
 DONE: Final = "done"
 Done = Literal["done"]
 #: Cells along each side in the format ``bins``.
 BINS: Final = 100
+#: Cells along each side in the format ``cells``, one for each letter.
+CELLS: Final = 26
 
 _NUMBER = r"\d{1,4}(?:\.\d{1,12})?"
 _TAG: Final = re.compile(r"<(points?)\b([^<>]*)>", re.IGNORECASE)
@@ -38,6 +44,7 @@ _ATTRIBUTE: Final = re.compile(r"\s*([A-Za-z]\w*)\s*=\s*(\"[^\"]*\"|'[^']*')")
 _PLACE: Final = re.compile(r"([xy])(\d*)", re.IGNORECASE | re.ASCII)
 _PLAIN: Final = re.compile(rf"\(?\s*({_NUMBER})\s*%?\s*,\s*({_NUMBER})\s*%?\s*\)?", re.ASCII)
 _BINS: Final = re.compile(r"\(?\s*(\d{1,2})\s*[ ,]\s*(\d{1,2})\s*\)?", re.ASCII)
+_CELLS: Final = re.compile(r"\(?\s*([a-z])\s*,\s*([a-z])\s*\)?", re.ASCII | re.IGNORECASE)
 _STAGE: Final = re.compile(r"</?(?:SUMMARY|CAPTION|REASONING|CONCLUSION)>", re.IGNORECASE)
 _CONCLUSION: Final = re.compile(r"<CONCLUSION>(.*?)(?:</CONCLUSION>|\Z)", re.IGNORECASE | re.DOTALL)
 _BRACES: Final = re.compile(r"\{\s*(\d{1,9})\s*\}", re.ASCII)
@@ -64,7 +71,7 @@ def write_point(point: Point, size: tuple[int, int], form: Form, label: str = ""
     if form == "percent":
         text = html.escape(label)
         return f'<point x="{x}" y="{y}" alt="{text}">{text}</point>'
-    return f"{x}, {y}" if form == "plain" else f"{x} {y}"
+    return f"{x}{_BETWEEN[form]}{y}"
 
 
 def write_points(points: Sequence[Point], size: tuple[int, int], form: Form, label: str = "") -> str:
@@ -135,10 +142,10 @@ def read_points(reply: str, size: tuple[int, int], form: Form) -> list[Point] | 
 def resolution(size: tuple[int, int], form: Form) -> tuple[float, float]:
     """How far a point that was written and read may be from the original, in x and in y, in pixels of the picture.
 
-    Half a tenth of a percent of the side in ``percent`` and ``plain``, half a cell in ``bins``.
+    Half a tenth of a percent of the side in ``percent`` and ``plain``, half a cell in ``bins`` and ``cells``.
     """
     _check(form)
-    half = 0.5 / BINS if form == "bins" else 0.0005
+    half = {"bins": 0.5 / BINS, "cells": 0.5 / CELLS}.get(form, 0.0005)
     return size[0] * half, size[1] * half
 
 
@@ -192,6 +199,8 @@ def _written(point: Point, size: tuple[int, int], form: Form) -> tuple[str, str]
         )
     if form == "bins":
         x, y = (f"{min(BINS - 1, int(share * BINS)):02d}" for share in shares)
+    elif form == "cells":
+        x, y = (chr(ord("a") + min(CELLS - 1, int(share * CELLS))) for share in shares)
     else:
         x, y = (f"{share * 100:.1f}" for share in shares)
     return x, y
@@ -211,6 +220,9 @@ def _read_pairs(text: str, form: Form) -> list[Point] | None:
         if form == "bins":
             match = _BINS.fullmatch(part.strip())
             x, y = ((int(match[k]) + 0.5) / BINS for k in (1, 2)) if match else (None, None)
+        elif form == "cells":
+            match = _CELLS.fullmatch(part.strip())
+            x, y = ((ord(match[k].lower()) - ord("a") + 0.5) / CELLS for k in (1, 2)) if match else (None, None)
         else:
             match = _PLAIN.fullmatch(part.strip())
             x, y = (_share(match[k]) for k in (1, 2)) if match else (None, None)

@@ -12,18 +12,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import Literal, overload
+from typing import overload
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from foveal.errors import UserError
 from foveal.images import Picture
-from foveal.tasks.counting.figures import COLOURS, SHAPES, Colour, Figure, lens
 from foveal.tasks.counting.objects import Query, Thing
+from foveal.tasks.figures import COLOURS, SHAPES, Figure, Ground, drawn, lens, make_ground
 from foveal.tasks.task import Split
-
-Pattern = Literal["plain", "gradient", "stripes", "ruled", "dots"]
-PATTERNS: tuple[Pattern, ...] = ("plain", "gradient", "stripes", "ruled", "dots")
 
 #: Most targets, and most other figures: more would be too small to tell apart in a small picture.
 MOST_OBJECTS, MOST_DISTRACTORS = 60, 20
@@ -73,49 +70,6 @@ class SceneOptions:
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What the figures lie on.
-
-    Attributes:
-        pattern: Its kind.
-        paper: Its colour.
-        second: Colour of what is on it, or at the other end of it.
-        pitch: Distance of its stripes, lines or dots, in sides of the picture.
-        upright: Whether stripes and gradients run from left to right.
-    """
-
-    pattern: Pattern
-    paper: Colour
-    second: Colour
-    pitch: float
-    upright: bool
-
-    def draw(self, canvas: ImageDraw.ImageDraw, size: int) -> None:
-        """Draws it on a canvas of the paper's colour, ``size`` pixels wide and high."""
-        step = self.pitch * size
-        if self.pattern == "gradient":
-            bands = max(2, *(abs(a - b) for a, b in zip(self.paper, self.second, strict=True)))
-            for i in range(bands):
-                share = i / (bands - 1)
-                mixed = [round(a + (b - a) * share) for a, b in zip(self.paper, self.second, strict=True)]
-                self._band(canvas, size, size * i / bands, size * (i + 1) / bands, (mixed[0], mixed[1], mixed[2]))
-        elif self.pattern == "dots":
-            radius = step * 0.14
-            for i in range(1 + int(size / step)):
-                for j in range(1 + int(size / step)):
-                    x, y = (i + 0.5 * (j % 2)) * step, j * step
-                    canvas.rectangle((x - radius, y - radius, x + radius, y + radius), fill=self.second)
-        elif self.pattern != "plain":
-            width = step * (0.5 if self.pattern == "stripes" else 0.07)
-            for i in range(1 + int(size / step)):
-                self._band(canvas, size, i * step, i * step + width, self.second)
-
-    def _band(self, canvas: ImageDraw.ImageDraw, size: int, start: float, stop: float, colour: Colour) -> None:
-        place = (start, 0, stop, size) if self.upright else (0, start, size, stop)
-        canvas.rectangle(place, fill=colour)
-
-
-@dataclass(frozen=True)
 class Scene:
     """Figures on a ground.
 
@@ -144,14 +98,7 @@ class Scene:
 
     def draw(self, size: int) -> Image.Image:
         """The picture, ``size`` pixels wide and high."""
-        # Drawn larger and averaged: that smooths the edges.
-        factor = 4 if size <= 160 else 3 if size <= 512 else 2
-        large = Image.new("RGB", (size * factor, size * factor), self.ground.paper)
-        canvas = ImageDraw.Draw(large)
-        self.ground.draw(canvas, size * factor)
-        for figure in self.figures:
-            figure.draw(canvas, size * factor)
-        return large.reduce(factor)
+        return drawn(self.ground, self.figures, size)
 
 
 @dataclass(frozen=True)
@@ -220,7 +167,7 @@ def make_scene(rng: random.Random, number: int, options: SceneOptions) -> Scene:
     while figures is None:
         figures = _placed(rng, wanted, radius, options.overlap)
         radius *= 0.92
-    return Scene(f"{target[1]} {target[0]}", figures, _ground(rng))
+    return Scene(f"{target[1]} {target[0]}", figures, make_ground(rng))
 
 
 def _other(rng: random.Random, target: tuple[str, str], kinds: Sequence[tuple[str, str]]) -> tuple[str, str]:
@@ -292,19 +239,3 @@ def _place(rng: random.Random, figures: Sequence[Figure], reach: float, overlap:
         angle, distance = rng.uniform(0, 2 * math.pi), rng.uniform(0.7, 1.1) * (reach + beside.reach)
         return beside.x + distance * math.cos(angle), beside.y + distance * math.sin(angle)
     return rng.uniform(reach + MARGIN, 1 - reach - MARGIN), rng.uniform(reach + MARGIN, 1 - reach - MARGIN)
-
-
-def _ground(rng: random.Random) -> Ground:
-    """A pale ground, on which every colour stands out."""
-    level = rng.randint(228, 252)
-    paper = tuple(level - rng.randint(0, 14) for _ in range(3))
-    step = rng.randint(8, 22)
-    second = tuple(v - step + rng.randint(-4, 4) for v in paper)
-    pattern = rng.choice(PATTERNS)
-    return Ground(
-        pattern,
-        (paper[0], paper[1], paper[2]),
-        (second[0], second[1], second[2]),
-        rng.uniform(0.08, 0.2),
-        rng.random() < 0.5,
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -15,17 +15,18 @@ from PIL import Image
 from foveal.errors import UserError
 from foveal.images import Picture
 from foveal.prompts import Prompt
+from foveal.tasks.annotations import OnBad, rank
 from foveal.tasks.counting import film, pointing
 from foveal.tasks.counting.coco import FILE_NAME, read_coco
 from foveal.tasks.counting.episodes import AllAtOnce, StepByStep
 from foveal.tasks.counting.fsc147 import ANNOTATIONS, read_fsc147
-from foveal.tasks.counting.marking import Relative, Style, mark
+from foveal.tasks.counting.marking import PICTURE_SHARE, Relative, Style, mark
 from foveal.tasks.counting.measuring import measure_counts
 from foveal.tasks.counting.objects import Point, Query, Thing
 from foveal.tasks.counting.omnicount import read_omnicount
 from foveal.tasks.counting.ordering import Order, order
 from foveal.tasks.counting.pointing import DONE, Form
-from foveal.tasks.counting.reading import OnBad, Source, rank
+from foveal.tasks.counting.reading import Source
 from foveal.tasks.counting.scenes import SceneOptions, Scenes
 from foveal.tasks.counting.sequence import Count
 from foveal.tasks.task import Episode, Example, Loaded, Prediction, Split, Task
@@ -45,6 +46,9 @@ class MarkingData:
     """A CSS colour, or contrast: for each mark the one that stands out most from what is under it."""
     size: float = 0.8
     """Diameter of a disc in extents of its object; of the 0.06 of the picture that stand for one without a box."""
+    jitter: float = 0.0
+    """In training, marks are moved by up to this share of their object's extent in x and in y, as a model's own points are
+    off when it counts by itself."""
     relative: Relative = "image"
     """object: marks follow the objects' boxes, which only annotated pictures have; image: all marks have one size, as
     when the model counts by itself."""
@@ -55,7 +59,8 @@ class CounterData:
     """The network of model.id: point-counter."""
 
     tower: str = "builtin"
-    """Frozen vision tower and text encoder: builtin, or a CLIP model such as openai/clip-vit-base-patch32."""
+    """Frozen vision tower and text encoder: builtin, builtin-counting (which has learned to point), a model trained from
+    them, or a CLIP model such as openai/clip-vit-base-patch32."""
     hidden: int = 256
     """Width of the trainable network: 128, 256 (0.9M parameters) or 512."""
     heads: int = 4
@@ -113,7 +118,8 @@ class CountingData:
     order: Order = "reading_order"
     """In which order objects are pointed at; random, a control, is another one in each epoch."""
     point_format: Form = "bins"
-    """bins: two digits each, `63 44`; plain: percent, `63.5, 44.5`; percent: Molmo's tag."""
+    """cells: letters of 26 columns and rows, `k,c`; bins: two digits each, `63 44`; plain: percent, `63.5, 44.5`;
+    percent: Molmo's tag."""
     wording: Literal["sentence", "short"] = "sentence"
     """How it is asked: in a sentence, or in a few words for a small model."""
     done_share: float = 0.0
@@ -151,6 +157,8 @@ class Counting(Task):
         ):  # fmt: skip
             if not low <= getattr(data, key) <= high:
                 raise UserError(f"data.{key}: {getattr(data, key)} is out of range; give {low:g} to {high:g}.")
+        if not 0 <= data.marking.jitter <= 1:
+            raise UserError(f"data.marking.jitter: {data.marking.jitter} is out of range; give 0 to 1.")
         if data.source == "generate":
             for key, split in (("max_objects", "train"), ("test_max_objects", "test")):
                 try:
@@ -220,7 +228,7 @@ class Counting(Task):
         fields = {"category": query.category, "domain": query.domain, "things": things, "size": query.size}
         return Example(query.id, (query.picture,), len(things), {**query.extra, **fields})
 
-    def example_from_image(self, path: Path) -> Example:
+    def example_from_image(self, path: Path, text: str | None = None) -> Example:
         """A user's picture; ``data.categories`` names what is counted in it."""
         named = self.data.categories
         if len(named) != 1:
@@ -273,7 +281,19 @@ class Counting(Task):
                 things[marked].point, picture.size, data.point_format, fields["category"]
             )
         )  # fmt: skip
-        return Prompt((self._marks(picture, things[:marked]),), user, answer=answer)
+        seen = things[:marked] if rng is None else [self._jittered(t, picture.size, rng) for t in things[:marked]]
+        return Prompt((self._marks(picture, seen),), user, answer=answer)
+
+    def _jittered(self, thing: Thing, size: tuple[int, int], rng: random.Random) -> Thing:
+        """The object as if it had been pointed at a little off its middle, inside the picture."""
+        most = self.data.marking.jitter * (thing.extent or PICTURE_SHARE * math.sqrt(size[0] * size[1]))
+        if most == 0:
+            return thing
+        x, y = (
+            min(max(0.0, at + rng.uniform(-most, most)), float(side))
+            for at, side in zip(thing.point, size, strict=True)
+        )
+        return replace(thing, point=(x, y))
 
     def prefix(self, count: int, rng: random.Random) -> int:
         """How many of ``count`` objects are marked already in a training row."""

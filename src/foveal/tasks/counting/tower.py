@@ -5,8 +5,10 @@ Pictures are stretched to the tower's square, never cropped, so that a point's s
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenize
 
 from foveal.errors import UserError
 from foveal.recipe import Model
-from foveal.vlm.loading import BUILTIN, load, pick_device
+from foveal.vlm.loading import BUILTINS, load, pick_device
 
 #: Features that are kept for the next epoch, in bytes.
 CACHE_BYTES = 2 << 30
@@ -40,13 +42,14 @@ class FrozenTower:
         self._bytes = 0
         self._words: dict[str, torch.Tensor] = {}
         self.hits = self.misses = 0
-        if source == BUILTIN:
-            self._open_builtin(recipe)
+        if source in BUILTINS or _is_idefics3(source):
+            self._open_idefics3(source, recipe)
         else:
             self._open_clip(source, recipe)
 
-    def _open_builtin(self, recipe: Model) -> None:
-        vlm = load(Model(device=recipe.device, resolution=recipe.resolution))
+    def _open_idefics3(self, source: str, recipe: Model) -> None:
+        """A built-in model's tower, or that of one which was trained from it."""
+        vlm = load(Model(id=source, device=recipe.device, resolution=recipe.resolution))
         inner: Any = vlm.base
         config = inner.config.vision_config
         self.side, self.grid = config.image_size, config.image_size // config.patch_size
@@ -65,12 +68,14 @@ class FrozenTower:
 
     def _open_clip(self, source: str, recipe: Model) -> None:
         if recipe.resolution is not None:
-            raise UserError(f"model.resolution: only the built-in tower can be stretched, not {source}; leave it out.")
+            raise UserError(
+                f"model.resolution: only the tower of a built-in model can be stretched, not {source}; leave it out."
+            )
         try:
             config = AutoConfig.from_pretrained(source)
             if not isinstance(config, CLIPConfig | SiglipConfig):
                 raise UserError(
-                    f"data.counter.tower: {source} has no vision tower with a text encoder; use builtin or a CLIP model."
+                    f"data.counter.tower: {source} has no vision tower with a text encoder; use a built-in model or a CLIP model."
                 )
             model: Any = AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(source)
@@ -153,3 +158,14 @@ class FrozenTower:
             for name in sorted(set(categories) - set(self._words)):
                 self._words[name] = self._read(name)[0].float()
         return torch.stack([self._words[name] for name in categories])
+
+
+def _is_idefics3(source: str) -> bool:
+    """Whether a folder holds a model of the built-in ones' family."""
+    file = Path(source).expanduser() / "config.json"
+    if not file.is_file():
+        return False
+    try:
+        return bool(json.loads(file.read_text(encoding="utf-8")).get("model_type") == "idefics3")
+    except (ValueError, AttributeError):
+        return False

@@ -1,4 +1,4 @@
-"""The figures that synthetic scenes are made of: flat shapes with an edge in another tone of their colour.
+"""What synthetic scenes are made of: a pale ground, and on it flat shapes with an edge in another tone of their colour.
 
 The edge is what keeps two overlapping figures of one colour apart.
 
@@ -8,15 +8,21 @@ Frame: sides of the picture, x to the right, y downwards; a shape's own coordina
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
-from PIL import ImageDraw
+from PIL import Image, ImageDraw
 
-from foveal.tasks.counting.objects import Box, Point
-
+#: x and y.
+Point = tuple[float, float]
+#: Left, top, right, bottom.
+Box = tuple[float, float, float, float]
 Colour = tuple[int, int, int]
+Pattern = Literal["plain", "gradient", "stripes", "ruled", "dots"]
+PATTERNS: tuple[Pattern, ...] = ("plain", "gradient", "stripes", "ruled", "dots")
 
 #: Fill and edge of each colour, told apart by hue and by lightness. Black has a pale edge.
 COLOURS: dict[str, tuple[Colour, Colour]] = {
@@ -175,27 +181,113 @@ class Figure:
         """Draws it on a canvas ``size`` pixels wide and high."""
         shape = SHAPES[self.shape]
         fill, edge = COLOURS[self.colour]
+        self.cover(canvas, size, edge)
+        if shape.outline:
+            canvas.polygon(self._placed(_inset(self.shape), size, -0.5), fill=fill)
+        else:
+            self._round(canvas, size, (RING_EDGE if shape.hole else EDGE) * self.radius * size, fill)
+
+    def cover(self, canvas: ImageDraw.ImageDraw, size: int, fill: Colour | int) -> None:
+        """Fills the very pixels that ``draw`` draws on, edge and all, with one colour."""
+        shape = SHAPES[self.shape]
         if shape.outline:
             # Pillow's coordinates are those of pixels' middles.
-            canvas.polygon(self._placed(shape.outline, size, -0.5), fill=edge)
-            canvas.polygon(self._placed(_inset(self.shape), size, -0.5), fill=fill)
-            return
-        outer, edged = self.reach * size, (RING_EDGE if shape.hole else EDGE) * self.radius * size
-        hole = shape.hole * self.radius * size
-        for inset, colour in ((0.0, edge), (edged, fill)):
-            radius = outer - inset
-            x, y = self.x * size - 0.5, self.y * size - 0.5
-            place = (x - radius + 0.5, y - radius + 0.5, x + radius - 0.5, y + radius - 0.5)
-            if hole:
-                canvas.ellipse(place, outline=colour, width=round(outer - hole - 2 * inset))
-            else:
-                canvas.ellipse(place, fill=colour)
+            canvas.polygon(self._placed(shape.outline, size, -0.5), fill=fill)
+        else:
+            self._round(canvas, size, 0.0, fill)
+
+    def _round(self, canvas: ImageDraw.ImageDraw, size: int, inset: float, fill: Colour | int) -> None:
+        """Draws a circle or a ring without so many pixels on each of its sides."""
+        radius = self.reach * size - inset
+        hole = SHAPES[self.shape].hole * self.radius * size
+        x, y = self.x * size - 0.5, self.y * size - 0.5
+        place = (x - radius + 0.5, y - radius + 0.5, x + radius - 0.5, y + radius - 0.5)
+        if hole:
+            canvas.ellipse(place, outline=fill, width=round(radius - hole - inset))
+        else:
+            canvas.ellipse(place, fill=fill)
 
     def _placed(self, points: Sequence[Point], scale: float, shift: float) -> list[float]:
         """x and y of the points in turn, in sides of the picture times ``scale``."""
         right, down = math.cos(self.turn) * self.radius * scale, math.sin(self.turn) * self.radius * scale
         x, y = self.x * scale + shift, self.y * scale + shift
         return [v for a, b in points for v in (x + a * right - b * down, y + a * down + b * right)]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the figures lie on.
+
+    Attributes:
+        pattern: Its kind.
+        paper: Its colour.
+        second: Colour of what is on it, or at the other end of it.
+        pitch: Distance of its stripes, lines or dots, in sides of the picture.
+        upright: Whether stripes and gradients run from left to right.
+    """
+
+    pattern: Pattern
+    paper: Colour
+    second: Colour
+    pitch: float
+    upright: bool
+
+    def draw(self, canvas: ImageDraw.ImageDraw, size: int) -> None:
+        """Draws it on a canvas of the paper's colour, ``size`` pixels wide and high."""
+        step = self.pitch * size
+        if self.pattern == "gradient":
+            bands = max(2, *(abs(a - b) for a, b in zip(self.paper, self.second, strict=True)))
+            for i in range(bands):
+                share = i / (bands - 1)
+                mixed = [round(a + (b - a) * share) for a, b in zip(self.paper, self.second, strict=True)]
+                self._band(canvas, size, size * i / bands, size * (i + 1) / bands, (mixed[0], mixed[1], mixed[2]))
+        elif self.pattern == "dots":
+            radius = step * 0.14
+            for i in range(1 + int(size / step)):
+                for j in range(1 + int(size / step)):
+                    x, y = (i + 0.5 * (j % 2)) * step, j * step
+                    canvas.rectangle((x - radius, y - radius, x + radius, y + radius), fill=self.second)
+        elif self.pattern != "plain":
+            width = step * (0.5 if self.pattern == "stripes" else 0.07)
+            for i in range(1 + int(size / step)):
+                self._band(canvas, size, i * step, i * step + width, self.second)
+
+    def _band(self, canvas: ImageDraw.ImageDraw, size: int, start: float, stop: float, colour: Colour) -> None:
+        place = (start, 0, stop, size) if self.upright else (0, start, size, stop)
+        canvas.rectangle(place, fill=colour)
+
+
+def make_ground(rng: random.Random) -> Ground:
+    """A pale ground, on which every colour stands out."""
+    level = rng.randint(228, 252)
+    paper = tuple(level - rng.randint(0, 14) for _ in range(3))
+    step = rng.randint(8, 22)
+    second = tuple(v - step + rng.randint(-4, 4) for v in paper)
+    pattern = rng.choice(PATTERNS)
+    return Ground(
+        pattern,
+        (paper[0], paper[1], paper[2]),
+        (second[0], second[1], second[2]),
+        rng.uniform(0.08, 0.2),
+        rng.random() < 0.5,
+    )
+
+
+def fineness(size: int) -> int:
+    """How many times as wide and high a scene is drawn as its picture of ``size`` pixels is."""
+    return 4 if size <= 160 else 3 if size <= 512 else 2
+
+
+def drawn(ground: Ground, figures: Sequence[Figure], size: int) -> Image.Image:
+    """The picture, ``size`` pixels wide and high, of figures that lie on a ground, the lowest one first."""
+    # Drawn larger and averaged: that smooths the edges.
+    factor = fineness(size)
+    large = Image.new("RGB", (size * factor, size * factor), ground.paper)
+    canvas = ImageDraw.Draw(large)
+    ground.draw(canvas, size * factor)
+    for figure in figures:
+        figure.draw(canvas, size * factor)
+    return large.reduce(factor)
 
 
 def lens(a: float, b: float, distance: float) -> float:

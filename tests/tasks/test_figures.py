@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from foveal.tasks.counting.figures import COLOURS, SHAPES, Figure, lens
+from foveal.tasks.figures import COLOURS, SHAPES, Figure, lens
 
 
 def covered(figure: Figure, size: int) -> np.ndarray:
