@@ -1,4 +1,4 @@
-"""`foveal benchmark`: ask a model what a published benchmark asks, and compare with others."""
+"""`foveal benchmark`: ask a model what a published benchmark asks, or compare the ways to look of one that draws masks."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from rich.console import Console
 from rich.table import Table
 
 from foveal.cli.arguments import Parser, split_words
+from foveal.errors import UserError
 
 _DESCRIPTION = (
     "Asks a model both published questions of each of BlindTest's puzzles, in free text, reads the replies strictly, and "
     "prints accuracies beside the published ones. A benchmark that is stopped goes on with --resume FOLDER; no reply is "
-    "asked for twice. Settings of a model that runs here are written as in recipes, e.g. --model.device cuda."
+    "asked for twice. Settings of a model that runs here are written as in recipes, e.g. --model.device cuda. "
+    "`foveal benchmark segmentation --help` tells of the other benchmark: what sharing a vision encoder saves."
 )
 
 
 def parser() -> Parser:
     """The command's options; what is not given is not set, so that --resume can tell."""
     p = Parser(prog="foveal benchmark", description=_DESCRIPTION, argument_default=argparse.SUPPRESS)
-    p.add_argument("benchmark", choices=["blindtest"], metavar="blindtest", help="which benchmark")
+    p.add_argument("benchmark", choices=["blindtest", "segmentation"], metavar="blindtest", help="or segmentation")
     p.add_argument(
         "--model",
         metavar="RUN|ID|URL",
@@ -71,6 +73,10 @@ def _names(text: str) -> tuple[str, ...]:
 
 def run(arguments: Sequence[str], console: Console) -> int:
     """Asks, and prints the table."""
+    if list(arguments[:1]) == ["segmentation"]:
+        from foveal.cli import benchmark_segmentation
+
+        return benchmark_segmentation.run(arguments[1:], console)
     p = parser()
     options = [s for a in p._actions for s in a.option_strings if s.startswith("--") and s != "--help"]
     own, settings = split_words(arguments, ("-h", "--help"), options)
@@ -82,7 +88,10 @@ def run(arguments: Sequence[str], console: Console) -> int:
     quiet()
     check_settings(settings)
     out, resume = given.pop("out", None), given.pop("resume", None)
-    given.pop("benchmark")
+    if given.pop("benchmark") == "segmentation":
+        raise UserError(
+            "segmentation comes first, its options behind it; `foveal benchmark segmentation --help` tells more."
+        )
     if settings:
         given["settings"] = tuple(settings)
     done = run_benchmark(given, console, out=out, resume=resume)

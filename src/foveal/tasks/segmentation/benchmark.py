@@ -1,0 +1,465 @@
+"""What sharing an encoder saves: the three ways to look of one segmenter, measured side by side.
+
+All write the same reply, one token that asks for one mask, so that they differ in nothing but how they look. Times are
+taken picture by picture in turns, so that a machine that drifts hits all alike; memory is measured in a fresh process for
+each; forward passes and floating point operations are counted.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self, TypeVar
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from foveal.doctor.memory import weight_bytes
+from foveal.errors import UserError
+from foveal.evaluation.predict import mixed, precision
+from foveal.files import check_writable, write_text
+from foveal.images import set_pixel_limit
+from foveal.recipe import Recipe
+from foveal.runs import environment
+from foveal.tasks.segmentation.benchmark_memory import Memory, memory_of
+from foveal.tasks.segmentation.benchmark_sizes import VARIANTS, open_variant
+from foveal.tasks.segmentation.sam import sam_config
+from foveal.tasks.segmentation.segmenter import SharedEncoderSegmenter, Vision
+from foveal.tasks.segmentation.segmenting import Segmenter
+from foveal.tasks.task import Example
+from foveal.vlm.components import component_modules, sizes
+from foveal.vlm.loading import load_config, memory_errors
+
+#: As tables call the ways to look.
+NAMES: Final[Mapping[Vision, str]] = {"vlm": "shared-vlm", "sam": "shared-sam", "separate": "separate"}
+PARTS: Final = ("vlm_encoder", "sam_encoder", "projections", "language", "mask_decoder")
+#: What sharing was expected to save when it was proposed for LISA, in shares; nobody had measured it.
+EXPECTED: Final[Mapping[str, tuple[float, float]]] = {"memory": (0.3, 0.4), "time": (0.2, 0.3)}
+_SHOWN: Final = {
+    "parameters": "parameters", "weights": "bytes of weights", "peak_memory": "peak memory", "flops": "operations",
+    "model_seconds": "time of the model", "processor_seconds": "processor time of the model",
+    "whole_seconds": "time with preparation",
+}  # fmt: skip
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+class Inputs(NamedTuple):
+    """What a segmenter is given of one picture: the VLM's tensors and the square that SAM's encoder sees."""
+
+    batch: dict[str, Any]
+    sam_pixels: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Seconds that one picture took.
+
+    Attributes:
+        prepare: From the picture to the model's tensors.
+        model: From tensors to the mask's logits on the square, by the wall clock.
+        processor: The same by the process's processor time, which leaves out the time that other programs had the
+            core; with several threads it is their sum, and of a GPU's work it says nothing.
+    """
+
+    prepare: float
+    model: float
+    processor: float
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What one picture takes.
+
+    Attributes:
+        passes: Forward passes of ``vlm_encoder`` and ``sam_encoder``.
+        flops: Floating point operations of matrix products, attention and convolutions by part, a multiplication and
+            an addition as two; ``other`` is what no part did.
+    """
+
+    passes: Mapping[str, int]
+    flops: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One way to look.
+
+    Attributes:
+        parameters: Weights by part, tied ones once.
+        weight_bytes: Bytes of weights and buffers.
+        memory: Of a fresh process.
+        counts: Of the first picture.
+        turns: Of each picture in each repeat, in the order in which they came.
+    """
+
+    parameters: Mapping[str, int]
+    weight_bytes: int
+    memory: Memory
+    counts: Counts
+    turns: Sequence[Turn]
+
+    def figures(self) -> dict[str, float]:
+        """What is compared: the names of ``_SHOWN``, of times the medians."""
+        return {
+            "parameters": sum(self.parameters.values()),
+            "weights": self.weight_bytes,
+            "peak_memory": self.memory.peak,
+            "flops": sum(self.counts.flops.values()),
+            "model_seconds": statistics.median(t.model for t in self.turns),
+            "processor_seconds": statistics.median(t.processor for t in self.turns),
+            "whole_seconds": statistics.median(t.prepare + t.model for t in self.turns),
+        }
+
+
+class Subject:
+    """A segmenter that answers pictures with one mask each.
+
+    Args:
+        segmenter: The model.
+        examples: What it is asked.
+        dtype: Type of the forward pass.
+    """
+
+    def __init__(self, segmenter: Segmenter, examples: Sequence[Example], dtype: torch.dtype) -> None:
+        self.segmenter, self.examples, self.dtype = segmenter, examples, dtype
+
+    @classmethod
+    def open(cls, recipe: Recipe, vision: Vision, weights: Path | None, *, images: int) -> Self:
+        """Opens the model, and the first pictures of the test split.
+
+        Raises:
+            UserError: The model cannot be opened, or there are fewer pictures.
+        """
+        segmenter = open_variant(recipe, vision, weights)
+        examples = segmenter.task.load("test").examples
+        if len(examples) < images:
+            raise UserError(f"--images: the test split has {len(examples)} rows; give at most so many.")
+        return cls(segmenter, examples[:images], precision(recipe, segmenter.device))
+
+    @property
+    def model(self) -> SharedEncoderSegmenter:
+        """The model."""
+        return self.segmenter.model
+
+    def prepare(self, index: int) -> Inputs:
+        """The tensors of a picture."""
+        batch, pixels, _ = self.segmenter.inputs([self.examples[index]])
+        return Inputs(batch, pixels)
+
+    @torch.no_grad()
+    def ask(self, inputs: Inputs) -> torch.Tensor:
+        """Logits of the mask [1, S, S]; the reply is one ``<SEG>`` whatever the weights would say."""
+        encoder = self.segmenter.encoder
+        with memory_errors(), mixed(self.dtype, self.segmenter.device), _writes_only(self.segmenter):
+            _, out = self.model.write(
+                inputs.batch, inputs.sam_pixels, max_new_tokens=1, end_ids=sorted(encoder.end_ids),
+                pad_id=encoder.tokenizer.pad_token_id or encoder.end_id,
+            )  # fmt: skip
+        assert out.masks is not None and len(out.masks) == 1
+        return out.masks
+
+    def answer(self, index: int) -> Turn:
+        """Prepares a picture and asks."""
+        device = self.segmenter.device
+        begun = _now(device)
+        inputs = self.prepare(index)
+        ready, used = _now(device), time.process_time()
+        self.ask(inputs)
+        return Turn(ready - begun, _now(device) - ready, time.process_time() - used)
+
+
+def _now(device: torch.device) -> float:
+    """Seconds, once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter()
+
+
+@contextmanager
+def _writes_only(segmenter: Segmenter) -> Iterator[None]:
+    """While it lasts, the token of a mask is all that the model can write."""
+
+    def sure(_: nn.Module, __: Any, logits: torch.Tensor) -> torch.Tensor:
+        chosen = torch.full_like(logits, -torch.inf)
+        chosen[..., segmenter.model.config.token] = 0
+        return chosen
+
+    output: Any = segmenter.vlm.base.get_output_embeddings()
+    handle = output.register_forward_hook(sure)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+# ---------------------------------------------------------------- parts, passes, operations
+
+
+def parts_of(segmenter: Segmenter) -> dict[str, list[nn.Module]]:
+    """The modules of each of ``PARTS``; none lies in another."""
+    base, model = segmenter.vlm.base, segmenter.model
+    own = {c: [base.get_submodule(n) for n in component_modules(base, c)] for c in ("vision", "projector", "language")}
+    bridges = [child for name, child in model.named_children() if name in ("to_prompt", "to_grid", "to_tokens")]
+    encoder = model.sam.vision_encoder
+    return {
+        "vlm_encoder": own["vision"], "sam_encoder": [] if encoder is None else [encoder],
+        "projections": [*own["projector"], *bridges], "language": own["language"], "mask_decoder": [model.sam.mask_decoder],
+    }  # fmt: skip
+
+
+def parameters_of(model: SharedEncoderSegmenter) -> dict[str, int]:
+    """Weights of each of ``PARTS``, 4-bit ones counted unpacked."""
+    counted = {s.component: s.parameters for s in sizes(model)}
+    encoder = model.sam.vision_encoder
+    sam = 0 if encoder is None else sum(p.numel() for p in encoder.parameters())
+    return {
+        "vlm_encoder": counted.get("vision", 0) - sam, "sam_encoder": sam, "projections": counted.get("projector", 0),
+        "language": counted.get("language", 0), "mask_decoder": counted.get("head", 0),
+    }  # fmt: skip
+
+
+def count(parts: Mapping[str, Sequence[nn.Module]], work: Callable[[], Any]) -> Counts:
+    """Forward passes and operations of ``work`` by part.
+
+    Args:
+        parts: Modules by name; none lies in another. A part's passes are those of its first module.
+        work: Done once, without gradients.
+    """
+    passes, flops = dict.fromkeys(parts, 0), dict.fromkeys(parts, 0)
+    handles: list[Any] = []
+    # A CPU's fused attention is not known to the counter; its plain form does the same in operations that are.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+
+        def enters(part: str, first: bool) -> Callable[..., None]:
+            def hook(*_: Any) -> None:
+                passes[part] += first
+                flops[part] -= counter.get_total_flops()
+
+            return hook
+
+        def leaves(part: str) -> Callable[..., None]:
+            def hook(*_: Any) -> None:
+                flops[part] += counter.get_total_flops()
+
+            return hook
+
+        for part, modules in parts.items():
+            for i, module in enumerate(modules):
+                handles += [
+                    module.register_forward_pre_hook(enters(part, i == 0)),
+                    module.register_forward_hook(leaves(part)),
+                ]
+        try:
+            work()
+        finally:
+            for handle in handles:
+                handle.remove()
+        total = counter.get_total_flops()
+    return Counts(
+        {k: v for k, v in passes.items() if k.endswith("encoder")}, {**flops, "other": total - sum(flops.values())}
+    )
+
+
+# ---------------------------------------------------------------- turns, savings
+
+
+def take_turns(
+    askers: Mapping[_Key, Callable[[int], _Value]],
+    images: int,
+    repeats: int,
+    progress: Callable[[], None] = lambda: None,
+) -> dict[_Key, list[_Value]]:
+    """Asks all about one picture after the other, and another one first each time.
+
+    Args:
+        askers: Each is called with the number of a picture.
+        images: How many pictures there are.
+        repeats: How often each is asked about.
+        progress: Called after each answer.
+
+    Returns:
+        The answers of each, in the order in which they came.
+    """
+    names = list(askers)
+    found: dict[_Key, list[_Value]] = {name: [] for name in names}
+    for turn in range(images * repeats):
+        # Shifted by the repeat too, so that no picture meets the same order each time.
+        first = (turn + turn // images) % len(names)
+        for name in names[first:] + names[:first]:
+            found[name].append(askers[name](turn % images))
+            progress()
+    return found
+
+
+def savings(figures: Mapping[Vision, Mapping[str, float]]) -> dict[Vision, dict[str, float]]:
+    """What sharing saves of each figure: 1 - x / separate; negative where it costs more.
+
+    Args:
+        figures: Of each way to look, ``separate`` among them, by name.
+    """
+    whole = figures["separate"]
+    return {
+        vision: {name: 1 - value / whole[name] for name, value in own.items()}
+        for vision, own in figures.items()
+        if vision != "separate"
+    }
+
+
+# ---------------------------------------------------------------- the whole job
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished comparison.
+
+    Attributes:
+        variants: What was measured of each way to look.
+        facts: What it was measured on.
+    """
+
+    variants: Mapping[Vision, Measured]
+    facts: Mapping[str, Any]
+
+    def table(self) -> dict[str, Any]:
+        """All of it, raw times included, for JSON."""
+        figures = {vision: own.figures() for vision, own in self.variants.items()}
+        return {
+            **self.facts,
+            "variants": {NAMES[v]: {**asdict(m), "figures": figures[v]} for v, m in self.variants.items()},
+            "savings": {NAMES[v]: s for v, s in savings(figures).items()},
+            "expected": {k: list(v) for k, v in EXPECTED.items()},
+        }
+
+
+def run(
+    recipe: Recipe, weights: Path | None, console: Console, *, images: int, repeats: int, out: Path | None = None
+) -> Done:
+    """Measures the three ways to look; all are in memory at once while times are taken.
+
+    Args:
+        recipe: Data, model and precision; its ``model.vision`` only tells which way ``weights`` are of.
+        weights: A checkpoint folder of a run, or None.
+        console: Where progress is shown.
+        images: Pictures, the first of the test split.
+        repeats: Timed answers to each.
+        out: A file for the results as JSON.
+
+    Raises:
+        UserError: An option is impossible, or a model cannot be opened or cannot look in one of the ways.
+    """
+    for option, value in (("--images", images), ("--repeats", repeats)):
+        if value < 1:
+            raise UserError(f"{option}: must be at least 1, not {value}.")
+    if recipe.task != "segmentation":
+        raise UserError(f"The task {recipe.task} draws no masks; give a run or a recipe of segmentation.")
+    if out is not None:
+        check_writable(out)
+    set_pixel_limit(recipe.model.max_pixels)
+    # Whatever is named wrongly shall be told before processes are started.
+    load_config(recipe.model)
+    sam_config(recipe.model.sam)
+    with _bar(console, len(VARIANTS) * (3 + images * repeats)) as step:
+        memory = {}
+        for vision in VARIANTS:
+            memory[vision] = memory_of(recipe, vision, weights, images)
+            step()
+        subjects, counts = {}, {}
+        for vision in VARIANTS:
+            subject = subjects[vision] = Subject.open(recipe, vision, weights, images=images)
+            inputs = subject.prepare(0)
+            counts[vision] = count(parts_of(subject.segmenter), lambda s=subject, i=inputs: s.ask(i))  # type: ignore[misc]
+            step()
+        for subject in subjects.values():
+            subject.answer(0)
+            step()
+        turns = take_turns({v: s.answer for v, s in subjects.items()}, images, repeats, step)
+    variants = {
+        v: Measured(parameters_of(s.model), weight_bytes(s.model), memory[v], counts[v], turns[v])
+        for v, s in subjects.items()
+    }
+    first = subjects["separate"]
+    facts = {
+        "environment": environment(), "model": asdict(recipe.model), "weights": str(weights) if weights else None,
+        "device": str(first.segmenter.device), "precision": str(first.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(), "images": images, "repeats": repeats,
+    }  # fmt: skip
+    done = Done(variants, facts)
+    if out is not None:
+        write_text(out, json.dumps(done.table(), indent=1) + "\n")
+    return done
+
+
+@contextmanager
+def _bar(console: Console, total: int) -> Iterator[Callable[[], None]]:
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("measuring", total=total)
+        yield lambda: progress.advance(task)
+
+
+def tables(done: Done) -> list[Table]:
+    """What was measured, and what sharing saves of it beside what was expected."""
+    own = list(done.variants.values())
+    first = Table(box=None, padding=(0, 2, 0, 0))
+    first.add_column("one picture at a time")
+    for vision in done.variants:
+        first.add_column(NAMES[vision], justify="right")
+
+    def row(name: str, cell: Callable[[Measured], str]) -> None:
+        first.add_row(name, *map(cell, own))
+
+    row("parameters, million", lambda m: f"{sum(m.parameters.values()) / 1e6:.2f}")
+    for part in PARTS:
+        row(f"  {_plain(part)}", lambda m, p=part: f"{m.parameters[p] / 1e6:.2f}")  # type: ignore[misc]
+    row("weights, MB", lambda m: f"{m.weight_bytes / 1e6:.1f}")
+    row("memory once loaded, MB", lambda m: f"{m.memory.loaded / 1e6:.1f}")
+    row("peak memory, MB", lambda m: f"{m.memory.peak / 1e6:.1f}")
+    for part in ("vlm_encoder", "sam_encoder"):
+        row(f"passes of {_plain(part)}", lambda m, p=part: f"{m.counts.passes[p]}")  # type: ignore[misc]
+    row("operations, GFLOP", lambda m: f"{sum(m.counts.flops.values()) / 1e9:.2f}")
+    for part in (*PARTS, "other"):
+        row(f"  {_plain(part)}", lambda m, p=part: f"{m.counts.flops[p] / 1e9:.2f}")  # type: ignore[misc]
+    for name, pick in _TIMES.items():
+        row(f"{name}, ms: median", lambda m, f=pick: f"{1e3 * statistics.median(map(f, m.turns)):.1f}")  # type: ignore[misc]
+        row("  mean", lambda m, f=pick: f"{1e3 * statistics.fmean(map(f, m.turns)):.1f}")  # type: ignore[misc]
+        row("  95th percentile", lambda m, f=pick: f"{1e3 * p95(list(map(f, m.turns))):.1f}")  # type: ignore[misc]
+    second = Table(box=None, padding=(0, 2, 0, 0))
+    second.add_column("saved against separate")
+    saved = savings({v: m.figures() for v, m in done.variants.items()})
+    for vision in saved:
+        second.add_column(NAMES[vision], justify="right")
+    second.add_column("expected", justify="right")
+    for name, text in _SHOWN.items():
+        low, high = EXPECTED.get({"peak_memory": "memory", "model_seconds": "time"}.get(name, ""), (0.0, 0.0))
+        expected = f"{low:.0%} to {high:.0%}" if high else ""
+        second.add_row(text, *(f"{own[name]:.1%}" for own in saved.values()), expected)
+    return [first, second]
+
+
+_TIMES: Final[Mapping[str, Callable[[Turn], float]]] = {
+    "model": lambda t: t.model, "model by processor time": lambda t: t.processor, "preparation": lambda t: t.prepare,
+}  # fmt: skip
+
+
+def p95(seconds: Sequence[float]) -> float:
+    """The 95th percentile, linear between its neighbours."""
+    return float(np.percentile(seconds, 95))
+
+
+def _plain(part: str) -> str:
+    return {"vlm_encoder": "VLM's encoder", "sam_encoder": "SAM's encoder", "mask_decoder": "mask decoder"}.get(
+        part, part
+    )

@@ -1,0 +1,234 @@
+"""Polygons and other annotations drawn as masks.
+
+ReasonSeg's ground truth is what its authors' code makes of its polygons (``utils/data_processing.py`` of LISA,
+https://github.com/dvlab-research/LISA), and its published figures are measured against that. The rules are in
+``rasterise``. Lines and fills are Pillow's, which differ from those of OpenCV, which that code uses, by a few pixels of
+the outline.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from foveal.errors import UserError
+from foveal.tasks.segmentation.objects import IGNORE, Mask
+from foveal.tasks.segmentation.rle import area, box, decode
+
+Points = tuple[tuple[float, float], ...]
+#: Coordinates beyond this are no slip of the pen at the picture's edge but damage, and would take long to draw.
+FARTHEST: Final = 100_000
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An annotated outline.
+
+    Attributes:
+        label: What it is: ``flag`` is not drawn, with ``ignore`` in it (in any case) it is ignored, all else is meant.
+        points: Its corners in pixels of the picture; the last one is joined to the first. They may lie outside of the
+            picture. Two make a line, one a dot.
+
+    Raises:
+        UserError: There are no points, or one is not finite or is farther than ``FARTHEST`` from the origin.
+    """
+
+    label: str
+    points: Points
+
+    def __post_init__(self) -> None:
+        if not self.points:
+            raise UserError(f"the shape {self.label!r} has no points; draw it or remove it.")
+        for x, y in self.points:
+            # A comparison with nan is false.
+            if not (abs(x) <= FARTHEST and abs(y) <= FARTHEST):
+                raise UserError(
+                    f"the shape {self.label!r} has a point at ({x}, {y}), which is no place in a picture; correct or "
+                    "remove it."
+                )
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it only marks the annotation and is never drawn."""
+        return self.label.lower() == "flag"
+
+    @property
+    def is_ignored(self) -> bool:
+        """Whether its pixels are neither target nor background."""
+        return "ignore" in self.label.lower()
+
+
+@dataclass(frozen=True)
+class _Patch:
+    """A rectangle of a picture, and which of its pixels are drawn."""
+
+    rows: slice
+    columns: slice
+    drawn: NDArray[np.bool_]
+
+
+def rasterise(shapes: Sequence[Shape], size: tuple[int, int]) -> Mask:
+    """The mask that shapes make together, as ReasonSeg's evaluation draws it.
+
+    Shapes labelled ``flag`` are left out. Coordinates are cut to whole numbers towards zero and name pixels. A shape is
+    what it encloses by the even-odd rule together with its outline, one pixel wide. Shapes are painted from the one with
+    most pixels in the picture to the one with fewest, so that small ones lie on large ones; of equal ones the first in
+    the list lies on top. Those with ``ignore`` in their label are painted with 255, all others with 1.
+
+    Args:
+        shapes: In the order of the file.
+        size: Width and height of the picture in pixels.
+
+    Returns:
+        [H, W] of 0, 1 and 255.
+    """
+    return _paint([(shape, _draw(shape.points, size)) for shape in shapes if not shape.is_flag], size)
+
+
+def exact_area(points: Sequence[tuple[float, float]]) -> float:
+    """Area in square pixels of a polygon without crossings, by the shoelace formula; 0 for a line or a dot."""
+    closed = [*points, *points[:1]]
+    return abs(math.fsum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairwise(closed))) / 2
+
+
+@dataclass(frozen=True)
+class PolygonTarget:
+    """What polygons enclose.
+
+    Attributes:
+        size: Width and height of the picture in pixels.
+        shapes: In the order of the file.
+    """
+
+    size: tuple[int, int]
+    shapes: tuple[Shape, ...]
+
+    def whole(self) -> Mask:
+        """See ``rasterise``."""
+        return rasterise(self.shapes, self.size)
+
+    def parts(self) -> Sequence[Mask]:
+        """Each shape that is neither flag nor ignored, see ``Target``.
+
+        A part is the shape's own fill and outline, also where another part lies on it, without the pixels that are
+        ignored in ``whole``. What has no pixel left is left out.
+        """
+        painted = [(shape, _draw(shape.points, self.size)) for shape in self.shapes if not shape.is_flag]
+        ignored = _paint(painted, self.size) == IGNORE
+        masks = []
+        for shape, patch in painted:
+            if not shape.is_ignored:
+                mask = np.zeros(ignored.shape, dtype=np.uint8)
+                mask[patch.rows, patch.columns] = patch.drawn
+                mask[ignored] = 0
+                masks.append(mask)
+        return _from_left_to_right(masks)
+
+
+@dataclass(frozen=True)
+class RleTarget:
+    """Masks as run lengths, one for each object.
+
+    Attributes:
+        size: Width and height of the picture in pixels.
+        rles: See ``rle.decode``; each of the picture's size. They may overlap.
+
+    Raises:
+        UserError: One is malformed or has another size than the picture.
+    """
+
+    size: tuple[int, int]
+    rles: tuple[Mapping[str, Any], ...]
+
+    def __post_init__(self) -> None:
+        for number, rle in enumerate(self.rles, 1):
+            area(rle, name=f"mask {number}")
+            if (rle["size"][1], rle["size"][0]) != tuple(self.size):
+                raise UserError(
+                    f"mask {number}: has {rle['size'][1]} x {rle['size'][0]} pixels and its picture {self.size[0]} x "
+                    f"{self.size[1]}; give the mask of this picture at its original size."
+                )
+
+    def whole(self) -> Mask:
+        """The union of the masks, [H, W] of 0 and 1."""
+        mask = np.zeros((self.size[1], self.size[0]), dtype=np.uint8)
+        for rle in self.rles:
+            mask |= decode(rle)
+        return mask
+
+    def parts(self) -> Sequence[Mask]:
+        """Each mask, without those that are empty, see ``Target``."""
+        return _from_left_to_right([decode(rle).astype(np.uint8) for rle in self.rles])
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayTarget:
+    """A mask that is held in memory, a byte for each pixel. ``RleTarget`` takes a fraction of that.
+
+    Attributes:
+        mask: [H, W], either boolean or of 0, 1 and 255.
+
+    Raises:
+        ValueError: It is not.
+    """
+
+    mask: NDArray[np.bool_] | NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        mask = self.mask
+        if mask.ndim != 2 or mask.dtype not in (np.bool_, np.uint8):
+            raise ValueError(f"a mask of shape {mask.shape} and type {mask.dtype}, not [H, W] of booleans or uint8")
+        if not ((mask <= 1) | (mask == IGNORE)).all():
+            raise ValueError("a mask with other values than 0, 1 and 255")
+
+    def whole(self) -> Mask:
+        """A copy of the mask."""
+        return self.mask.astype(np.uint8)
+
+    def parts(self) -> Sequence[Mask]:
+        """One part, as the mask does not tell objects apart; none where nothing is meant."""
+        return _from_left_to_right([(self.mask == 1).astype(np.uint8)])
+
+
+def _draw(points: Points, size: tuple[int, int]) -> _Patch:
+    """Fill and outline of a polygon where it lies in the picture."""
+    corners = [(int(x), int(y)) for x, y in points]
+    # Only the rectangle around it is drawn: pictures are large and most shapes are small.
+    (left, right), (top, bottom) = (
+        (min(max(min(along), 0), length), max(min(max(along) + 1, length), 0))
+        for along, length in zip(zip(*corners, strict=True), size, strict=True)
+    )
+    rows, columns = slice(top, max(top, bottom)), slice(left, max(left, right))
+    if right <= left or bottom <= top:
+        return _Patch(rows, columns, np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=np.bool_))
+    canvas = Image.new("L", (right - left, bottom - top))
+    draw = ImageDraw.Draw(canvas)
+    moved = [(x - left, y - top) for x, y in corners]
+    # Pillow's fill of a line is wider than the line.
+    if len(set(moved)) > 2:
+        draw.polygon(moved, fill=1)
+    # Pillow leaves out an outline that has the colour of the fill, so it is drawn as a line.
+    draw.line([*moved, moved[0]], fill=1)
+    return _Patch(rows, columns, np.asarray(canvas) != 0)
+
+
+def _paint(painted: Sequence[tuple[Shape, _Patch]], size: tuple[int, int]) -> Mask:
+    """Lays patches on each other, large ones first; of equal ones the last in the list first."""
+    mask = np.zeros((size[1], size[0]), dtype=np.uint8)
+    for number in sorted(range(len(painted)), key=lambda k: (int(painted[k][1].drawn.sum()), k), reverse=True):
+        shape, patch = painted[number]
+        mask[patch.rows, patch.columns][patch.drawn] = IGNORE if shape.is_ignored else 1
+    return mask
+
+
+def _from_left_to_right(masks: Iterable[Mask]) -> list[Mask]:
+    """The masks that are not empty, by the left edges of their boxes and then by their tops."""
+    placed = [(found[:2], mask) for mask in masks if (found := box(mask)) is not None]
+    return [mask for _, mask in sorted(placed, key=lambda one: one[0])]
