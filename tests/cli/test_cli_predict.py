@@ -83,7 +83,7 @@ def test_answers_that_are_files_are_written(run, pictures, command, monkeypatch)
 
     monkeypatch.setattr(Classification, "export", export)
     assert command("predict", run, pictures, "--skip-bad", "--files", "new/files").code == 0
-    assert [p.name for p in Path("new/files/pictures").iterdir()] == ["a.txt"]
+    assert [p.name for p in Path("new/files").iterdir()] == ["a.txt"]
 
 
 def test_odd_names_of_files(run, pictures, command):

@@ -46,8 +46,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_quick_run_on_a_few_rows_is_trained_measured_and_asked(place: Path, command) -> None:
-    # The text's rate is high enough that the token is written after ten steps.
-    rates = ["--training.learning_rate", "3e-3", "--training.epochs", 2, "--training.save_epochs", 2]
+    # Enough steps that the token is written.
+    rates = ["--training.learning_rate", "3e-3", "--training.epochs", 10, "--training.save_epochs", 5]
+    rates += ["--data.weights", "{text: 20.0}"]
     words = ["--data.source", "data", "--data.train", 5, "--data.validation", 3, "--name", "x", *rates]
     said = command("train", "r.yaml", *words)
     assert said.code == 0, said.err
@@ -55,7 +56,7 @@ def test_a_quick_run_on_a_few_rows_is_trained_measured_and_asked(place: Path, co
     assert {k: v["rows"] for k, v in data.items()} == {"train": 5, "validation": 3}
     assert "[[<SEG>]]" in Path("runs/x/label_mask.txt").read_text()
     history = json.loads(Path("runs/x/history.json").read_text())
-    assert [r["epoch"] for r in history] == [1, 2] and history[1]["train_loss"] < history[0]["train_loss"]
+    assert [r["epoch"] for r in history] == list(range(1, 11)) and history[1]["train_loss"] < history[0]["train_loss"]
     parts = {"text", "bce", "dice", "iou"}
     assert parts <= {k.removeprefix("train_").removesuffix("_loss") for k in history[0]}
     assert {"val_giou", "val_ciou", "val_miou", "val_giou_short", "val_giou_long"} <= history[0].keys()

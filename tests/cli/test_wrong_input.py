@@ -182,7 +182,9 @@ def test_predict_with_a_broken_picture_stops_or_skips_as_asked(job, capsys):
     assert main(["predict", "runs/p", "mixed", "--skip-bad", "--out", "answers.jsonl", "--sheet", "sheet.png"]) == 0
     assert "left out" in capsys.readouterr().out
     rows = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
-    assert [r["id"] for r in rows] == ["mixed/a.png"]
+    # What could not be read is told where the others are, so that no picture is lost without a word.
+    assert [r["id"] for r in rows] == ["mixed/a.png", "mixed/b.png"]
+    assert rows[1]["value"] is None and "b.png" in rows[1]["error"]
     assert sum(rows[0]["probabilities"].values()) == pytest.approx(1)
     assert Image.open("sheet.png").width > 100
 
@@ -201,7 +203,7 @@ def test_missing_checkpoint_is_refused_with_those_there_are(job, capsys):
 def test_out_of_memory_gives_advice(job, capsys, monkeypatch, error):
     from foveal.training import objectives
 
-    def explode(*_: object) -> None:
+    def explode(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(objectives, "answer_loss", explode)

@@ -159,10 +159,10 @@ def test_ctrl_c_names_the_run_to_continue(job, command, monkeypatch):
 
     real, steps = objectives.answer_loss, iter(range(100))
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **named):
         if next(steps) == 5:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(*arguments, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr(objectives, "answer_loss", interrupted)

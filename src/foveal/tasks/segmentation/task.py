@@ -379,7 +379,7 @@ def _file_name(picture: Path) -> str:
     return picture.name if any(picture.with_suffix(e).is_file() for e in endings) else picture.stem
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Meant:
     """What a sentence means, as an example's truth.
 
@@ -394,6 +394,8 @@ class Meant:
     def __str__(self) -> str:
         whole = self.target.whole()
         return f"{(whole == 1).mean():.1%}"
+
+    __repr__ = __str__
 
 
 @dataclass(frozen=True)
