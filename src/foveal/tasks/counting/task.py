@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from PIL import Image
 
@@ -29,6 +29,7 @@ from foveal.tasks.counting.pointing import DONE, Form
 from foveal.tasks.counting.reading import Source
 from foveal.tasks.counting.scenes import SceneOptions, Scenes
 from foveal.tasks.counting.sequence import Count
+from foveal.tasks.lazy import Made
 from foveal.tasks.task import Episode, Example, Loaded, Prediction, Split, Task
 
 Strategy = Literal["sequential", "all_points", "number"]
@@ -202,9 +203,9 @@ class Counting(Task):
                 f"generated: scenes of {options.min_objects} to {options.max_objects} objects, {data.image_size} pixels, "
                 f"seed {data.seed}, split {split}"
             )
-            return Loaded(_Examples(queries, self), place)
+            return Loaded(Made(queries, self.example), place)
         source = self._read(Path(data.source).expanduser(), split)
-        return Loaded(_Examples(source.queries, self), source.place, source.skipped)
+        return Loaded(Made(source.queries, self.example), source.place, source.skipped)
 
     def _read(self, path: Path, split: Split) -> Source:
         data = self.data
@@ -362,22 +363,6 @@ class Counting(Task):
             # After a repeat, steps are no longer the points' own.
             confidences=sure if len(sure) == len(things) + 1 else None,
         )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Examples(Sequence[Example]):
-    """Rows of queries, made when they are asked for."""
-
-    queries: Sequence[Query]
-    task: Counting
-
-    def __len__(self) -> int:
-        return len(self.queries)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return self.task.example(self.queries[index])
 
 
 def _shared_out(source: Source, split: Split, share: float, seed: int) -> Source:

@@ -17,6 +17,7 @@ from foveal.files import replacing, write_text
 from foveal.images import SUFFIXES, Picture
 from foveal.prompts import Prompt
 from foveal.tasks.annotations import OnBad
+from foveal.tasks.lazy import Made
 from foveal.tasks.segmentation import metrics, rle
 from foveal.tasks.segmentation.losses import PRESETS, LossWeights
 from foveal.tasks.segmentation.objects import Mask, Query, Target
@@ -181,10 +182,10 @@ class Segmentation(Task):
                 f"generated: scenes of {options.min_objects} to {options.max_objects} figures, {options.image_size} pixels, "
                 f"{', '.join(options.kinds)}, seed {data.seed}, split {split}"
             )
-            return Loaded(_Examples(queries, self), place, notes=self._notes(split))
+            return Loaded(Made(queries, self.example), place, notes=self._notes(split))
         source = self._read(Path(data.source).expanduser(), split)
         chosen = source.queries[:wanted] if wanted else source.queries
-        return Loaded(_Examples(chosen, self), source.place, source.skipped, (*source.notes, *self._notes(split)))
+        return Loaded(Made(chosen, self.example), source.place, source.skipped, (*source.notes, *self._notes(split)))
 
     def _notes(self, split: Split) -> tuple[str, ...]:
         if split != "train" or self.data.loss_weights().text:
@@ -396,22 +397,6 @@ class Meant:
         return f"{(whole == 1).mean():.1%}"
 
     __repr__ = __str__
-
-
-@dataclass(frozen=True)
-class _Examples(Sequence[Example]):
-    """Rows of queries, made when they are asked for."""
-
-    queries: Sequence[Query]
-    task: Segmentation
-
-    def __len__(self) -> int:
-        return len(self.queries)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return self.task.example(self.queries[index])
 
 
 def _baselines(truths: Sequence[Mask]) -> dict[str, metrics.Baseline]:
