@@ -144,12 +144,12 @@ def measure(vlm: Vlm, encoder: Encoder, prompts: Sequence[Prompt], rounds: int, 
             ask()
             took[way].append((time.process_time() - start) / len(prompts) * 1000)
     base = statistics.median(took["score"])
-    print(f"{'':<18}{'ms a picture':>14}{'spread':>18}{'times score':>14}  probabilities")
+    print(f"{'':<18}{'ms a picture':>14}{'spread':>22}{'times score':>14}  probabilities")
     for way, times in took.items():
         middle = statistics.median(times)
         spread = f"{min(times):,.1f} to {max(times):,.1f}"
         given = "all 15" if way in ("score", "naive") else "none"
-        print(f"{way:<18}{middle:>14,.1f}{spread:>18}{middle / base:>14.2f}  {given}")
+        print(f"{way:<18}{middle:>14,.1f}{spread:>22}{middle / base:>14.2f}  {given}")
 
 
 def main() -> None:

@@ -134,5 +134,5 @@ def test_the_counting_model_counts_generated_scenes_by_pointing():
     )
     rows = task.load("test").examples
     metrics = task.measure(rows, list(make_predictor(task, open_model(task, recipe), recipe).predict(rows)))
-    assert metrics["mae"] < 1.7 < 2.5 < task.chance(rows)
+    assert metrics["mae"] < 1.7 and task.chance(rows) > 2.5
     assert metrics["point_f1"] > 0.7
