@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -31,6 +32,25 @@ def test_two_processes_with_batch_2_train_the_weights_of_one_with_batch_4(tiny, 
         # Adam lifts the rounding of another order of sums: 6 steps at rate 1e-3.
         assert (a[name] - b[name]).abs().max() < 1e-3, name
     assert (tmp_path / "runs" / "two" / "report.html").is_file()
+    told = [json.loads((tmp_path / "runs" / r / "history.json").read_text()) for r in ("one", "two")]
+    assert told[0][0]["train_loss"] == pytest.approx(told[1][0]["train_loss"], rel=1e-3), (
+        "the loss is of both processes"
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_tell_the_losses_of_one_where_they_have_parts(tmp_path):
+    words = [
+        "train", "segmentation", "--data.train", "16", "--data.validation", "2", "--data.test", "2", "--model.resolution", "56",
+        "--data.scenes.image_size", "64", "--training.measurements", "1", "--training.precision", "float32",
+        "--training.workers", "0", "--data.segmenter.mask_size", "32",
+    ]  # fmt: skip
+    one = foveal(*words, "--name", "one", "--training.batch_size", "4", cwd=tmp_path)
+    two = torchrun(*words, "--name", "two", "--training.batch_size", "2", cwd=tmp_path)
+    assert one.returncode == 0 and two.returncode == 0, one.stderr + two.stderr
+    (a,), (b,) = (json.loads((tmp_path / "runs" / r / "history.json").read_text()) for r in ("one", "two"))
+    for part in ("total", "text", "bce", "dice", "iou"):
+        assert a[f"train_{part}_loss"] == pytest.approx(b[f"train_{part}_loss"], rel=1e-3), part
 
 
 @pytest.mark.slow

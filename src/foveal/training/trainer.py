@@ -81,6 +81,19 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         saved = json.loads(file.read_text())
         self.epoch_loss, self.epoch_steps, self.epoch_rows = saved["loss"], saved["steps"], saved["rows"]
         self.epoch_parts = dict(saved.get("parts", {}))
+        if not self.is_world_process_zero():
+            # What is saved is the sum of all processes; one of them goes on with it.
+            self.epoch_loss, self.epoch_parts = 0.0, dict.fromkeys(self.epoch_parts, 0.0)
+
+    def _summed(self) -> tuple[float, dict[str, float]]:
+        """The running epoch's loss and its parts, of all processes together."""
+        if self.args.world_size == 1:
+            return self.epoch_loss, self.epoch_parts
+        names = list(self.epoch_parts)
+        own = [self.epoch_loss, *(self.epoch_parts[n] for n in names)]
+        whole: Any = self.accelerator.reduce(torch.tensor(own, device=self.args.device), "sum")
+        loss, *parts = whole.tolist()
+        return loss, dict(zip(names, parts, strict=True))
 
     def finished(self, state: TrainerState) -> bool:
         """Whether a checkpoint's state is the end of the training; the engine itself would take one step more."""
@@ -162,13 +175,14 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         """Validation loss and the task's metrics by real prediction; writes a row of ``metrics.csv``."""
         training = self.recipe.training
         seconds = time.monotonic() - self.epoch_started
+        loss, parts = self._summed()
         row: dict[str, Any] = {
             "epoch": round(self.state.epoch or 0.0, 6), "step": self.state.global_step,
-            "train_loss": self.epoch_loss / max(1, self.epoch_steps),
+            "train_loss": loss / max(1, self.epoch_steps),
         }  # fmt: skip
-        if self.epoch_parts:
+        if parts:
             row["train_total_loss"] = row["train_loss"]
-            row |= {f"train_{name}_loss": part / max(1, self.epoch_steps) for name, part in self.epoch_parts.items()}
+            row |= {f"train_{name}_loss": part / max(1, self.epoch_steps) for name, part in parts.items()}
         metrics: dict[str, float] = {}
         if self.validation and training.evaluate:
             chosen = [self.validation[i] for i in spread(len(self.validation), self.recipe.evaluation.samples)]
@@ -240,6 +254,7 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         if self.is_world_process_zero():
             shutil.rmtree(self._writing, ignore_errors=True)
         self.accelerator.wait_for_everyone()
+        loss, parts = self._summed()
         try:
             with disk_errors(root):
                 super()._save_checkpoint(model, trial)
@@ -247,10 +262,10 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
                 if self.is_world_process_zero():
                     self.predictor.save_parts(folder)
                     progress = {
-                        "loss": self.epoch_loss,
+                        "loss": loss,
                         "steps": self.epoch_steps,
                         "rows": self.epoch_rows,
-                        "parts": self.epoch_parts,
+                        "parts": parts,
                     }
                     write_text(folder / PROGRESS_FILE, json.dumps(progress))
         except UserError:
