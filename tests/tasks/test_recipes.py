@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from foveal.errors import UserError
-from foveal.recipe import Lora, Model, Recipe, Training, dump_recipe
+from foveal.recipe import Lora, Model, Recipe, Training, check, dump_recipe
 from foveal.tasks.classification.task import ClassificationData
-from foveal.tasks.recipes import check, common_keys, keys, read_recipe
+from foveal.tasks.recipes import common_keys, keys, read_recipe
 from foveal.tasks.task import Generator, find_task
 
 SHIPPED = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))

@@ -13,10 +13,10 @@ from small import write_recipe, write_squares
 from torch.nn.functional import cross_entropy
 
 from foveal.errors import UserError
-from foveal.recipe import Recipe, Training
+from foveal.recipe import Recipe, Training, check
 from foveal.tasks.comparison.task import Comparison, ComparisonData
 from foveal.tasks.counting.task import Counting, CountingData
-from foveal.tasks.recipes import check, read_recipe
+from foveal.tasks.recipes import read_recipe
 from foveal.tasks.specialist import Specialist
 from foveal.tasks.task import Example
 from foveal.training import objectives

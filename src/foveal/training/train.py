@@ -32,9 +32,8 @@ from foveal.evaluation.report import write as write_report
 from foveal.evaluation.showing import write_pictures
 from foveal.files import write_text
 from foveal.images import set_pixel_limit
-from foveal.recipe import Recipe, dump_recipe
+from foveal.recipe import Recipe, check, dump_recipe
 from foveal.runs import Run, check_new_run, create_run, environment
-from foveal.tasks.recipes import check
 from foveal.tasks.specialist import Specialist
 from foveal.tasks.task import Loaded, Split, Task, find_task
 from foveal.training.objectives import make_objective
@@ -285,7 +284,7 @@ def _fit(
     progress = TrainingBar(console, task.headline, per_step)
     trainer = FovealTrainer(
         model=vlm.model, recipe=recipe, run=run, task=task, objective=objective, rows=rows, validation=validation.examples,
-        predictor=predictor, processor_source=vlm.source, arguments=arguments, callbacks=[progress],
+        predictor=predictor, arguments=arguments, callbacks=[progress],
     )  # fmt: skip
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     if checkpoint is not None and trainer.finished(_state(checkpoint)):

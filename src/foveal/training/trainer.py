@@ -46,7 +46,6 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         rows: The training rows.
         validation: Rows predicted at each epoch's end; empty for none.
         predictor: Asks the model while it trains.
-        processor_source: Folder or Hub id of the processor, saved with each checkpoint.
         arguments: Settings of the engine.
     """
 
@@ -55,7 +54,7 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
 
     def __init__(
         self, *, model: nn.Module, recipe: Recipe, run: Run, task: Task, objective: Objective, rows: TrainingRows,
-        validation: Sequence[Example], predictor: Predictor, processor_source: str, arguments: TrainingArguments,
+        validation: Sequence[Example], predictor: Predictor, arguments: TrainingArguments,
         callbacks: list[TrainerCallback],
     ) -> None:  # fmt: skip
         super().__init__(
@@ -63,7 +62,7 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
             callbacks=[EpochFlow(self, recipe, rows), *callbacks],
         )  # fmt: skip
         self.recipe, self.run, self.task, self.objective = recipe, run, task, objective
-        self.validation, self.predictor, self.processor_source = validation, predictor, processor_source
+        self.validation, self.predictor = validation, predictor
         # Our losses are sums over the whole optimizer step's answer tokens (or rows): nothing is left to scale.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True

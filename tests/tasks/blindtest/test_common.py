@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foveal.errors import UserError
-from foveal.tasks.blindtest.common import LazyRows, balanced_choice, measure_labels, read_number, split_of
+from foveal.tasks.blindtest.common import balanced_choice, measure_labels, read_number, split_of
+from foveal.tasks.lazy import Numbered
 from foveal.tasks.task import SPLITS, Example, Prediction
 
 QUESTION = "How many? Answer with a number in curly brackets, e.g., {5}."
@@ -96,7 +97,7 @@ def square(index: int) -> Example:
 
 
 def test_lazy_rows() -> None:
-    lazy = LazyRows(5, square)
+    lazy = Numbered(5, square)
     assert len(lazy) == 5
     assert [e.truth for e in lazy] == [0, 1, 4, 9, 16]
     assert lazy[-1].truth == 16

@@ -14,7 +14,6 @@ from foveal.errors import UserError
 from foveal.prompts import Prompt
 from foveal.tasks.blindtest import hub
 from foveal.tasks.blindtest.circles import Circles
-from foveal.tasks.blindtest.common import LazyRows
 from foveal.tasks.blindtest.grids import Grids
 from foveal.tasks.blindtest.letters import Letters
 from foveal.tasks.blindtest.lines import Lines
@@ -23,6 +22,7 @@ from foveal.tasks.blindtest.shapes import Shapes
 from foveal.tasks.blindtest.sources import Layout, locate
 from foveal.tasks.blindtest.squares import Squares
 from foveal.tasks.blindtest.subway import Subway
+from foveal.tasks.lazy import Numbered
 from foveal.tasks.task import SPLITS, Example, Generator, Loaded, Prediction, Split, Task
 
 #: The seven puzzles in the order of the published tables.
@@ -161,7 +161,7 @@ class BlindTest(Task, Generator):
             ((part, number) for part, (_, rows) in enumerate(parts) for number in range(len(rows))),
             key=lambda place: ((place[1] + 0.5) / len(parts[place[0]][1]), place[0]),
         )
-        return Loaded(LazyRows(len(order), _Rows(parts, order)), source)
+        return Loaded(Numbered(len(order), _Rows(parts, order)), source)
 
     def prompt(self, example: Example, rng: random.Random | None = None) -> Prompt:
         """As the row's puzzle puts it."""

@@ -7,9 +7,8 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, overload
+from typing import Any
 
 from foveal.errors import UserError
 from foveal.tasks.task import Example, Prediction, Split
@@ -86,31 +85,6 @@ def measure_labels(examples: Sequence[Example], predictions: Sequence[Prediction
         **{f"accuracy_{truth}": sum(hits) / len(hits) for truth, hits in sorted(right.items())},
         "unparsable": sum(values.get(e.id) is None for e in examples) / len(examples),
     }
-
-
-@dataclass(frozen=True)
-class LazyRows(Sequence[Example]):
-    """Rows that are made when they are asked for.
-
-    Attributes:
-        length: How many there are.
-        row: Makes the row of an index from 0 on; it must be picklable, for the data loader's processes.
-    """
-
-    length: int
-    row: Callable[[int], Example]
-
-    def __len__(self) -> int:
-        return self.length
-
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self.row(i) for i in range(*index.indices(self.length))]
-        return self.row(range(self.length)[index])
 
 
 def balanced_choice(choices: int, seed: int, split: Split, index: int) -> int:

@@ -21,9 +21,10 @@ from PIL import Image
 from foveal.errors import UserError
 from foveal.images import Picture
 from foveal.prompts import Prompt
-from foveal.tasks.blindtest.common import LazyRows, balanced_choice, check_range, measure_labels, split_of
+from foveal.tasks.blindtest.common import balanced_choice, check_range, measure_labels, split_of
 from foveal.tasks.blindtest.saving import SAMPLE, histogram, save_split
 from foveal.tasks.blindtest.sources import Layout, Row, load_rows
+from foveal.tasks.lazy import Numbered
 from foveal.tasks.task import Example, Generator, Loaded, Prediction, Split, Task
 
 #: Values of what questions name, to show in a message.
@@ -300,13 +301,13 @@ class Puzzle(Task, Generator):
             rows, source = load_rows(data.source, split, self.layout, texts, only)
             own = len(rows) > 0 and "text" in rows[0].fields
             asked = _Asked(rows.__getitem__, data.question, 1, own)
-            return Loaded(LazyRows(len(rows) if own else times * len(rows), asked), source)
+            return Loaded(Numbered(len(rows) if own else times * len(rows), asked), source)
         count = getattr(data, split)
         if count == 0:
             raise UserError(f"data.{split}: is 0; give the number of pictures to generate.")
         scenes = Scenes(type(self), data.style, data.image_size, split, data.seed)
         source = f"generated: style {data.style}, {data.image_size} pixels, seed {data.seed}, split {split}"
-        return Loaded(LazyRows(times * count, _Asked(scenes.row, data.question, len(self.labels))), source)
+        return Loaded(Numbered(times * count, _Asked(scenes.row, data.question, len(self.labels))), source)
 
     def example_from_image(self, path: Path, text: str | None = None) -> Example:
         """A user's picture, with what the question names from ``data.ask``.

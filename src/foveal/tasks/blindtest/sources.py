@@ -9,11 +9,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from foveal.errors import ImageError, UserError
 from foveal.images import SUFFIXES, Picture
 from foveal.tasks.blindtest.wording import COLUMNS, Which, match_question, read_loosely
+from foveal.tasks.lazy import Lazy
 from foveal.tasks.task import SPLITS, Split
 
 #: What a folder or a parquet file of a split may be called.
@@ -293,7 +294,7 @@ def _from_names(folder: Path, pictures: Sequence[Path], layout: Layout) -> list[
 
 
 @dataclass(frozen=True)
-class _ParquetRows(Sequence[Row]):
+class _ParquetRows(Lazy[Row]):
     """Rows whose pictures are in a parquet table, as encoded bytes or paths of files, as `datasets` has them.
 
     Attributes:
@@ -309,13 +310,8 @@ class _ParquetRows(Sequence[Row]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def row(self, index: int) -> Row:
+        """See ``Lazy.row``."""
         row = self.rows[index]
         cell = self.images[self.places[index]].as_py()
         source = (cell.get("bytes") or cell.get("path")) if isinstance(cell, dict) else cell

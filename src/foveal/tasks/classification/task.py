@@ -16,6 +16,7 @@ import numpy as np
 
 from foveal.errors import ImageError, UserError
 from foveal.prompts import Prompt
+from foveal.tasks import confusion
 from foveal.tasks.classification import metrics, reasoning
 from foveal.tasks.classification.balance import Weights, check_balance, class_weights, sentence
 from foveal.tasks.classification.duplicates import shared_pictures
@@ -277,12 +278,12 @@ class Classification(Task):
         said = {p.id: p for p in predictions}
         names = self.data.class_names
         truths, values = [e.truth for e in examples], [said[e.id].value for e in examples]
-        matrix = metrics.confusion_matrix(truths, values, names)
+        matrix = confusion.confusion_matrix(truths, values, names)
         found = {
-            "accuracy": metrics.accuracy(matrix),
-            "balanced_accuracy": metrics.balanced_accuracy(matrix),
-            "macro_f1": metrics.macro_f1(matrix),
-            "unparsable": metrics.unparsable(matrix) if (lost := reasoning.unparsable(predictions)) is None else lost,
+            "accuracy": confusion.accuracy(matrix),
+            "balanced_accuracy": confusion.balanced_accuracy(matrix),
+            "macro_f1": confusion.macro_f1(matrix),
+            "unparsable": confusion.unparsable(matrix) if (lost := reasoning.unparsable(predictions)) is None else lost,
         }
         answers = {self.parse(answer): answer for answer in self.answers()}
         chances = [said[e.id].probabilities for e in examples]
@@ -293,9 +294,9 @@ class Classification(Task):
             found |= metrics.probability_metrics(known, places, right)
         occurs = matrix.sum(axis=1) > 0
         each = {
-            "recall": metrics.recalls(matrix),
-            "precision": metrics.precisions(matrix),
-            "f1": metrics.f1_scores(matrix),
+            "recall": confusion.recalls(matrix),
+            "precision": confusion.precisions(matrix),
+            "f1": confusion.f1_scores(matrix),
         }
         for base, figures in each.items():
             shown = zip(names, figures, occurs, strict=True)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache, partial
-from typing import Literal, overload
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from PIL import Image, ImageDraw
 from foveal.errors import UserError
 from foveal.images import Picture
 from foveal.tasks.comparison.scores import Rated
+from foveal.tasks.lazy import Lazy
 from foveal.tasks.task import Split
 
 Quality = Literal["dots", "area", "brightness", "slope"]
@@ -55,7 +56,7 @@ _LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
 
 @dataclass(frozen=True)
-class Synthetic(Sequence[Rated]):
+class Synthetic(Lazy[Rated]):
     """A split of rated pictures, made when they are asked for.
 
     Attributes:
@@ -83,16 +84,10 @@ class Synthetic(Sequence[Rated]):
     def __len__(self) -> int:
         return self.length
 
-    @overload
-    def __getitem__(self, index: int) -> Rated: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Rated]: ...
-    def __getitem__(self, index: int | slice) -> Rated | list[Rated]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.length))]
-        number = range(self.length)[index]
-        picture = Picture(f"{self.quality} {self.split}/{number}", partial(self.draw, number))
-        return Rated(f"{number:05d}", picture, Fraction(self.parts(number), PART))
+    def row(self, index: int) -> Rated:
+        """See ``Lazy.row``."""
+        picture = Picture(f"{self.quality} {self.split}/{index}", partial(self.draw, index))
+        return Rated(f"{index:05d}", picture, Fraction(self.parts(index), PART))
 
     def parts(self, index: int) -> int:
         """A picture's score in sixtieths; all that its quality has are as likely."""

@@ -12,7 +12,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import overload
 
 from PIL import Image
 
@@ -20,6 +19,7 @@ from foveal.errors import UserError
 from foveal.images import Picture
 from foveal.tasks.counting.objects import Query, Thing
 from foveal.tasks.figures import COLOURS, SHAPES, Figure, Ground, drawn, lens, make_ground
+from foveal.tasks.lazy import Lazy
 from foveal.tasks.task import Split
 
 #: Most targets, and most other figures: more would be too small to tell apart in a small picture.
@@ -102,7 +102,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Scenes(Sequence[Query]):
+class Scenes(Lazy[Query]):
     """Queries about scenes, made when they are asked for.
 
     Attributes:
@@ -123,17 +123,11 @@ class Scenes(Sequence[Query]):
     def __len__(self) -> int:
         return self.length
 
-    @overload
-    def __getitem__(self, index: int) -> Query: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Query]: ...
-    def __getitem__(self, index: int | slice) -> Query | list[Query]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.length))]
-        number = range(self.length)[index]
-        scene, size = self.scene(number), self.options.image_size
-        picture = Picture(f"scene {self.split}/{number}", partial(scene.draw, size))
-        return Query(f"{number:05d}", picture, scene.category, scene.things(size), (size, size))
+    def row(self, index: int) -> Query:
+        """See ``Lazy.row``."""
+        scene, size = self.scene(index), self.options.image_size
+        picture = Picture(f"scene {self.split}/{index}", partial(scene.draw, size))
+        return Query(f"{index:05d}", picture, scene.category, scene.things(size), (size, size))
 
     def objects(self, index: int) -> int:
         """The number of targets of a scene, without making it."""

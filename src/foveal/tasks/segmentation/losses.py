@@ -33,7 +33,8 @@ class LossWeights:
         bce: ``mask_bce``.
         dice: ``mask_dice``.
         iou: ``iou_regression``, which trains the head that predicts the mask's IoU and leaves the mask alone. An "IoU
-            loss" on the mask itself is ``soft_iou_loss``, a near double of the Dice loss; it has no weight here.
+            loss" on the mask itself would be a near double of the Dice loss: with J the soft Jaccard index, Dice is
+            2 J / (1 + J).
 
     Raises:
         UserError: A weight is negative or not a number.
@@ -98,24 +99,6 @@ def mask_dice(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     x, t, w = _checked(logits, targets, weights)
     p, w = x.sigmoid(), w / DICE_SCALE
     return 1 - (2 * _sum(p * t * w) + EPSILON) / (_sum((p + t) * w) + EPSILON)
-
-
-def soft_iou_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Soft Jaccard loss: 1 - (sum(p t) + 1e-6) / (sum(p + t - p t) + 1e-6), each term times its weight.
-
-    p is the sigmoid of the logits. With J the soft Jaccard index and D the soft Dice index, D = 2 J / (1 + J).
-
-    Args:
-        logits: [M, H, W], float.
-        targets: [M, H, W], from 0 to 1.
-        weights: [M, H, W], 0 or more.
-
-    Returns:
-        [M], from 0 to 1.
-    """
-    x, t, w = _checked(logits, targets, weights)
-    p = x.sigmoid()
-    return 1 - (_sum(p * t * w) + EPSILON) / (_sum((p + t - p * t) * w) + EPSILON)
 
 
 def iou_regression(predicted_iou: Tensor, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

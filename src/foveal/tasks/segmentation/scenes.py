@@ -11,7 +11,7 @@ import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final, Literal, get_args, overload
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw
 from foveal.errors import UserError
 from foveal.images import Picture
 from foveal.tasks.figures import COLOURS, SHAPES, Figure, Ground, drawn, fineness, lens, make_ground
+from foveal.tasks.lazy import Lazy
 from foveal.tasks.segmentation.objects import Mask, Query
 from foveal.tasks.segmentation.sentences import KINDS, NOUNS, ORDERS, PICKS, Kind, Request
 from foveal.tasks.task import Split
@@ -222,7 +223,7 @@ class SceneTarget:
 
 
 @dataclass(frozen=True)
-class Scenes(Sequence[Query]):
+class Scenes(Lazy[Query]):
     """Queries about scenes, made when they are asked for; their pictures and masks are drawn later still.
 
     Attributes:
@@ -243,20 +244,14 @@ class Scenes(Sequence[Query]):
     def __len__(self) -> int:
         return self.length
 
-    @overload
-    def __getitem__(self, index: int) -> Query: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Query]: ...
-    def __getitem__(self, index: int | slice) -> Query | list[Query]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.length))]
-        number = range(self.length)[index]
-        scene, request, is_sentence = self.asked(number)
+    def row(self, index: int) -> Query:
+        """See ``Lazy.row``."""
+        scene, request, is_sentence = self.asked(index)
         size = self.options.image_size
         meant = request.select(scene.figures)
         return Query(
-            id=f"{self.split}-{number:06d}",
-            picture=Picture(f"scene {self.split}/{number}", partial(scene.draw, size)),
+            id=f"{self.split}-{index:06d}",
+            picture=Picture(f"scene {self.split}/{index}", partial(scene.draw, size)),
             texts=(request.sentence if is_sentence else request.text,),
             is_sentence=is_sentence,
             size=(size, size),

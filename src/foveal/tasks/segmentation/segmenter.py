@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
+from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -138,7 +139,7 @@ class SharedEncoderSegmenter(PreTrainedModel):  # type: ignore[misc]
     @property
     def _base(self) -> Any:
         inner: Any = self.vlm
-        return inner.get_base_model() if hasattr(inner, "peft_config") else inner
+        return inner.get_base_model() if isinstance(inner, PeftModel) else inner
 
     # ---------------------------------------------------------------- seeing
 

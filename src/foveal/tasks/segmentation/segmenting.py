@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -33,6 +34,7 @@ from foveal.vlm.components import component_modules, register_components, regist
 from foveal.vlm.encoding import Encoder
 from foveal.vlm.loading import Vlm, load
 from foveal.vlm.scoring import to_device
+from foveal.vlm.tiles import show_one_view
 from foveal.vlm.video_free import save_processor
 
 #: SAM's standardisation of colours between 0 and 1 (that of ImageNet).
@@ -74,7 +76,9 @@ class Segmenter(Specialist):
         )  # fmt: skip
         vlm = load(own, training=learns and (training or section.adapter != "none"))
         if section.vision != "separate":
-            _one_square(vlm)
+            # The mask decoder looks at one square; a family that keeps its tiles is refused below, in fitting words.
+            with suppress(UserError):
+                show_one_view(vlm.base, vlm.processor)
         token = add_token(vlm.base, vlm.processor.tokenizer, recipe.data.token)
         sam = load_sam(section.sam, encoder=section.vision != "vlm")
         own_rows = not whole or "language" in section.freeze
@@ -279,16 +283,6 @@ class _Seen(Exception):
     def __init__(self, patches: torch.Tensor) -> None:
         super().__init__()
         self.patches = patches
-
-
-def _one_square(vlm: Vlm) -> None:
-    """Switches tiles off: the mask decoder looks at one square."""
-    images: Any = vlm.processor.image_processor
-    if getattr(images, "do_image_splitting", False):
-        images.do_image_splitting = False
-    # InternVL's processor asks for tiles whatever crop_to_patches says, but for no more than these.
-    if hasattr(images, "crop_to_patches"):
-        images.max_patches = 1
 
 
 def _probed(vlm: Vlm) -> Batch:
