@@ -9,7 +9,7 @@ SHARES = frozenset(
     {"accuracy", "balanced_accuracy", "precision", "recall", "f1", "macro_f1", "unparsable", "consistency"}
 )
 _ABBREVIATIONS = {"f1": "F1", "iou": "IoU", "giou": "gIoU", "ciou": "cIoU", "miou": "mIoU", "mae": "MAE", "rmse": "RMSE", "auc": "AUC",
-    "ece": "ECE", "nll": "NLL", "bce": "BCE"}  # fmt: skip
+    "ece": "ECE", "nll": "NLL", "brier": "Brier", "bce": "BCE"}  # fmt: skip
 _MISSING = "–"
 _MINUS = "−"
 

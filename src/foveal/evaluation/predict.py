@@ -224,16 +224,17 @@ def open_model(task: Task, recipe: Recipe, *, weights: Path | None = None, train
             f"objective: label learns the bare answer, but here {task.name} asks for reasons in front of it; use "
             "objective: answer, or ask for the answer alone."
         )
+    if "*" not in task.specialists:
+        for key, default in (("vision", "vlm"), ("sam", "small")):
+            if getattr(recipe.model, key) != default:
+                raise UserError(
+                    f"model.{key}: is for models that draw masks, which {task.name} does not ask; leave it out."
+                )
     own = task.specialists.get(recipe.model.id) or task.specialists.get("*")
     if own is not None:
         module, _, name = own.partition(":")
         kind: type[Specialist] = getattr(importlib.import_module(module), name)
         return kind.open(task, recipe, weights=weights, training=training)
-    for key, default in (("vision", "vlm"), ("sam", "small")):
-        if getattr(recipe.model, key) != default:
-            raise UserError(
-                f"model.{key}: is for models that draw masks, which {task.name} does not ask; leave it out."
-            )
     return load(recipe.model, weights=weights, training=training)
 
 

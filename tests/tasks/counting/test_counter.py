@@ -270,3 +270,11 @@ def test_a_checkpoint_of_other_sizes_or_of_nothing_is_told(run: Run, read: Read,
         opened(read("--data.counter.hidden", 64), weights=run.checkpoint("best"))
     with pytest.raises(UserError, match="is no checkpoint of a point-counter"):
         opened(read(), weights=tmp_path)
+
+
+def test_settings_of_models_that_draw_masks_are_refused(read):
+    for words, key in ((("--model.vision", "sam"), "vision"), (("--model.sam", "some/sam"), "sam")):
+        with pytest.raises(
+            UserError, match=rf"^model\.{key}: is for models that draw masks, which counting does not ask;"
+        ):
+            opened(read(*words))

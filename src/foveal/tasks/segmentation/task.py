@@ -27,40 +27,12 @@ from foveal.tasks.segmentation.reasonseg import read_reasonseg
 from foveal.tasks.segmentation.refcoco import INSTANCES, Part, read_refcoco
 from foveal.tasks.segmentation.scenes import SceneOptions, Scenes
 from foveal.tasks.segmentation.seg_token import SEG
-from foveal.tasks.segmentation.sentences import KINDS, Kind
 from foveal.tasks.task import Example, Loaded, Prediction, Split, Task
 
 #: A mask counts as right in the report from this IoU on.
 RIGHT = 0.5
 #: Generated queries of each split, where the recipe does not say.
 _GENERATED: dict[Split, int] = {"train": 4_000, "validation": 100, "test": 300}
-
-
-@dataclass
-class ScenesData:
-    """Generated scenes."""
-
-    image_size: int = 168
-    """Side in pixels."""
-    min_objects: int = 3
-    """Fewest figures in a picture."""
-    max_objects: int = 6
-    """Most figures in a picture, up to 8."""
-    smallest: float = 0.08
-    """Smallest radius of a figure, in sides of the picture."""
-    largest: float = 0.2
-    """Largest radius of a figure, in sides of the picture."""
-    overlap: float = 0.1
-    """Largest share of a figure that others cover."""
-    kinds: list[Kind] = field(default_factory=lambda: list(KINDS))
-    """Kinds of sentences: attribute, comparison, place, oddity."""
-    empty_share: float = 0.0
-    """Share of sentences that mean nothing in their picture."""
-
-    def options(self, wording: Literal["mixed", "phrase"]) -> SceneOptions:
-        """As the generator takes them."""
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
-        return SceneOptions(**{**given, "kinds": tuple(self.kinds), "wording": wording})
 
 
 @dataclass
@@ -100,8 +72,8 @@ class SegmentationData:
     """At an annotation that cannot be used: refuse stops with a sentence, skip leaves it out and counts it."""
     seed: int = 0
     """Seed of generated scenes."""
-    scenes: ScenesData = field(default_factory=ScenesData)
-    """Generated scenes."""
+    scenes: SceneOptions = field(default_factory=SceneOptions)
+    """Generated scenes; with wording: short, always phrases."""
     wording: Literal["question", "short"] = "question"
     """question: LISA's sentences around the text; short: the text alone, for a small model."""
     token: str = SEG
@@ -161,8 +133,8 @@ class Segmentation(Task):
                 raise UserError(f"data.scenes.{error}") from None
 
     def _options(self) -> SceneOptions:
-        scenes: ScenesData = self.data.scenes
-        return scenes.options("phrase" if self.data.wording == "short" else "mixed")
+        scenes: SceneOptions = self.data.scenes
+        return replace(scenes, wording="phrase") if self.data.wording == "short" else scenes
 
     # ---------------------------------------------------------------- data
 
