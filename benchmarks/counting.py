@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 import torch
 
-from foveal.evaluation.predict import make_predictor, mixed, open_model, precision
+from foveal.asking.asker import make_predictor, mixed, open_model, precision
+from foveal.config.sections import Evaluation, Model, Recipe
 from foveal.prompts import Prompt
-from foveal.recipe import Evaluation, Model, Recipe
 from foveal.tasks.counting.counter import Counter
 from foveal.tasks.counting.task import Counting, CountingData
 from foveal.training.train import quiet

@@ -49,7 +49,7 @@ def write_model(folder: Path, layers: int) -> None:
     from transformers import Idefics3Config, Idefics3ForConditionalGeneration
 
     from foveal.vlm.loading import builtin_folder
-    from foveal.vlm.video_free import load_processor
+    from foveal.vlm.processors import load_processor
 
     processor = load_processor(builtin_folder())
     side, patch, shuffle = 224, 16, 2
@@ -90,8 +90,8 @@ def naive(vlm: Vlm, encoder: Encoder, prompts: Sequence[Prompt]) -> list[list[fl
     """Log-probability of each class behind each prompt, every one a whole sequence; [B][K]."""
     import torch
 
-    from foveal.vlm.answer_loss import only_positions
     from foveal.vlm.encoding import append_answers
+    from foveal.vlm.losses import only_positions
     from foveal.vlm.scoring import to_device
 
     out = []
@@ -167,7 +167,7 @@ def main() -> None:
     os.environ.update(OMP_NUM_THREADS=str(given.threads), HF_HUB_OFFLINE="1")
     import torch
 
-    from foveal.recipe import Model
+    from foveal.config.sections import Model
     from foveal.training.train import quiet
     from foveal.vlm.encoding import Encoder
     from foveal.vlm.loading import load

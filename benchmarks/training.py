@@ -105,7 +105,7 @@ def write_model(folder: Path, side: int) -> None:
     from transformers import Idefics3Config, Idefics3ForConditionalGeneration
 
     from foveal.vlm.loading import builtin_folder
-    from foveal.vlm.video_free import load_processor
+    from foveal.vlm.processors import load_processor
 
     processor = load_processor(builtin_folder())
     patch, shuffle = 16, 2
@@ -188,7 +188,7 @@ class Runner:
     """Makes trainers of one kind on the same model and rows."""
 
     def __init__(self, setup: Setup, folder: Path, workers: int) -> None:
-        from foveal.recipe import Evaluation, Model, Recipe, Training
+        from foveal.config.sections import Evaluation, Model, Recipe, Training
         from foveal.tasks.blindtest.lines import Lines, LinesData
         from foveal.vlm.encoding import Encoder
         from foveal.vlm.loading import load
@@ -233,7 +233,7 @@ class Foveal(Runner):
         import torch
         from transformers import TrainingArguments
 
-        from foveal.evaluation.predict import VlmPredictor
+        from foveal.asking.asker import VlmPredictor
         from foveal.runs import Run
         from foveal.training.objectives import make_objective
         from foveal.training.rows import TrainingRows

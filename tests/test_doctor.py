@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from foveal.config.reading import read_recipe
 from foveal.doctor import examine as examining
 from foveal.doctor import machine, memory
 from foveal.doctor.checks import Check, Checks, gigabytes, sentence
 from foveal.doctor.examine import DEFAULT, Examination, examine, read_target
 from foveal.errors import UserError
-from foveal.tasks.recipes import read_recipe
 from foveal.training.optimizers import MuonWithAdamW, split_for_muon
 from foveal.vlm.loading import builtin_folder
 

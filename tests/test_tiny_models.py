@@ -6,7 +6,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
-from foveal.vlm.video_free import load_processor
+from foveal.vlm.processors import load_processor
 from tiny_models import FAMILIES, build
 
 

@@ -26,7 +26,7 @@ from foveal.images import Picture
 from foveal.tasks.task import Example, Prediction, Task
 
 if TYPE_CHECKING:
-    from foveal.evaluation.answer_files import Tally
+    from foveal.asking.answer_files import Tally
 
 #: What a picture may be given as.
 Given = str | os.PathLike[str] | Image.Image
@@ -102,8 +102,8 @@ class Model:
             UserError: A picture cannot be read, the text does not fit the task, or the file cannot be written or holds
                 answers of another model.
         """
-        from foveal.evaluation.answer_files import open_answers
-        from foveal.evaluation.streaming import find_pictures, stream
+        from foveal.asking.answer_files import open_answers
+        from foveal.asking.pictures import find_pictures, stream
         from foveal.images import walk_images
 
         self.task.check_text(text)
@@ -163,8 +163,8 @@ def load(run: str | os.PathLike[str], *, checkpoint: str = "best", **settings: A
     Raises:
         UserError: There is no such run, checkpoint or key.
     """
+    from foveal.asking.answer_files import facts_of
     from foveal.cli.arguments import recipe_or_run
-    from foveal.evaluation.answer_files import facts_of
     from foveal.evaluation.evaluate import open_predictor
     from foveal.training.train import quiet
 

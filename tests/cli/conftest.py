@@ -18,7 +18,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(tiny: Callable[[str], Path], squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of one epoch. Tests must not write to it."""
-    from foveal.tasks.recipes import read_recipe
+    from foveal.config.reading import read_recipe
     from foveal.training.train import train
 
     folder = tmp_path_factory.mktemp("trained")

@@ -26,7 +26,7 @@ objective: label
 @pytest.fixture(scope="session")
 def folds(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a training on one fold. Tests must not write to it."""
-    from foveal.tasks.recipes import read_recipe
+    from foveal.config.reading import read_recipe
     from foveal.training.folds import train_folds
 
     folder = tmp_path_factory.mktemp("folds")

@@ -11,8 +11,8 @@ from PIL import Image
 from foveal.cli.arguments import recipe_folders
 from foveal.cli.completion import whole_parser
 from foveal.cli.main import COMMANDS, main
-from foveal.recipe import dump_recipe
-from foveal.tasks.recipes import keys, read_recipe
+from foveal.config.reading import keys, read_recipe
+from foveal.config.sections import dump_recipe
 
 RECIPES = sorted(p for folder in recipe_folders() for p in folder.glob("*.yaml"))
 

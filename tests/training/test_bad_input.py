@@ -43,7 +43,7 @@ def job(tiny, squares, tmp_path, monkeypatch):
 def trained(tiny, squares, tmp_path_factory):
     from rich.console import Console
 
-    from foveal.tasks.recipes import read_recipe
+    from foveal.config.reading import read_recipe
     from foveal.training.train import train
 
     folder = tmp_path_factory.mktemp("trained")
@@ -177,7 +177,7 @@ def test_ctrl_c_elsewhere(run, command, monkeypatch):
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("foveal.evaluation.predict.VlmPredictor.ask", interrupt)
+    monkeypatch.setattr("foveal.asking.asker.VlmPredictor.ask", interrupt)
     said = command("evaluate", run)
     assert (said.code, said.err.strip()) == (130, "foveal: interrupted")
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 from small import write_recipe, write_squares
 
+from foveal.config.reading import read_recipe
 from foveal.errors import UserError
 from foveal.prompts import Prompt
 from foveal.runs import open_run
-from foveal.tasks.recipes import read_recipe
 from foveal.tasks.task import Example, Loaded, Prediction, Split, Task
 from foveal.training.rows import Row, TrainingRows
 from foveal.training.train import train

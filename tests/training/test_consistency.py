@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 from safetensors.torch import load_file
 
+from foveal.config.reading import read_recipe
+from foveal.config.sections import Recipe, Training, check
 from foveal.errors import UserError
-from foveal.recipe import Recipe, Training, check
 from foveal.tasks.comparison.task import Comparison, ComparisonData
-from foveal.tasks.recipes import read_recipe
 from foveal.tasks.specialist import NamedLosses
 from foveal.tasks.task import find_task
 from foveal.training.objectives import LabelObjective, make_objective, symmetric_divergence

@@ -13,10 +13,10 @@ import yaml
 from rich.console import Console
 from transformers import PreTrainedModel
 
+from foveal.config.reading import read_recipe
+from foveal.config.sections import Recipe
 from foveal.errors import UserError
-from foveal.recipe import Recipe
 from foveal.runs import fold_runs, open_run
-from foveal.tasks.recipes import read_recipe
 from foveal.training import folds as module
 from foveal.training.folds import parse_folds, summarise, train_folds
 

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from small import write_recipe, write_squares
 from torch.nn.functional import cross_entropy
 
+from foveal.config.reading import read_recipe
+from foveal.config.sections import Recipe, Training, check
 from foveal.errors import UserError
-from foveal.recipe import Recipe, Training, check
 from foveal.tasks.comparison.task import Comparison, ComparisonData
 from foveal.tasks.counting.task import Counting, CountingData
-from foveal.tasks.recipes import read_recipe
 from foveal.tasks.specialist import Specialist
 from foveal.tasks.task import Example
 from foveal.training import objectives
@@ -24,7 +24,7 @@ from foveal.training.objectives import AnswerObjective, LabelObjective, make_obj
 from foveal.training.rows import Row
 from foveal.training.train import train
 from foveal.training.trainer import FovealTrainer
-from foveal.vlm.answer_loss import IGNORE
+from foveal.vlm.losses import IGNORE
 from foveal.vlm.scoring import score
 
 ANSWERS = ("two", "one cat", "a")

@@ -16,8 +16,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 from small import foveal, write_recipe, write_squares
 
+from foveal.config.reading import read_recipe
 from foveal.runs import open_run
-from foveal.tasks.recipes import read_recipe
 from foveal.training.train import train
 
 QUIET = Console(quiet=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from foveal.config.sections import Lora, Model
 from foveal.prompts import Prompt
-from foveal.recipe import Lora, Model
 from foveal.vlm.encoding import Encoder
 from foveal.vlm.loading import Vlm, load
 

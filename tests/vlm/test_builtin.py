@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
+from foveal.config.sections import Model
 from foveal.prompts import Prompt
-from foveal.recipe import Model
 from foveal.vlm.encoding import Encoder
 from foveal.vlm.generation import generate
 from foveal.vlm.loading import builtin_folder, load
@@ -105,8 +105,8 @@ def test_no_blindtest_puzzle_is_in_the_pre_training_scenes(scenes):
 
 
 def test_the_blindtest_model_answers_generated_puzzles_in_free_text():
-    from foveal.evaluation.predict import make_predictor, open_model
-    from foveal.recipe import Evaluation, Model, Recipe
+    from foveal.asking.asker import make_predictor, open_model
+    from foveal.config.sections import Evaluation, Model, Recipe
     from foveal.tasks.blindtest.all import AllData, BlindTest
 
     task = BlindTest(AllData(style="paper", image_size=336, test=140, question="either", answer_format="bare"))
@@ -120,8 +120,8 @@ def test_the_blindtest_model_answers_generated_puzzles_in_free_text():
 
 
 def test_the_counting_model_counts_generated_scenes_by_pointing():
-    from foveal.evaluation.predict import make_predictor, open_model
-    from foveal.recipe import Evaluation, Model, Recipe
+    from foveal.asking.asker import make_predictor, open_model
+    from foveal.config.sections import Evaluation, Model, Recipe
     from foveal.tasks.counting.task import Counting, CountingData, MarkingData
 
     marks = MarkingData(size=1.6, alpha=0.8, color="cyan")

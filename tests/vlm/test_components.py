@@ -4,12 +4,12 @@ import pytest
 import torch
 from families import FAMILIES, LORA, open_tiny, prompts
 
+from foveal.config.sections import Lora, Model
 from foveal.errors import UserError
-from foveal.recipe import Lora, Model
 from foveal.vlm import adapters
-from foveal.vlm.answer_loss import answer_loss
 from foveal.vlm.components import by_component, component_of, plain_name, register_components, sizes
 from foveal.vlm.loading import load
+from foveal.vlm.losses import answer_loss
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -130,7 +130,7 @@ def test_contradicting_settings_are_refused(tiny, model, message):
 def test_a_reset_component_is_drawn_anew_and_the_others_stay():
     import torch
 
-    from foveal.recipe import Lora, Model
+    from foveal.config.sections import Lora, Model
 
     plain, fresh = load(Model()), load(Model(reset=["projector"]), training=True)
     before, after = dict(plain.base.named_parameters()), dict(fresh.base.named_parameters())
@@ -151,7 +151,7 @@ def test_a_reset_component_is_drawn_anew_and_the_others_stay():
 def test_a_fresh_projector_with_adapters_is_saved_and_loaded(tiny, tmp_path):
     import torch
 
-    from foveal.recipe import Lora, Model
+    from foveal.config.sections import Lora, Model
 
     recipe = Model(
         id=str(tiny("llava")), adapter="lora", reset=["projector"], learning_rates={"projector": 5e-4},

@@ -4,9 +4,9 @@ import pytest
 import torch
 from families import FAMILIES, open_tiny, picture, prompts
 
+from foveal.config.sections import Model
 from foveal.errors import UserError
 from foveal.prompts import Prompt
-from foveal.recipe import Model
 from foveal.vlm.constrained import AnswerTrie, OnlyAnswers, generate_choice
 from foveal.vlm.encoding import Encoder, append_answers
 from foveal.vlm.generation import generate

@@ -7,8 +7,8 @@ import pytest
 import torch
 from families import open_tiny, picture, prompts
 
+from foveal.config.sections import Model
 from foveal.prompts import Prompt
-from foveal.recipe import Model
 from foveal.vlm.encoding import Encoder
 from foveal.vlm.generation import generate, write
 from foveal.vlm.loading import Vlm, load

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from foveal.config.sections import Lora, Model
 from foveal.errors import UserError
-from foveal.recipe import Lora, Model
 from foveal.vlm.loading import builtin_folder, lacks_memory, load, memory_errors, pick_device
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from foveal.config.sections import Model
 from foveal.errors import UserError
-from foveal.recipe import Model
 from foveal.vlm.loading import load, load_config
 
 CODE = (

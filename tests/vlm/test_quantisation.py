@@ -11,16 +11,16 @@ from rich.console import Console
 from small import write_recipe, write_squares
 from torch import nn
 
+from foveal.config.reading import read_recipe
+from foveal.config.sections import Model
 from foveal.errors import UserError
 from foveal.evaluation.evaluate import evaluate
-from foveal.recipe import Model
 from foveal.runs import open_run
-from foveal.tasks.recipes import read_recipe
 from foveal.training.train import train
 from foveal.vlm.adapters import describe
-from foveal.vlm.answer_loss import IGNORE, answer_loss
 from foveal.vlm.components import component_of
 from foveal.vlm.loading import load
+from foveal.vlm.losses import IGNORE, answer_loss
 from foveal.vlm.scoring import score, to_device
 
 needs_bitsandbytes = pytest.mark.skipif(

@@ -4,9 +4,9 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from foveal.config.sections import Model
 from foveal.errors import UserError
 from foveal.prompts import Prompt
-from foveal.recipe import Model
 from foveal.vlm.encoding import Encoder
 from foveal.vlm.loading import load
 

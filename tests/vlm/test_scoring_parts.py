@@ -4,7 +4,7 @@ import pytest
 import torch
 from families import FAMILIES, open_tiny, prompts
 
-from foveal.recipe import Model
+from foveal.config.sections import Model
 from foveal.vlm import scoring
 from foveal.vlm.encoding import Encoder
 from foveal.vlm.loading import load

@@ -10,16 +10,16 @@ from families import open_tiny, picture
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 import foveal
+from foveal.config.sections import Model
 from foveal.errors import UserError
 from foveal.prompts import Prompt
-from foveal.recipe import Model
-from foveal.vlm.answer_loss import IGNORE
 from foveal.vlm.encoding import Encoder
 from foveal.vlm.generation import generate
 from foveal.vlm.loading import load
+from foveal.vlm.losses import IGNORE
+from foveal.vlm.processors import save_processor
 from foveal.vlm.resolution import set_resolution
 from foveal.vlm.scoring import score
-from foveal.vlm.video_free import save_processor
 
 ANSWERS = ("one", "two lines", "a cat here")
 
@@ -144,7 +144,7 @@ def test_a_run_keeps_the_setting(tiny, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "training"))
     from small import write_recipe, write_squares
 
-    from foveal.tasks.recipes import read_recipe
+    from foveal.config.reading import read_recipe
     from foveal.training.train import train
 
     squares = write_squares(tmp_path / "squares", {"train": 2, "validation": 1, "test": 1})

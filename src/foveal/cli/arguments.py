@@ -10,10 +10,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
 
+from foveal.config.reading import build_section, common_keys, is_list, read_recipe, section_keys, section_parser
+from foveal.config.sections import Recipe
 from foveal.errors import UserError
-from foveal.recipe import Recipe
 from foveal.runs import Run, is_run, open_run
-from foveal.tasks.recipes import build_section, common_keys, is_list, read_recipe, section_keys, section_parser
 
 
 class Parser(argparse.ArgumentParser):

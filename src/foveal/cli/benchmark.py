@@ -81,7 +81,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     options = [s for a in p._actions for s in a.option_strings if s.startswith("--") and s != "--help"]
     own, settings = split_words(arguments, ("-h", "--help"), options)
     given = vars(p.parse_args(own))
-    from foveal.evaluation.asking import check_settings
+    from foveal.asking.opening import check_settings
     from foveal.tasks.blindtest.benchmark import run as run_benchmark
     from foveal.training.train import quiet
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from foveal.cli.arguments import Parser
 from foveal.cli.main import COMMANDS
-from foveal.tasks.recipes import choices, keys
+from foveal.config.reading import choices, keys
 from foveal.tasks.task import registry
 
 #: Commands that take a recipe's keys beside their own options.

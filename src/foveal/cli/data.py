@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from foveal.cli.arguments import Parser, recipe_or_run, section_from, split_words
+from foveal.config.reading import section_keys
 from foveal.errors import UserError
-from foveal.tasks.recipes import section_keys
 from foveal.tasks.task import SPLITS, Generator, find_task, registry
 
 _OWN = ("--split", "--count", "--out")
@@ -91,8 +91,8 @@ def _inspect(arguments: Sequence[str], console: Console) -> int:
     own, rest = split_words(arguments, ("-h", "--help"), _OWN)
     given = inspect_parser().parse_args(own)
     recipe, _ = recipe_or_run(given.target, rest)
-    from foveal.evaluation.predict import spread
-    from foveal.evaluation.sheet import contact_sheet
+    from foveal.asking.asker import spread
+    from foveal.drawing.contact_sheet import contact_sheet
     from foveal.files import check_writable, write_bytes
 
     if given.count < 1:

@@ -65,7 +65,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
 
 
 def _show(model_id: str, console: Console) -> int:
-    from foveal.recipe import Model
+    from foveal.config.sections import Model
     from foveal.training.train import quiet
     from foveal.vlm.components import adapter_targets, by_component, sizes
     from foveal.vlm.loading import load

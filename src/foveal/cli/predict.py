@@ -15,7 +15,7 @@ from foveal.devices import prepare
 from foveal.errors import UserError
 
 if TYPE_CHECKING:
-    from foveal.evaluation.answer_files import Answered, Tally
+    from foveal.asking.answer_files import Answered, Tally
 
 _OWN = ("--out", "--sheet", "--film", "--files", "--text", "--checkpoint", "--limit")
 _FLAGS = ("-h", "--help", "--skip-bad")
@@ -65,11 +65,11 @@ def run(arguments: Sequence[str], console: Console) -> int:
         raise UserError("--limit: must be at least 0.")
     recipe, found = recipe_or_run(given.target, rest)
     prepare(recipe.model.device)
-    from foveal.evaluation.answer_files import facts_of, open_answers
+    from foveal.asking.answer_files import facts_of, open_answers
+    from foveal.asking.pictures import common_folder, export_folder, find_pictures, stream
     from foveal.evaluation.evaluate import open_predictor
-    from foveal.evaluation.showing import write_sheet
-    from foveal.evaluation.streaming import common_folder, export_folder, find_pictures, stream
     from foveal.files import check_writable
+    from foveal.report.pictures import write_sheet
     from foveal.tasks.task import Task, find_task
     from foveal.training.progress import counting
     from foveal.training.train import quiet
@@ -155,7 +155,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
         write_sheet(task, [a.example for a in cells], [a.prediction for a in cells if a.prediction], given.sheet)
         console.print(f"Sheet: {given.sheet}", soft_wrap=True)
     if given.film:
-        from foveal.evaluation.films import write_films
+        from foveal.drawing.films import write_films
 
         made = write_films(task, [a.example for a in kept], [a.prediction for a in kept if a.prediction], given.film)
         console.print(f"Films: {made} in {given.film}", soft_wrap=True)

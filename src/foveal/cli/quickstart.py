@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from foveal.cli.arguments import Parser, find_recipe, split_words
+from foveal.config.reading import read_recipe
+from foveal.config.sections import dump_recipe
 from foveal.devices import prepare
-from foveal.recipe import dump_recipe
-from foveal.tasks.recipes import read_recipe
 
 _DESCRIPTION = (
     "Makes line-intersection pictures with exact labels, measures the built-in model on held-out ones, fine-tunes it, "
@@ -40,7 +40,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
         return 0
     prepare(recipe.model.device)
     started = time.monotonic()
-    from foveal.evaluation.showing import predict_new
+    from foveal.report.pictures import predict_new
     from foveal.training.train import train
 
     trained = train(recipe, console)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from foveal.cli.arguments import Parser
-from foveal.tasks.recipes import section_parser
+from foveal.config.reading import section_parser
 from foveal.tasks.task import Generator, find_task, registry
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from foveal.cli.arguments import Parser, find_recipe, recipe_folders, split_words
+from foveal.config.reading import read_recipe, read_yaml, recipe_parser, task_of
+from foveal.config.sections import dump_recipe
 from foveal.devices import prepare
 from foveal.errors import UserError
-from foveal.recipe import dump_recipe
 from foveal.runs import open_run
-from foveal.tasks.recipes import read_recipe, read_yaml, recipe_parser, task_of
 
 _DESCRIPTION = "Trains a model by a recipe, measures it, and writes a run folder with checkpoints and report.html."
 

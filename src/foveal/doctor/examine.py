@@ -12,12 +12,12 @@ from typing import Any
 from huggingface_hub import constants
 
 from foveal import __version__
+from foveal.config.reading import read_recipe
+from foveal.config.sections import Recipe
 from foveal.doctor import machine
 from foveal.doctor.checks import Check, Checks, sentence
 from foveal.errors import UserError
-from foveal.recipe import Recipe
 from foveal.runs import Run
-from foveal.tasks.recipes import read_recipe
 from foveal.tasks.task import find_task
 
 #: The recipe that is examined where none is named: the built-in model on a handful of pictures.

@@ -15,13 +15,13 @@ from huggingface_hub import snapshot_download
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from foveal.asking.asker import make_predictor, mixed, open_model, precision
+from foveal.config.sections import Model, Recipe
 from foveal.doctor import memory
 from foveal.doctor.checks import Checks, gigabytes
 from foveal.doctor.machine import Need, free_space
 from foveal.errors import UserError
-from foveal.evaluation.predict import make_predictor, mixed, open_model, precision
 from foveal.images import set_pixel_limit
-from foveal.recipe import Model, Recipe
 from foveal.runs import Run
 from foveal.tasks.specialist import NamedLosses, Specialist
 from foveal.tasks.task import Example, Loaded, Split, Task, find_task

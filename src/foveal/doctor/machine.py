@@ -19,10 +19,10 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from foveal import hub
+from foveal.config.sections import Recipe
 from foveal.doctor.checks import Checks, gigabytes
 from foveal.doctor.memory import machine_memory
 from foveal.files import check_writable
-from foveal.recipe import Recipe
 from foveal.runs import PACKAGES
 
 if TYPE_CHECKING:

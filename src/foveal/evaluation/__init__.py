@@ -1,1 +1,1 @@
-"""Predicting, measuring and showing."""
+"""Measuring a model on a split."""

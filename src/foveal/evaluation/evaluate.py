@@ -9,15 +9,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from foveal.asking.asker import Predictor, make_predictor, open_model
+from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
 from foveal.evaluation.measure import Result, measure, save, showcase
-from foveal.evaluation.predict import Predictor, make_predictor, open_model
-from foveal.evaluation.report import Report, overview
-from foveal.evaluation.report import write as write_report
-from foveal.evaluation.showing import write_pictures
 from foveal.files import write_text
 from foveal.images import set_pixel_limit
-from foveal.recipe import Recipe, dump_recipe
+from foveal.report.page import Report, overview
+from foveal.report.page import write as write_report
+from foveal.report.pictures import write_pictures
 from foveal.runs import Run, check_new_run, create_run, environment
 from foveal.tasks.task import Split, Task, find_task
 

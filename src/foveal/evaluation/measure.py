@@ -11,12 +11,12 @@ from typing import Any
 
 from rich.console import Console
 
+from foveal.asking.asker import Predictor, spread
 from foveal.errors import UserError
-from foveal.evaluation.formatting import is_share
-from foveal.evaluation.predict import Predictor, spread
-from foveal.evaluation.report import Measured, Shown, order_shown
-from foveal.evaluation.statistics import wilson_interval
 from foveal.files import write_text
+from foveal.metrics.formats import is_share
+from foveal.metrics.intervals import wilson_interval
+from foveal.report.page import Measured, Shown, order_shown
 from foveal.tasks.task import Example, Loaded, Prediction, Task
 from foveal.training.progress import counting
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
-from foveal.recipe import Recipe
+from foveal.config.sections import Recipe
 from foveal.tasks.task import Example, Prediction, Task
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from foveal.config.reading import read_recipe
+from foveal.config.sections import Recipe, check
 from foveal.errors import UserError
-from foveal.evaluation.formatting import format_metric
 from foveal.files import write_text
-from foveal.recipe import Recipe, check
+from foveal.metrics.formats import format_metric
 from foveal.runs import Run, check_new_run, fold_run, fold_runs, is_run, open_run, run_name
-from foveal.tasks.recipes import read_recipe
 from foveal.tasks.task import find_task
 from foveal.training.processes import world_size
 from foveal.training.train import train

@@ -8,15 +8,15 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from foveal.asking.asker import make_encoder
+from foveal.config.sections import Recipe
 from foveal.errors import UserError
-from foveal.evaluation.predict import make_encoder
-from foveal.recipe import Recipe
 from foveal.tasks.specialist import NamedLosses, Specialist
 from foveal.tasks.task import Task
 from foveal.training.rows import Row
-from foveal.vlm.answer_loss import IGNORE, WEIGHTS, answer_count, answer_loss
 from foveal.vlm.encoding import Batch, Encoder
 from foveal.vlm.loading import Vlm
+from foveal.vlm.losses import IGNORE, WEIGHTS, answer_count, answer_loss
 from foveal.vlm.scoring import label_count, label_entropy, label_loss, label_scores
 
 Normaliser = torch.Tensor | float | None

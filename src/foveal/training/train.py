@@ -23,16 +23,16 @@ from rich.table import Table
 from safetensors import SafetensorError
 from transformers import TrainingArguments
 
+from foveal.asking.asker import Predictor, make_predictor, open_model
+from foveal.config.sections import Recipe, check, dump_recipe
 from foveal.errors import UserError
 from foveal.evaluation.measure import Result, measure, read_measured, save, showcase
-from foveal.evaluation.plots import curves_png
-from foveal.evaluation.predict import Predictor, make_predictor, open_model
-from foveal.evaluation.report import Measured, Report, overview
-from foveal.evaluation.report import write as write_report
-from foveal.evaluation.showing import write_pictures
 from foveal.files import write_text
 from foveal.images import set_pixel_limit
-from foveal.recipe import Recipe, check, dump_recipe
+from foveal.report.page import Measured, Report, overview
+from foveal.report.page import write as write_report
+from foveal.report.pictures import write_pictures
+from foveal.report.plots import curves_png
 from foveal.runs import Run, check_new_run, create_run, environment
 from foveal.tasks.specialist import Specialist
 from foveal.tasks.task import Loaded, Split, Task, find_task

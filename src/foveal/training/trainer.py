@@ -18,10 +18,10 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from foveal.asking.asker import Predictor, mixed, spread
+from foveal.config.sections import Recipe
 from foveal.errors import UserError
-from foveal.evaluation.predict import Predictor, mixed, spread
 from foveal.files import disk_errors, write_text
-from foveal.recipe import Recipe
 from foveal.runs import Run
 from foveal.tasks.specialist import NamedLosses
 from foveal.tasks.task import Example, Task

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from foveal.config.sections import Model
 from foveal.errors import UserError
-from foveal.recipe import Model
 from foveal.vlm.components import COMPONENTS, adapter_targets, by_component, component_modules, component_of, sizes
 
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from foveal.errors import UserError
 from foveal.prompts import Prompt
-from foveal.vlm.answer_loss import IGNORE
+from foveal.vlm.losses import IGNORE
 
 Batch = dict[str, torch.Tensor]
 

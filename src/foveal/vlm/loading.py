@@ -22,12 +22,12 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from foveal.config.sections import Model
 from foveal.errors import UserError
-from foveal.recipe import Model
 from foveal.vlm import adapters
+from foveal.vlm.processors import load_processor
 from foveal.vlm.resolution import set_resolution
 from foveal.vlm.tiles import show_one_view
-from foveal.vlm.video_free import load_processor
 
 BUILTIN: Final = "builtin"
 #: Models that come with the package: the general one, one that has learned BlindTest's seven puzzles, one that points.

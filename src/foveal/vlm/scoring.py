@@ -15,9 +15,9 @@ from torch import nn
 
 from foveal.errors import UserError
 from foveal.prompts import Prompt
-from foveal.vlm.answer_loss import IGNORE, WEIGHTS, only_positions
 from foveal.vlm.encoding import Batch, Encoder
 from foveal.vlm.loading import Vlm
+from foveal.vlm.losses import IGNORE, WEIGHTS, only_positions
 
 #: Families whose positions count pictures in their own way and must be told where a continuation begins.
 _OWN_POSITIONS: Final = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "glm4v")

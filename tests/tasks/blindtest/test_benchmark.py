@@ -342,7 +342,7 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere(place, monkeypatch)
 
 
 def test_a_local_model_is_asked_and_goes_on(place, monkeypatch):
-    from foveal.evaluation import asking
+    from foveal.asking import opening as asking
 
     options = {"model": "builtin", "puzzles": ("lines",), "count": 8, "image_size": 64, "max_new_tokens": 3}
     generate, seen = asking.generate, []

@@ -10,10 +10,10 @@ import pytest
 from picture_folders import write_folders
 from sklearn.utils.class_weight import compute_class_weight
 
+from foveal.config.reading import read_recipe
 from foveal.errors import UserError
 from foveal.tasks.classification.balance import balanced_weights
 from foveal.tasks.classification.task import Classification, ClassificationData
-from foveal.tasks.recipes import read_recipe
 from foveal.tasks.task import Example
 from foveal.training.rows import TrainingRows
 

@@ -8,9 +8,9 @@ import datasets
 import pytest
 from picture_tables import png, write_parquet
 
+from foveal.config.reading import read_recipe
 from foveal.errors import UserError
 from foveal.tasks.classification.task import Classification, ClassificationData
-from foveal.tasks.recipes import read_recipe
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 MARS = ("classification-mars", "classification-mars-reasoning")

@@ -11,11 +11,11 @@ import yaml
 from picture_folders import write_folders, write_picture
 from picture_tables import png, write_csv, write_tar
 
+from foveal.config.reading import read_recipe
+from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
-from foveal.recipe import Recipe, dump_recipe
 from foveal.tasks.classification import reasoning
 from foveal.tasks.classification.task import Classification, ClassificationData
-from foveal.tasks.recipes import read_recipe
 from foveal.tasks.task import Example, Prediction
 
 LOOKS = {"cra": "a bowl-shaped depression.", "rid": "an elongated crest"}

@@ -123,7 +123,7 @@ def test_both_orders_double_evaluation_rows_with_mirrored_truths() -> None:
 @given(st.integers(1, 20))
 @settings(deadline=None, max_examples=10)
 def test_an_even_number_of_evenly_spread_rows_has_both_orders_of_each_pair(half: int) -> None:
-    from foveal.evaluation.predict import spread
+    from foveal.asking.asker import spread
 
     rows = made().load("test").examples
     chosen = Counter(rows[i].fields["pair"] for i in spread(len(rows), 2 * half))

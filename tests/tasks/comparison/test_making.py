@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from foveal.config.reading import build_section, section_keys
 from foveal.errors import UserError
 from foveal.tasks.comparison.making import PairsMake, make_pairs
 from foveal.tasks.comparison.pair_files import read_pairs
-from foveal.tasks.recipes import build_section, section_keys
 
 
 @pytest.fixture

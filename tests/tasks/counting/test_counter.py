@@ -11,13 +11,13 @@ from clip_files import write_clip
 from rich.console import Console
 from safetensors.torch import load_file
 
+from foveal.asking.asker import make_predictor, open_model
+from foveal.config.reading import read_recipe
+from foveal.config.sections import Recipe
 from foveal.errors import UserError
-from foveal.evaluation.predict import make_predictor, open_model
-from foveal.recipe import Recipe
 from foveal.runs import Run, open_run
 from foveal.tasks.counting.counter import Counter, PointObjective, _re_encoded
 from foveal.tasks.counting.task import Counting
-from foveal.tasks.recipes import read_recipe
 from foveal.tasks.task import find_task
 from foveal.training.rows import TrainingRows
 from foveal.training.train import train

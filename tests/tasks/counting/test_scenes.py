@@ -10,9 +10,9 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy.ndimage import label
 
+from foveal.drawing.figures import COLOURS, PATTERNS, SHAPES, Figure
 from foveal.errors import UserError
 from foveal.tasks.counting.scenes import MARGIN, Scene, SceneOptions, Scenes
-from foveal.tasks.figures import COLOURS, PATTERNS, SHAPES, Figure
 from foveal.tasks.task import SPLITS
 
 

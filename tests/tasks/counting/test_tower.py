@@ -9,8 +9,8 @@ from clip_files import write_clip
 from PIL import Image
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
+from foveal.config.sections import Model
 from foveal.errors import UserError
-from foveal.recipe import Model
 from foveal.tasks.counting import tower as towers
 from foveal.tasks.counting.tower import FrozenTower
 

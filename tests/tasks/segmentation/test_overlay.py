@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveal.tasks.segmentation.overlay import PALETTE, mask_image, overlay
+from foveal.drawing.overlay import PALETTE, mask_image, overlay
 
 WIDTH, HEIGHT = 80, 60
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from foveal.drawing.figures import COLOURS, SHAPES, Figure, Ground, drawn, fineness
 from foveal.errors import UserError
-from foveal.tasks.figures import COLOURS, SHAPES, Figure, Ground, drawn, fineness
 from foveal.tasks.segmentation.scenes import FORMS, MARGIN, Scene, SceneOptions, Scenes, SceneTarget, explanation
 from foveal.tasks.segmentation.sentences import CORNERS, KINDS, NOUNS
 from foveal.tasks.task import SPLITS

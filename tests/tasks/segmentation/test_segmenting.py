@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from tiny_segmenter import chosen, opened, recipe_of, tiny_sam
 from transformers import AutoModel
 
+from foveal.config.reading import read_recipe
+from foveal.config.sections import Recipe
 from foveal.errors import UserError
-from foveal.recipe import Recipe
 from foveal.runs import Run, open_run
-from foveal.tasks.recipes import read_recipe
 from foveal.tasks.segmentation import rle
 from foveal.tasks.segmentation.segmenter import SegmenterOutput, SharedEncoderSegmenter
 from foveal.tasks.segmentation.segmenting import Segmenter

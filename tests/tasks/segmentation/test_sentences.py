@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from foveal.tasks.figures import COLOURS, SHAPES, Figure
+from foveal.drawing.figures import COLOURS, SHAPES, Figure
 from foveal.tasks.segmentation.sentences import KINDS, NOUNS, PICKS, Request
 
 

@@ -12,9 +12,9 @@ from transformers import SamMaskDecoderConfig as DecoderConfig
 from transformers import SamPromptEncoderConfig as PromptConfig
 from transformers import SamVisionConfig as VisionConfig
 
-from foveal.evaluation.predict import open_model
-from foveal.recipe import Recipe
-from foveal.tasks.recipes import read_recipe
+from foveal.asking.asker import open_model
+from foveal.config.reading import read_recipe
+from foveal.config.sections import Recipe
 from foveal.tasks.segmentation.segmenting import Segmenter
 from foveal.tasks.task import Example, find_task
 from foveal.training.rows import make_row

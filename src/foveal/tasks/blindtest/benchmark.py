@@ -18,6 +18,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from foveal.asking.replies import Job, Replies, Reply
+from foveal.config.reading import choices
 from foveal.errors import UserError
 from foveal.files import check_writable, write_text
 from foveal.images import Picture
@@ -26,9 +28,7 @@ from foveal.runs import create_run, environment
 from foveal.tasks.blindtest.benchmark_options import SETTINGS, Options, all_puzzles, check, resolve, save
 from foveal.tasks.blindtest.puzzle import Puzzle
 from foveal.tasks.blindtest.scores import QUESTIONS, Answer, Scores, Table, published, score, table
-from foveal.tasks.recipes import choices
 from foveal.tasks.task import Example
-from foveal.vlm.replies import Job, Replies, Reply
 
 #: Reasoning that a model wrote in front of its answer, where the server leaves it in the reply. One that was cut within
 #: it has not answered.
@@ -199,8 +199,8 @@ def run(given: Mapping[str, Any], console: Console, *, out: Path | None = None, 
         UserError: Something a user can put right.
         KeyboardInterrupt: Says how to go on.
     """
-    from foveal.evaluation.asking import Served, is_url, open_model
-    from foveal.vlm.endpoint import Endpoint, Patience
+    from foveal.asking.opening import Served, is_url, open_model
+    from foveal.asking.served import Endpoint, Patience
 
     options, folder = resolve(given, out, resume)
     check(options)

@@ -15,8 +15,8 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from foveal.drawing.contact_sheet import contact_sheet
 from foveal.errors import UserError
-from foveal.evaluation.sheet import contact_sheet
 from foveal.files import new_folder, write_bytes, write_text
 from foveal.tasks.task import SPLITS, Split
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from foveal.evaluation.formatting import percent
-from foveal.evaluation.statistics import wilson_interval
+from foveal.metrics.formats import percent
+from foveal.metrics.intervals import wilson_interval
 
 #: What the two questions are called; a row's own question that is neither of them is ``other``.
 QUESTIONS = ("first", "second", "other")

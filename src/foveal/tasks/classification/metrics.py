@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from foveal.tasks import calibration
+from foveal.metrics import calibration
 
 #: The k of the top-k accuracies, each where there are more classes.
 TOP = (2, 3, 5)

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from foveal.errors import ImageError, UserError
+from foveal.metrics import confusion
 from foveal.prompts import Prompt
-from foveal.tasks import confusion
 from foveal.tasks.classification import metrics, reasoning
 from foveal.tasks.classification.balance import Weights, check_balance, class_weights, sentence
 from foveal.tasks.classification.duplicates import shared_pictures

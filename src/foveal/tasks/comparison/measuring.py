@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from foveal.errors import UserError
-from foveal.tasks import calibration
+from foveal.metrics import calibration
+from foveal.metrics.confusion import accuracy, balanced_accuracy, confusion_matrix, recalls, unparsable
 from foveal.tasks.comparison.ranking import VERDICTS
-from foveal.tasks.confusion import accuracy, balanced_accuracy, confusion_matrix, recalls, unparsable
 
 Floats = NDArray[np.float64]
 Verdict = str | None

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import UserError
-from foveal.tasks.annotations import (
+from foveal.tasks.counting.objects import Box, Query, Thing
+from foveal.tasks.counting.reading import Source
+from foveal.tasks.readers.annotations import (
     OnBad,
     SizedPicture,
     id_in,
@@ -26,8 +28,6 @@ from foveal.tasks.annotations import (
     side_in,
     text_in,
 )
-from foveal.tasks.counting.objects import Box, Query, Thing
-from foveal.tasks.counting.reading import Source
 
 #: What exports call the file in the folder of their pictures.
 FILE_NAME = "_annotations.coco.json"

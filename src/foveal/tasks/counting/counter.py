@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from foveal.config.sections import Recipe
 from foveal.errors import UserError
-from foveal.recipe import Recipe
 from foveal.tasks.counting.point_model import PointCounter, PointCounterConfig
 from foveal.tasks.counting.pointing import DONE, read_point
 from foveal.tasks.counting.tower import FrozenTower

@@ -20,10 +20,10 @@ from statistics import median
 from typing import Any
 
 from foveal.errors import UserError
-from foveal.tasks.annotations import OnBad, SizedPicture, is_file, kind, numbers, picture_size, read_json
 from foveal.tasks.counting.coco import clipped
 from foveal.tasks.counting.objects import Point, Query, Thing
 from foveal.tasks.counting.reading import Source
+from foveal.tasks.readers.annotations import OnBad, SizedPicture, is_file, kind, numbers, picture_size, read_json
 from foveal.tasks.task import Split
 
 PICTURES, ANNOTATIONS = "images_384_VarV2", "annotation_FSC147_384.json"

@@ -15,10 +15,10 @@ from functools import lru_cache, partial
 
 from PIL import Image
 
+from foveal.drawing.figures import COLOURS, SHAPES, Figure, Ground, drawn, lens, make_ground
 from foveal.errors import UserError
 from foveal.images import Picture
 from foveal.tasks.counting.objects import Query, Thing
-from foveal.tasks.figures import COLOURS, SHAPES, Figure, Ground, drawn, lens, make_ground
 from foveal.tasks.lazy import Lazy
 from foveal.tasks.task import Split
 

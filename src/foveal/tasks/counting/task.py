@@ -15,7 +15,6 @@ from PIL import Image
 from foveal.errors import UserError
 from foveal.images import Picture
 from foveal.prompts import Prompt
-from foveal.tasks.annotations import OnBad, rank
 from foveal.tasks.counting import film, pointing
 from foveal.tasks.counting.coco import FILE_NAME, read_coco
 from foveal.tasks.counting.episodes import AllAtOnce, StepByStep
@@ -30,6 +29,7 @@ from foveal.tasks.counting.reading import Source
 from foveal.tasks.counting.scenes import SceneOptions, Scenes
 from foveal.tasks.counting.sequence import Count
 from foveal.tasks.lazy import Made
+from foveal.tasks.readers.annotations import OnBad, rank
 from foveal.tasks.task import Episode, Example, Loaded, Prediction, Split, Task
 
 Strategy = Literal["sequential", "all_points", "number"]

@@ -17,8 +17,8 @@ from PIL import Image
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, CLIPConfig, SiglipConfig
 
+from foveal.config.sections import Model
 from foveal.errors import UserError
-from foveal.recipe import Model
 from foveal.vlm.loading import BUILTINS, load, pick_device
 
 #: Features that are kept for the next epoch, in bytes.

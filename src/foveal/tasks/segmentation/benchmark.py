@@ -25,12 +25,12 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from foveal.asking.asker import mixed, precision
+from foveal.config.sections import Recipe
 from foveal.doctor.memory import weight_bytes
 from foveal.errors import UserError
-from foveal.evaluation.predict import mixed, precision
 from foveal.files import check_writable, write_text
 from foveal.images import set_pixel_limit
-from foveal.recipe import Recipe
 from foveal.runs import environment
 from foveal.tasks.segmentation.benchmark_memory import Memory, memory_of
 from foveal.tasks.segmentation.benchmark_sizes import VARIANTS, open_variant

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from foveal.config.sections import Model, Recipe, dump_recipe
 from foveal.errors import UserError
-from foveal.recipe import Model, Recipe, dump_recipe
 from foveal.tasks.segmentation.segmenter import Vision
 
 #: Of glibc: from so many bytes on, memory comes from the system piece by piece, and goes back when it is freed.
@@ -121,7 +121,7 @@ def _resident_peak() -> int:
 
 def main(words: list[str]) -> None:
     """Writes a ``Memory``, or the sentence of an error, as JSON."""
-    from foveal.tasks.recipes import read_recipe
+    from foveal.config.reading import read_recipe
 
     file, vision, weights, images, out = words
     try:

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForImageTextToText, SamConfig, SamModel
 
+from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.files import disk_errors
-from foveal.recipe import Recipe
 from foveal.tasks.segmentation.segmenter import Vision
 from foveal.tasks.segmentation.segmenting import Segmenter
 from foveal.tasks.task import find_task

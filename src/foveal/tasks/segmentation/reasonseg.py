@@ -22,7 +22,16 @@ from typing import Any
 
 from foveal.errors import UserError
 from foveal.images import SUFFIXES
-from foveal.tasks.annotations import OnBad, SizedPicture, json_in, kind, numbers, picture_size, read_bytes, text_in
+from foveal.tasks.readers.annotations import (
+    OnBad,
+    SizedPicture,
+    json_in,
+    kind,
+    numbers,
+    picture_size,
+    read_bytes,
+    text_in,
+)
 from foveal.tasks.segmentation.objects import Query
 from foveal.tasks.segmentation.polygons import PolygonTarget, Shape
 from foveal.tasks.segmentation.reading import Source

@@ -17,7 +17,7 @@ import numpy as np
 
 from foveal.errors import ImageError, UserError
 from foveal.images import Encoded
-from foveal.tasks.annotations import OnBad, SizedPicture
+from foveal.tasks.readers.annotations import OnBad, SizedPicture
 from foveal.tasks.segmentation.objects import Mask, Query
 from foveal.tasks.segmentation.reading import Source
 from foveal.tasks.task import SPLITS, Split

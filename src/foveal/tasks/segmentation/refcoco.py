@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from foveal.errors import UserError
-from foveal.tasks.annotations import (
+from foveal.tasks.readers.annotations import (
     OnBad,
     SizedPicture,
     id_in,

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from foveal.drawing.figures import COLOURS, SHAPES, Figure, Ground, drawn, fineness, lens, make_ground
 from foveal.errors import UserError
 from foveal.images import Picture
-from foveal.tasks.figures import COLOURS, SHAPES, Figure, Ground, drawn, fineness, lens, make_ground
 from foveal.tasks.lazy import Lazy
 from foveal.tasks.segmentation.objects import Mask, Query
 from foveal.tasks.segmentation.sentences import KINDS, NOUNS, ORDERS, PICKS, Kind, Request

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.prompts import Prompt
-from foveal.recipe import Recipe
 from foveal.tasks.segmentation.frame import Frame, check_geometry, probe
 from foveal.tasks.segmentation.objects import Mask
 from foveal.tasks.segmentation.sam import SMALL, SamParts, load_sam
@@ -33,9 +33,9 @@ from foveal.tasks.task import Example, Prediction, Task
 from foveal.vlm.components import component_modules, register_components, register_prefix
 from foveal.vlm.encoding import Encoder
 from foveal.vlm.loading import Vlm, load
+from foveal.vlm.processors import save_processor
 from foveal.vlm.scoring import to_device
 from foveal.vlm.tiles import show_one_view
-from foveal.vlm.video_free import save_processor
 
 #: SAM's standardisation of colours between 0 and 1 (that of ImageNet).
 SAM_MEAN, SAM_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from foveal.tasks.figures import COLOURS, Figure
+from foveal.drawing.figures import COLOURS, Figure
 
 Kind = Literal["attribute", "comparison", "place", "oddity"]
 KINDS: Final[tuple[Kind, ...]] = ("attribute", "comparison", "place", "oddity")

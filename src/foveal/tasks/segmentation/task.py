@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from foveal.drawing.overlay import mask_image, overlay
 from foveal.errors import UserError
 from foveal.files import replacing, write_text
 from foveal.images import SUFFIXES, Picture
 from foveal.prompts import Prompt
-from foveal.tasks.annotations import OnBad
 from foveal.tasks.lazy import Made
+from foveal.tasks.readers.annotations import OnBad
 from foveal.tasks.segmentation import metrics, rle
 from foveal.tasks.segmentation.losses import PRESETS, LossWeights
 from foveal.tasks.segmentation.objects import Mask, Query, Target
-from foveal.tasks.segmentation.overlay import mask_image, overlay
 from foveal.tasks.segmentation.reading import Source
 from foveal.tasks.segmentation.reasonseg import read_reasonseg
 from foveal.tasks.segmentation.refcoco import INSTANCES, Part, read_refcoco

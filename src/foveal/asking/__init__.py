@@ -1,0 +1,1 @@
+"""Asking a model about pictures: one asker for local and served models."""

@@ -1,0 +1,415 @@
+"""Files of answers that grow while a model is asked, and are continued after an interruption at any moment.
+
+JSON lines are appended a batch at a time. Parquet cannot be appended to: its rows go to parts, each of which appears
+whole, in a folder beside the file, and are joined at the end in one step. Beside either lies ``FILE.state.json``, which
+tells whose answers they are. The batches of a continued file are those that it would have had without the
+interruption, so that its rows are equal bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from abc import ABC, abstractmethod
+from array import array
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from foveal.config.sections import Recipe, dump_recipe
+from foveal.errors import UserError
+from foveal.evaluation.measure import prediction_row
+from foveal.files import check_writable, disk_errors, replacing, write_text
+from foveal.runs import Run
+from foveal.tasks.task import Example, Prediction
+
+#: Rows of a row group. One that is not full is written, too, when so many seconds have passed.
+PART_ROWS, PART_SECONDS = 1000, 30.0
+#: Of so many different answers, none longer than this, is told how often each was given.
+_DIFFERENT, _LONGEST = 40, 60
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What came of one picture.
+
+    Attributes:
+        path: The picture.
+        example: Its row.
+        prediction: The answer, or None where the picture could not be read.
+        error: Why it could not be.
+    """
+
+    path: Path
+    example: Example
+    prediction: Prediction | None
+    error: str | None = None
+
+
+@dataclass
+class Tally:
+    """Answers counted.
+
+    Attributes:
+        rows: Pictures, readable or not.
+        bad: Those that could not be read.
+        unread: Replies that are no answer.
+        counts: Answer -> how often; None when there were too many different ones.
+    """
+
+    rows: int = 0
+    bad: int = 0
+    unread: int = 0
+    counts: dict[str, int] | None = field(default_factory=dict)
+
+    def add(self, value: Any, error: str | None) -> None:
+        """Counts a picture with its answer, or with the reason why it has none."""
+        self.rows += 1
+        if error is not None:
+            self.bad += 1
+        elif value is None:
+            self.unread += 1
+        elif self.counts is not None:
+            word = _word(value)
+            if len(word) > _LONGEST or (word not in self.counts and len(self.counts) == _DIFFERENT):
+                self.counts = None
+            else:
+                self.counts[word] = self.counts.get(word, 0) + 1
+
+
+def facts_of(recipe: Recipe, run: Run | None, checkpoint: str, text: str | None) -> dict[str, Any]:
+    """What answers depend on besides the pictures; a file holds answers of one such table.
+
+    Raises:
+        UserError: The run has no such checkpoint.
+    """
+    return {
+        "task": recipe.task,
+        "model": recipe.model.id if run is None else str(run.checkpoint(checkpoint)),
+        "text": text,
+        "recipe": hashlib.sha256(dump_recipe(recipe).encode(errors="backslashreplace")).hexdigest()[:16],
+    }
+
+
+class AnswerFile(ABC):
+    """A file of answers, new or continued; see the module. Nothing is written before the first ``append``.
+
+    What is known of pictures that have answers takes 8 bytes each: two of a million pictures are taken for one with
+    a chance of 3 in 100 million.
+
+    Args:
+        path: The file.
+        facts: What the answers depend on; see ``facts_of``.
+        batch_size: Pictures asked together.
+
+    Attributes:
+        path: The file.
+        tally: All of its rows.
+
+    Raises:
+        UserError: The file cannot be written, or holds something else.
+    """
+
+    def __init__(self, path: Path, facts: Mapping[str, Any], batch_size: int) -> None:
+        self.path, self.tally = path, Tally()
+        self._facts, self._size = dict(facts), batch_size
+        self._state_file = path.with_name(f"{path.name}.state.json")
+        self._digests = array("Q")
+        found = [p for p in self._places() if p.exists()]
+        self._state = self._read_state(found[0]) if found else {"begun": 0, "finished": False}
+        self._load()
+        self._sorted = np.frombuffer(self._digests, np.uint64) if self._digests else np.zeros(0, np.uint64)
+        self._sorted.sort()
+
+    def __contains__(self, picture: Path) -> bool:
+        """Whether the file had a row of the picture when it was opened."""
+        digest = np.uint64(_digest(str(picture)))
+        at = int(np.searchsorted(self._sorted, digest))
+        return at < len(self._sorted) and bool(self._sorted[at] == digest)
+
+    def append(self, batch: Sequence[Answered]) -> None:
+        """Adds the rows of a batch.
+
+        Raises:
+            UserError: The disk is full or may not be written.
+        """
+        with disk_errors(self.path):
+            self._write(batch)
+        for a in batch:
+            self.tally.add(a.prediction.value if a.prediction else None, a.error)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Keeps what was appended, for a later continuation."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Makes the file whole, once all pictures were asked."""
+
+    @abstractmethod
+    def _places(self) -> list[Path]:
+        """Where rows may lie."""
+
+    @abstractmethod
+    def _load(self) -> None:
+        """Takes note of the rows that are there; cuts off what is not whole."""
+
+    @abstractmethod
+    def _write(self, batch: Sequence[Answered]) -> None: ...
+
+    def _note(self, picture: str, value: Any, error: str | None) -> None:
+        self._digests.append(_digest(picture))
+        self.tally.add(value, error)
+
+    def _foreign(self, what: str) -> UserError:
+        return UserError(f"{self.path}: {what}; choose another --out, or delete {self._remains()}.")
+
+    def _remains(self) -> str:
+        return " and ".join(str(p) for p in self._places() if p.exists())
+
+    def _read_state(self, found: Path) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads(self._state_file.read_text(encoding="utf-8"))
+            begun, finished, facts = state["begun"], state["finished"], dict(state["facts"])
+        except FileNotFoundError:
+            raise self._foreign(f"exists, but without the {self._state_file.name} of a file to continue") from None
+        except (OSError, ValueError, TypeError, KeyError):
+            raise self._foreign(f"cannot be continued, for {self._state_file} is damaged") from None
+        for key in self._facts | facts:
+            if facts.get(key) != self._facts.get(key):
+                told = "was made with another recipe or other settings"
+                if key != "recipe":
+                    told = f"holds answers for another {key} ({facts.get(key)!r}, now {self._facts.get(key)!r})"
+                raise self._foreign(told)
+        return {"begun": int(begun), "finished": bool(finished)}
+
+    def _save_state(self, **state: Any) -> None:
+        self._state |= state
+        write_text(
+            self._state_file, json.dumps({**self._state, "facts": self._facts}, indent=2, ensure_ascii=False) + "\n"
+        )
+
+
+class JsonAnswers(AnswerFile):
+    """A line of JSON for each picture: see ``prediction_row``; one with ``error`` where it could not be read."""
+
+    _stream: BinaryIO | None = None
+
+    def _places(self) -> list[Path]:
+        return [self.path]
+
+    def _load(self) -> None:
+        if not self.path.exists():
+            return
+        rows, end = 0, 0
+        ends: deque[int] = deque(maxlen=self._size)
+        with disk_errors(self.path), self.path.open("r+b") as stream:
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                rows, end = rows + 1, end + len(line)
+                ends.append(end)
+            begun = rows if self._state["finished"] else min(rows, self._state["begun"])
+            over = (rows - begun) % self._size
+            whole = 0 if over == rows else ends[-1 - over]
+            if whole != stream.seek(0, os.SEEK_END):
+                stream.truncate(whole)
+            self._state["begun"] = begun
+            stream.seek(0)
+            for number, line in enumerate(stream, start=1):
+                try:
+                    row = json.loads(line)
+                    self._note(row["id"], row["value"], row.get("error"))
+                except (ValueError, TypeError, KeyError, AttributeError):
+                    raise self._foreign(f"line {number} is no answer of foveal predict") from None
+
+    def _write(self, batch: Sequence[Answered]) -> None:
+        if self._stream is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._save_state(finished=False)
+            self._stream = self.path.open("ab", buffering=0)
+        text = "".join(json.dumps(_row(a), ensure_ascii=False, default=str) + "\n" for a in batch)
+        data = text.encode(errors="backslashreplace")
+        while data:
+            data = data[self._stream.write(data) :]
+
+    def close(self) -> None:
+        """Keeps what was appended, for a later continuation."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def finish(self) -> None:
+        """Marks the file as complete."""
+        self.close()
+        if self.path.exists() and not self._state["finished"]:
+            self._save_state(finished=True)
+
+
+class ParquetAnswers(AnswerFile):
+    """A row for each picture, with the columns ``picture``, ``prediction``, ``confidence``, ``response``,
+    ``probabilities`` (answer -> probability), ``extra`` (JSON) and ``error``.
+    """
+
+    def _places(self) -> list[Path]:
+        return [self.path, self._folder]
+
+    @property
+    def _folder(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.parts")
+
+    def _load(self) -> None:
+        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow.parquet  # type: ignore[import-untyped]
+
+        self._waiting: list[dict[str, Any]] = []
+        self._since = time.monotonic()
+        sources = [self.path] if self.path.exists() else []
+        # Killed when the file was whole but its parts were still there: they are in it.
+        self._next = 0
+        try:
+            if sources:
+                told = pyarrow.parquet.read_metadata(self.path).metadata or {}
+                self._next = int(told.get(b"foveal.parts", 0))
+            parts = {int(p.stem.removeprefix("part-")): p for p in self._folder.glob("part-*.parquet")}
+            for number, part in sorted(parts.items()):
+                if number < self._next:
+                    part.unlink()
+                else:
+                    sources.append(part)
+            self._next = max([self._next, *(n + 1 for n in parts)])
+            for source in sources:
+                for batch in _batches(source):
+                    columns = (batch.column(name).to_pylist() for name in ("picture", "prediction", "error"))
+                    for picture, prediction, error in zip(*columns, strict=True):
+                        self._note(picture, prediction, error)
+        except (pyarrow.ArrowException, OSError, ValueError, KeyError, AttributeError) as error:
+            raise self._foreign(f"cannot be read as the answers of foveal predict ({error})") from None
+
+    def _write(self, batch: Sequence[Answered]) -> None:
+        self._waiting += [_columns(a) for a in batch]
+        if len(self._waiting) >= PART_ROWS or time.monotonic() - self._since > PART_SECONDS:
+            self.close()
+
+    def close(self) -> None:
+        """Keeps what was appended, for a later continuation."""
+        if self._waiting:
+            import pyarrow
+            import pyarrow.parquet
+
+            if not self._folder.exists():
+                self._save_state(finished=False)
+                self._folder.mkdir()
+            table = pyarrow.Table.from_pylist(self._waiting, schema=_schema())
+            with replacing(self._folder / f"part-{self._next:05d}.parquet") as stream:
+                pyarrow.parquet.write_table(table, stream)
+            self._waiting = []
+            self._next += 1
+        self._since = time.monotonic()
+
+    def finish(self) -> None:
+        """Joins the parts, and the file where there is one, into the file; takes the parts away."""
+        import pyarrow
+        import pyarrow.parquet
+
+        self.close()
+        with disk_errors(self.path):
+            parts = sorted(self._folder.glob("part-*.parquet"), key=lambda p: int(p.stem.removeprefix("part-")))
+            if parts:
+                schema = _schema().with_metadata({"foveal.parts": str(self._next)})
+                # Inside the folder of parts, so that a kill leaves nothing beside the file.
+                joined = self._folder / "joined"
+                with replacing(joined) as stream, pyarrow.parquet.ParquetWriter(stream, schema) as writer:
+                    waiting: list[Any] = []
+                    for source in [*([self.path] if self.path.exists() else []), *parts]:
+                        for batch in _batches(source):
+                            waiting.append(batch)
+                            if sum(b.num_rows for b in waiting) >= PART_ROWS:
+                                writer.write_table(_table(waiting, schema), row_group_size=2 * PART_ROWS)
+                                waiting = []
+                    if waiting:
+                        writer.write_table(_table(waiting, schema), row_group_size=2 * PART_ROWS)
+                os.replace(joined, self.path)
+            if self._folder.exists():
+                shutil.rmtree(self._folder)
+        if parts:
+            self._save_state(finished=True)
+
+
+def open_answers(path: Path, facts: Mapping[str, Any], batch_size: int) -> AnswerFile:
+    """The file of answers of that name, new or to be continued: Parquet where it ends in ``.parquet``, else JSON lines.
+
+    Args:
+        path: The file.
+        facts: What the answers depend on; see ``facts_of``.
+        batch_size: Pictures asked together.
+
+    Raises:
+        UserError: The file cannot be written, or holds something else.
+    """
+    check_writable(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give a file's name.")
+    kind = ParquetAnswers if path.suffix.lower() == ".parquet" else JsonAnswers
+    return kind(path, facts, batch_size)
+
+
+def _row(a: Answered) -> dict[str, Any]:
+    if a.prediction is None:
+        return {"id": str(a.path), "value": None, "text": None, "confidence": None, "error": a.error}
+    return prediction_row(a.prediction) | {"id": str(a.path)}
+
+
+def _columns(a: Answered) -> dict[str, Any]:
+    p = a.prediction
+    if p is None:
+        return {"picture": _utf8(str(a.path)), "error": _utf8(a.error or "")}
+    return {
+        "picture": _utf8(str(a.path)),
+        "prediction": None if p.value is None else _utf8(_word(p.value)),
+        "confidence": p.confidence,
+        "response": _utf8(p.text),
+        "probabilities": [(_utf8(k), v) for k, v in p.probabilities.items()] if p.probabilities else None,
+        "extra": _utf8(json.dumps(dict(p.extra), ensure_ascii=False, default=str)) if p.extra else None,
+    }
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    names = ("picture", "prediction", "confidence", "response", "probabilities", "extra", "error")
+    kinds = {"confidence": pa.float64(), "probabilities": pa.map_(pa.string(), pa.float64())}
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in names])
+
+
+def _table(batches: Sequence[Any], schema: Any) -> Any:
+    import pyarrow
+
+    return pyarrow.Table.from_batches(batches).replace_schema_metadata(schema.metadata)
+
+
+def _batches(source: Path) -> Iterator[Any]:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(source) as table:
+        yield from table.iter_batches(PART_ROWS)
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _utf8(text: str) -> str:
+    # A file's name that is not UTF-8 has lone surrogates here.
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _digest(picture: str) -> int:
+    return int.from_bytes(hashlib.blake2b(picture.encode(errors="backslashreplace"), digest_size=8).digest(), "big")

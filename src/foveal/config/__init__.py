@@ -1,0 +1,1 @@
+"""The recipe: its typed sections, reading it, and finding it by name."""

@@ -1,0 +1,1 @@
+"""Figures, contact sheets, films, overlays and thumbnails: pictures made by Pillow."""

@@ -1,0 +1,1 @@
+"""Intervals, calibration, confusion matrices and number formats: pure functions on arrays."""

@@ -1,0 +1,499 @@
+from __future__ import annotations
+
+import gc
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from foveal import images
+from foveal.asking import answer_files
+from foveal.asking.answer_files import Answered, open_answers
+from foveal.asking.pictures import ask, common_folder, export_folder, find_pictures, stream
+from foveal.errors import ImageError, UserError
+from foveal.images import Picture, find_images, walk_images
+from foveal.tasks.task import Example, Loaded, Prediction, Task
+
+FACTS = {"task": "brightness", "model": "m", "text": None, "recipe": "0123"}
+SIZE = 4
+BLACK = Image.new("RGB", (8, 8))
+
+
+class Brightness(Task):
+    name = "brightness"
+
+    def load(self, split):
+        return Loaded((), "")
+
+    def prompt(self, example, rng=None):
+        raise NotImplementedError
+
+    def parse(self, reply):
+        return reply
+
+    def measure(self, examples, predictions):
+        return {}
+
+
+class Drawn(Brightness):
+    """Pictures without files."""
+
+    def example_from_image(self, path, text=None):
+        return Example(str(path), (Picture(str(path), lambda: BLACK),))
+
+
+class Named(Brightness):
+    name = "named"
+    takes_text = True
+
+
+class Fake:
+    """Answers depend on the whole batch, as a padded batch's last digits do."""
+
+    options = SimpleNamespace(batch_size=SIZE)
+
+    def __init__(self, pause=0.0):
+        self.pause, self.batches = pause, []
+
+    def predict(self, rows):
+        time.sleep(self.pause)
+        self.batches.append([Path(r.id).name for r in rows])
+        levels = [r.images[0].open().getpixel((0, 0))[0] for r in rows]
+        for row, level in zip(rows, levels, strict=True):
+            share = level / 255 / 3 + sum(levels) / 1e6
+            value = "light" if level > 127 else "dark"
+            chances = {"light": share, "dark": 1 - share}
+            yield Prediction(row.id, value, value + "!", chances, extra={"levels": levels})
+
+
+def write_pictures(folder: Path, count: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        Image.new("RGB", (8, 8), (i * 37 % 256, 0, 0)).save(folder / f"{i:03}.png")
+    return folder
+
+
+def go(folder: Path, out: Path, fake: Fake | None = None, facts=FACTS, each=None, **options):
+    answers = open_answers(out, facts, SIZE)
+    return stream(Brightness(None), fake or Fake(), find_pictures([folder]), answers, each=each, **options)
+
+
+def rows_of(path: Path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def both(tmp_path: Path):
+    return [tmp_path / "a.jsonl", tmp_path / "a.parquet"]
+
+
+def table(path: Path):
+    return pq.read_table(path).to_pylist()
+
+
+def content(path: Path):
+    return table(path) if path.suffix == ".parquet" else path.read_bytes()
+
+
+# ------------------------------------------------------------------------------------------------------------- the walk
+
+
+def test_the_walk_is_the_sorted_list_of_all_pictures_whatever_it_holds_at_once(tmp_path, monkeypatch):
+    rng = random.Random(0)
+    names = ["a", "b.png", "B.JPG", "ab", "a.b", "a-b.png", "ü.png", ".x.png", ".h", "z.txt", "c.gif", "sub.png", "0"]
+    for _ in range(150):
+        path = tmp_path.joinpath(*(f"d{rng.choice(names)}" for _ in range(rng.randrange(4))), rng.choice(names))
+        if not path.exists() and not any(p.is_file() for p in path.parents):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    (tmp_path / "link.png").symlink_to(tmp_path / "z.txt")
+    (tmp_path / "linked").symlink_to(tmp_path)
+    slow = sorted(
+        p
+        for p in tmp_path.rglob("*")
+        if p.suffix.lower() in images.SUFFIXES and p.is_file()
+        and not any(s.startswith(".") for s in p.relative_to(tmp_path).parts)
+    )  # fmt: skip
+    assert len(slow) > 40 and list(walk_images(tmp_path)) == find_images(tmp_path) == slow
+    for most in (1, 2, 3, 5, 8):
+        monkeypatch.setattr(images._sorted_entries, "__defaults__", (most,))
+        assert list(walk_images(tmp_path)) == slow
+
+
+def test_a_large_folder_is_walked_without_holding_its_names(tmp_path):
+    for i in range(6000):
+        (tmp_path / f"{i * 7919 % 6000:04}.png").touch()
+    tracemalloc.start()
+    try:
+        found = [name for name, _ in images._sorted_entries(tmp_path, 6000)]
+        _, whole = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        same = all(a == b for (a, _), b in zip(images._sorted_entries(tmp_path, 200), found, strict=True))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == [f"{i:04}.png" for i in range(6000)] and same
+    assert peak - before < 100_000 < whole / 5
+
+
+def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
+    write_pictures(tmp_path / "in", 1)
+
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(images.os, "scandir", refuse)
+    with pytest.raises(ImageError, match=r"in: the folder cannot be read \(Permission denied\); check the path"):
+        list(walk_images(tmp_path / "in"))
+
+
+def test_a_path_comes_once_however_it_is_named(tmp_path):
+    folder = write_pictures(tmp_path / "a", 2)
+    inner = write_pictures(folder / "in", 2)
+    found = list(find_pictures([folder, inner / "001.png", folder, inner, tmp_path / "gone.png"]))
+    assert found == [
+        folder / "000.png",
+        folder / "001.png",
+        inner / "001.png",
+        inner / "000.png",
+        tmp_path / "gone.png",
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------- asking
+
+
+def test_an_endless_stream_is_read_two_batches_ahead_and_answered_in_order():
+    taken = []
+
+    def endless():
+        for i in range(10**9):
+            taken.append(i)
+            yield Path(f"{i}.png")
+
+    batches = list(islice(ask(Drawn(None), Fake(), endless()), 3))
+    assert [a.path.name for b in batches for a in b] == [f"{i}.png" for i in range(3 * SIZE)]
+    assert len(taken) == 4 * SIZE
+
+
+class Quick(Fake):
+    options = SimpleNamespace(batch_size=100)
+
+    def predict(self, rows):
+        return [Prediction(r.id, "dark", "dark", {"dark": 1.0}) for r in rows]
+
+
+def peak(count: int, out: Path, each=None) -> int:
+    """Most bytes that Python held while so many pictures were asked, beyond those that it held before."""
+    names = (Path(f"pictures/{i:07}.png") for i in range(count))
+    gc.collect()
+    tracemalloc.start()
+    try:
+        stream(Drawn(None), Quick(), names, open_answers(out, FACTS, 100), each=each)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(answer_files, "PART_ROWS", 200)
+    kept = []
+    peak(200, tmp_path / f"warm.{suffix}")  # what is imported and cached at first
+    small, large = (peak(n, tmp_path / f"{n}.{suffix}") for n in (500, 4000))
+    holding = peak(4000, tmp_path / f"kept.{suffix}", each=kept.append)
+    assert sum(map(len, kept)) == 4000 and holding - small > 1_000_000
+    assert large - small < (holding - small) / 4
+    if suffix == "jsonl":
+        assert len(rows_of(tmp_path / "4000.jsonl")) == 4000
+        return
+    facts = pq.read_metadata(tmp_path / "4000.parquet")
+    assert facts.num_rows == 4000
+    assert max(facts.row_group(i).num_rows for i in range(facts.num_row_groups)) <= 2 * answer_files.PART_ROWS
+
+
+def test_pictures_are_decoded_while_the_model_computes(tmp_path):
+    class Slow(Brightness):
+        def example_from_image(self, path, text=None):
+            def draw():
+                time.sleep(0.05)
+                return Image.new("RGB", (8, 8))
+
+            return Example(str(path), (Picture(str(path), draw),))
+
+    started = time.monotonic()
+    count = sum(len(b) for b in ask(Slow(None), Fake(pause=0.1), (Path(str(i)) for i in range(5 * SIZE))))
+    # One after the other: 5 batches of 0.1 s and 20 pictures of 0.05 s.
+    assert count == 20 and time.monotonic() - started < 1.3
+
+
+def test_words_are_taken_by_tasks_that_need_them_only():
+    with pytest.raises(UserError, match=r"^text: brightness takes no words about a picture; leave it out\.$"):
+        next(ask(Brightness(None), Fake(), [], text="red"))
+    for text in (None, " "):
+        with pytest.raises(UserError, match=r"^text: named needs words about the pictures; give them, e\.g\. --text"):
+            next(ask(Named(None), Fake(), [], text=text))
+    Named.check_text("the red cup")
+
+
+def test_files_of_answers_lie_as_their_pictures_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = Path("out")
+    for name in ("a/b/1.png", "a/c/1.png"):
+        Path(name).parent.mkdir(parents=True)
+        Path(name).touch()
+    # One folder, or one picture: what lies directly in it lies directly in the other.
+    assert export_folder(out, Path("a/b/1.png"), common_folder(["a"])) == Path("out/b")
+    assert export_folder(out, Path("a/b/1.png"), common_folder([tmp_path / "a/b"])) == out
+    assert export_folder(out, Path("a/b/1.png"), common_folder(["a/b/1.png"])) == out
+    # Two of one name do not meet, wherever they are.
+    both = [export_folder(out, Path(p), common_folder(["a/b/1.png", "a/c/1.png"])) for p in ("a/b/1.png", "a/c/1.png")]
+    assert both == [Path("out/b"), Path("out/c")]
+    assert export_folder(out, Path("/elsewhere/1.png"), common_folder(["a"])) == Path("out/elsewhere")
+
+
+# ------------------------------------------------------------------------------------------------------------- the files
+
+
+def test_a_line_and_a_row_for_each_picture_say_the_same(tmp_path):
+    folder = write_pictures(tmp_path / "in", 10)
+    (folder / "004.png").write_bytes(b"broken")
+    lines, columns = both(tmp_path)
+    tallies = [go(folder, out, skip_bad=True) for out in (lines, columns)]
+    assert tallies[0] == tallies[1] and (tallies[0].rows, tallies[0].bad) == (10, 1)
+    assert tallies[0].counts == {"dark": 7, "light": 2}
+    frame = pd.read_parquet(columns)
+    assert list(frame) == ["picture", "prediction", "confidence", "response", "probabilities", "extra", "error"]
+    for row, (_, cells) in zip(rows_of(lines), frame.iterrows(), strict=True):
+        if "error" in row:
+            assert row["id"] == cells.picture and row["id"].endswith("004.png") and row["error"] == cells.error
+            assert row["error"].startswith(row["id"]) and row["value"] is None
+            assert all(map(pd.isna, (cells.prediction, cells.confidence, cells.response, cells.probabilities)))
+            continue
+        assert (row["id"], row["value"], row["text"]) == (cells.picture, cells.prediction, cells.response)
+        assert row["confidence"] == cells.confidence and row["probabilities"] == dict(cells.probabilities)
+        assert {"levels": row["levels"]} == json.loads(cells.extra) and pd.isna(cells.error)
+
+
+def test_names_that_are_not_utf8_are_found_again(tmp_path):
+    folder = write_pictures(tmp_path / "in", 1)
+    os.rename(os.fsencode(folder / "000.png"), os.fsencode(folder) + b"/gr\xfcn.png")
+    for out in both(tmp_path):
+        fake = Fake()
+        go(folder, out, fake)
+        go(folder, out, fake)
+        assert len(fake.batches) == 1
+    assert rows_of(tmp_path / "a.jsonl")[0]["id"] == str(next(walk_images(folder)))
+    assert table(tmp_path / "a.parquet")[0]["picture"].endswith(r"gr\udcfcn.png")
+
+
+def test_a_complete_file_stays_and_new_pictures_are_added(tmp_path):
+    folder = write_pictures(tmp_path / "in", 6)
+    for out in both(tmp_path):
+        go(folder, out)
+        before, stamp = content(out), out.stat().st_mtime_ns
+        fake = Fake()
+        assert go(folder, out, fake).rows == 6 and fake.batches == []
+        assert content(out) == before and out.stat().st_mtime_ns == stamp
+        for name in ("0005.png", "0015.png"):  # before and between those that were asked
+            Image.new("RGB", (8, 8), "white").save(folder / name)
+        (folder / "001.png").rename(tmp_path / "gone.png")
+        tally = go(folder, out, fake)
+        assert fake.batches == [["0005.png", "0015.png"]] and tally.rows == 8
+        (folder / "0005.png").unlink()
+        go(folder, out, fake)
+        assert len(fake.batches) == 1
+        after = content(out)
+        assert after[: len(before)] == before
+        names = [Path(r["id"]).name for r in rows_of(out)] if out.suffix == ".jsonl" else None
+        assert names is None or names == [*(f"{i:03}.png" for i in range(6)), "0005.png", "0015.png"]
+        (tmp_path / "gone.png").rename(folder / "001.png")
+        (folder / "0015.png").unlink()
+
+
+def test_an_interruption_at_any_batch_changes_nothing(tmp_path):
+    folder = write_pictures(tmp_path / "in", 22)
+    (folder / "006.png").write_bytes(b"broken")
+    for whole in both(tmp_path):
+        go(folder, whole, skip_bad=True)
+        for stop in (1, 3, 6):
+            out = tmp_path / f"{stop}{whole.suffix}"
+            seen = []
+
+            def each(batch, seen=seen, stop=stop):
+                seen.append(batch)
+                if len(seen) == stop:
+                    raise KeyboardInterrupt
+
+            for _ in range(2):
+                with pytest.raises(KeyboardInterrupt):
+                    go(folder, out, skip_bad=True, each=each)
+                seen.clear()
+                if stop in {1, 6}:
+                    break
+            go(folder, out, skip_bad=True)
+            assert content(out) == content(whole)
+        leftover = {p.name for p in tmp_path.iterdir()} - {"in"}
+        assert not any(name.startswith(".") or name.endswith(".parts") for name in leftover)
+
+
+@pytest.mark.parametrize("cut", [1, 40, 400, 900])
+def test_half_a_line_and_half_a_batch_are_cut_off_and_asked_again(tmp_path, cut):
+    folder = write_pictures(tmp_path / "in", 10)
+    out = tmp_path / "a.jsonl"
+    go(folder, out)
+    whole = out.read_bytes()
+    state = tmp_path / "a.jsonl.state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"finished": False}))
+    out.write_bytes(whole[:-cut])
+    fake = Fake()
+    go(folder, out, fake)
+    assert out.read_bytes() == whole
+    kept = whole[:-cut].count(b"\n") // SIZE * SIZE
+    assert [n for b in fake.batches for n in b] == [f"{i:03}.png" for i in range(kept, 10)]
+
+
+def test_a_second_helping_is_continued_at_its_own_batches(tmp_path):
+    folder = write_pictures(tmp_path / "in", 6)  # not a whole number of batches
+    out = tmp_path / "a.jsonl"
+    go(folder, out)
+    write_pictures(tmp_path / "more", 9)
+    whole = tmp_path / "whole.jsonl"
+    (tmp_path / "whole.jsonl.state.json").write_bytes((tmp_path / "a.jsonl.state.json").read_bytes())
+    whole.write_bytes(out.read_bytes())
+    go(tmp_path / "more", whole)
+    calls = []
+
+    def each(batch):
+        calls.append(batch)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "more", out, each=each)
+    assert len(rows_of(out)) == 10
+    go(tmp_path / "more", out)
+    assert out.read_bytes() == whole.read_bytes() and len(rows_of(out)) == 15
+
+
+def test_unreadable_pictures_stop_it_and_what_was_written_stays(tmp_path):
+    folder = write_pictures(tmp_path / "in", 10)
+    (folder / "006.png").write_bytes(b"broken")
+    for out in both(tmp_path):
+        with pytest.raises(ImageError, match=r"006\.png: not a picture in a known format"):
+            go(folder, out)
+        fake = Fake()
+        go(folder, out, fake, skip_bad=True)
+        assert fake.batches == [["004.png", "005.png", "007.png"], ["008.png", "009.png"]]
+        go(folder, tmp_path / f"whole{out.suffix}", skip_bad=True)
+        assert content(out) == content(tmp_path / f"whole{out.suffix}")
+
+
+def test_parts_that_are_in_the_file_already_are_not_joined_twice(tmp_path, monkeypatch):
+    folder = write_pictures(tmp_path / "in", 10)
+    out = tmp_path / "a.parquet"
+    monkeypatch.setattr(answer_files, "PART_ROWS", 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(answer_files.shutil, "rmtree", lambda folder: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            go(folder, out)
+    assert len(list((tmp_path / "a.parquet.parts").glob("part-*"))) == 3 and len(table(out)) == 10
+    whole = table(out)
+    assert go(folder, out).rows == 10 and table(out) == whole and not (tmp_path / "a.parquet.parts").exists()
+
+
+def test_files_of_others_are_refused(tmp_path):
+    folder = write_pictures(tmp_path / "in", 2)
+    for out in both(tmp_path):
+        go(folder, out)
+        for key, value, told in (
+            ("model", "other", r"holds answers for another model \('m', now 'other'\)"),
+            ("text", "cup", r"holds answers for another text \(None, now 'cup'\)"),
+            ("recipe", "99", "was made with another recipe or other settings"),
+        ):
+            with pytest.raises(UserError, match=rf"{out.name}: {told}; choose another --out, or delete {out}\.$"):
+                go(folder, out, facts=FACTS | {key: value})
+        state = tmp_path / f"{out.name}.state.json"
+        state.write_text("{")
+        with pytest.raises(UserError, match=rf"cannot be continued, for .*{state.name} is damaged; choose another"):
+            go(folder, out)
+        state.unlink()
+        with pytest.raises(UserError, match=rf"exists, but without the {state.name} of a file to continue; choose"):
+            go(folder, out)
+        out.unlink()
+        assert go(folder, out, facts=FACTS | {"model": "other"}).rows == 2
+    (tmp_path / "a.jsonl").write_text('{"id": "x", "value": 1}\n[1]\n')
+    with pytest.raises(UserError, match=r"a\.jsonl: line 2 is no answer of foveal predict; choose another"):
+        go(folder, tmp_path / "a.jsonl", facts=FACTS | {"model": "other"})
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"a\.parquet: cannot be read as the answers of foveal predict \(.*\); choose"):
+        go(folder, tmp_path / "a.parquet", facts=FACTS | {"model": "other"})
+
+
+def test_many_different_answers_are_not_counted():
+    few, many = answer_files.Tally(), answer_files.Tally()
+    for i in range(41):
+        few.add(i % 40, None)
+        many.add(i, None)
+    few.add(None, None)
+    assert few.counts is not None and few.counts["0"] == 2 and len(few.counts) == 40 and few.unread == 1
+    assert many.counts is None and many.rows == 41
+
+
+# ------------------------------------------------------------------------------------------------------------- a kill
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_a_killed_process_is_continued_to_the_same_rows(tmp_path, name):
+    folder = write_pictures(tmp_path / "in", 38)
+    go(folder, tmp_path / f"whole-{name}")
+    out = tmp_path / name
+    source = (
+        "import sys; from pathlib import Path; from foveal.evaluation import answer_files\n"
+        "answer_files.PART_ROWS = 8\n"
+        "from test_streaming import Fake, go\n"
+        "go(Path(sys.argv[1]), Path(sys.argv[2]), Fake(pause=0.1), each=lambda b: print(len(b), flush=True))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    rng = random.Random(name)
+    for kept in (2, 4):
+        process = subprocess.Popen(
+            [sys.executable, "-c", source, folder, out], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        for _ in range(3):
+            assert process.stdout.readline().strip() == str(SIZE)
+        time.sleep(rng.uniform(0, 0.08))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        known = open_answers(out, FACTS, SIZE)
+        assert known.tally.rows >= kept * SIZE and known.tally.rows % SIZE == 0
+        assert out.suffix == ".jsonl" or not out.exists()
+    go(folder, out)
+    assert content(out) == content(tmp_path / f"whole-{name}")
+
+
+def test_answers_are_kept_as_they_came(tmp_path):
+    answers = open_answers(tmp_path / "a.jsonl", FACTS, 1)
+    example = Example("x", ())
+    answers.append([Answered(Path("x"), example, Prediction("x", None, "what?"))])
+    answers.append([Answered(Path("y"), example, Prediction("x", 3, "3", extra={"p": [1]}))])
+    answers.finish()
+    assert rows_of(tmp_path / "a.jsonl") == [
+        {"id": "x", "value": None, "text": "what?", "confidence": None},
+        {"id": "y", "value": 3, "text": "3", "confidence": None, "p": [1]},
+    ]
+    assert answers.tally.counts == {"3": 1} and answers.tally.unread == 1

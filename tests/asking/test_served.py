@@ -1,0 +1,379 @@
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from foveal.asking.replies import Job, Replies, Reply, reply_key
+from foveal.asking.served import Endpoint, Patience, base_url, chat_messages, read_completion
+from foveal.errors import UserError
+from foveal.prompts import Prompt
+from stand_in import completion, picture_of, question_of, serving
+
+#: Tests do not wait.
+QUICK = Patience(concurrency=4, timeout=5, tries=4, wait=0.01, longest_wait=0.05)
+SECRET = "sk-very-secret-0123456789"
+
+
+def picture(gray: int = 0) -> Image.Image:
+    return Image.new("RGB", (4, 3), (gray, 2, 3))
+
+
+def jobs(number: int, text: str = "how many?") -> list[Job]:
+    return [Job(f"row {i}", lambda i=i: Prompt((picture(i),), text)) for i in range(number)]
+
+
+def ask(url: str, folder: Path, questions: list[Job], patience: Patience = QUICK, **more: Any) -> list[Reply]:
+    more.setdefault("model", "model-a")
+    with Replies(folder / "replies.jsonl") as replies:
+        return Endpoint(url, patience=patience, **more).ask(questions, replies)
+
+
+# ---------------------------------------------------------------- addresses, messages, replies
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        ("http://host:8000", "http://host:8000/v1"),
+        ("http://host:8000/", "http://host:8000/v1"),
+        ("https://host/v1/", "https://host/v1"),
+        ("https://host/api/v2", "https://host/api/v2"),
+        ("https://host/v1/chat/completions", "https://host/v1"),
+        ("https://host/deployments/x?api-version=2026-01-01", "https://host/deployments/x?api-version=2026-01-01"),
+    ],
+)
+def test_addresses(given, base):
+    assert base_url(given) == base
+
+
+@pytest.mark.parametrize(
+    "given", ["http://", "ftp://host", "host:8000", "http://host:0", "http://host:99999", "http://[", ""]
+)
+def test_addresses_of_nothing(given):
+    with pytest.raises(UserError, match="is no address of a server; give one like"):
+        base_url(given)
+
+
+@pytest.mark.parametrize("given", ["http://me:pw1234@host", "http://host/v1?key=pw1234", "http://host/v1#pw1234"])
+def test_addresses_with_secrets_are_refused_and_not_repeated(given):
+    with pytest.raises(UserError) as refusal:
+        base_url(given)
+    assert "--api_key_env" in str(refusal.value) and "pw1234" not in str(refusal.value)
+
+
+def test_messages_carry_pictures_without_loss_before_the_text():
+    image = Image.effect_noise((20, 30), 90).convert("RGB")
+    system, user = chat_messages(Prompt((image, picture()), "which?", system="be brief"))
+    assert system == {"role": "system", "content": "be brief"}
+    assert [part["type"] for part in user["content"]] == ["image_url", "image_url", "text"]
+    sent = picture_of({"messages": [system, user]})
+    assert sent.mode == "RGB" and sent.tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (completion("{2}"), "{2}"),
+        (completion(" {2} \n"), "{2}"),
+        (completion(None), ""),
+        (completion([{"type": "text", "text": "a"}, {"type": "other"}, {"type": "text", "text": "b"}]), "ab"),
+        ({"choices": [{"message": {"content": "x"}}]}, "x"),
+    ],
+)
+def test_reading_completions(found, text):
+    reply = read_completion(found)
+    assert reply is not None and reply.text == text
+
+
+@pytest.mark.parametrize(
+    "found", [None, [], "x", 3, {}, {"choices": []}, {"choices": [{}]}, {"choices": [{"message": {"content": 3}}]}]
+)
+def test_what_is_no_completion(found):
+    assert read_completion(found) is None
+
+
+def test_the_key_of_a_reply_tells_model_pixels_words_and_settings():
+    prompt = Prompt((picture(),), "how many?")
+    same = reply_key("m", Prompt((picture(),), "how many?", answer="2"), {"t": 0, "u": 1})
+    assert same == reply_key("m", prompt, {"u": 1, "t": 0})
+    others = [
+        reply_key("n", prompt, {"t": 0, "u": 1}),
+        reply_key("m", prompt, {"t": 1, "u": 1}),
+        reply_key("m", Prompt((picture(1),), "how many?"), {"t": 0, "u": 1}),
+        reply_key("m", Prompt((picture().resize((3, 4)),), "how many?"), {"t": 0, "u": 1}),
+        reply_key("m", Prompt((picture(),), "how many"), {"t": 0, "u": 1}),
+        reply_key("m", Prompt((picture(),), "how many?", system="s"), {"t": 0, "u": 1}),
+    ]
+    assert len({same, *others}) == 7
+
+
+# ---------------------------------------------------------------- asking
+
+
+def test_replies_come_in_the_order_of_the_questions_whatever_their_own(tmp_path):
+    def answer(body: dict[str, Any]) -> Any:
+        gray = picture_of(body).getpixel((0, 0))[0]
+        time.sleep(0.02 * (7 - gray % 8))
+        return completion(f"{question_of(body)} {gray}")
+
+    seen: list[int] = []
+    with serving(answer=answer) as server, Replies(tmp_path / "r") as replies:
+        found = Endpoint(server.url, model="model-a", patience=QUICK, max_tokens=9).ask(jobs(20), replies, seen.append)
+    assert [r.text for r in found] == [f"how many? {i}" for i in range(20)] and sum(seen) == 20
+    assert found[0] == Reply("how many? 0", "stop", "served-model-2026", 7, 3)
+    body = server.bodies[0]
+    assert body["model"] == "model-a" and body["max_tokens"] == 9 and body["temperature"] == 0 and "seed" not in body
+    assert "Authorization" not in server.headers[0]
+
+
+def test_no_more_requests_at_a_time_than_allowed(tmp_path):
+    for allowed in (1, 3):
+        with serving(pause=0.03) as server:
+            ask(server.url, tmp_path / str(allowed), jobs(12), replace(QUICK, concurrency=allowed))
+        assert server.most == allowed and server.count == 12
+
+
+def test_a_server_that_fails_at_times_is_asked_again(tmp_path):
+    failures = [
+        (429, {"Retry-After": "0"}, '{"error": {"message": "slow down"}}'), (500, {}, "oops"), "broken", "cut",
+        "hangup", (503, {"Content-Type": "text/html"}, "<h1>busy</h1>"), (408, {}, ""), (409, {}, "{}"),
+    ]  # fmt: skip
+    with serving(failures=failures, answer=lambda b: completion(str(picture_of(b).getpixel((0, 0))[0]))) as server:
+        found = ask(server.url, tmp_path, jobs(6), replace(QUICK, tries=9))
+    assert [r.text for r in found] == [str(i) for i in range(6)]
+    assert server.count == 6 + 8
+
+
+def test_a_reply_that_does_not_come_is_given_up_and_asked_for_again(tmp_path):
+    with serving(failures=["slow"]) as server:
+        started = time.monotonic()
+        found = ask(server.url, tmp_path, jobs(1), replace(QUICK, timeout=2))
+    assert found[0].text == "{1}" and server.count >= 2 and time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize("told", ["0.5", "date"])
+def test_pauses_that_the_server_asks_for_are_kept_by_all(tmp_path, told):
+    def date() -> str:
+        return email.utils.formatdate(time.time() + 3, usegmt=True)
+
+    after = date if told == "date" else told
+    with serving(failures=[(429, {"Retry-After": after}, "{}")], pause=0.2) as server:
+        ask(server.url, tmp_path, jobs(8))
+    assert server.count == 9
+    # Four were under way. A date has whole seconds.
+    assert server.times[4] - server.times[0] >= (1.5 if told == "date" else 0.5)
+
+
+def test_pauses_grow(tmp_path, monkeypatch):
+    slept, sleep = [], asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    with serving(forever=(500, {}, "{}")) as server, pytest.raises(UserError, match="gave up after 5 tries"):
+        ask(server.url, tmp_path, jobs(1), replace(QUICK, tries=5, wait=10, longest_wait=25))
+    limits = [(5, 10), (10, 20), (12.5, 25), (12.5, 25)]
+    assert all(low <= s <= high for s, (low, high) in zip(slept, limits, strict=True)) and server.count == 5
+
+
+@pytest.mark.parametrize(
+    ("failure", "what"),
+    [
+        ((500, {}, '{"error": {"message": "no memory"}}'), "gave up after 4 tries; the last: the server answers 500 (no memory)."),
+        ("hangup", "gave up after 4 tries; the last: the connection failed ("),
+        ("broken", "gave up after 4 tries; the last: the reply is broken ("),
+        ((429, {"Retry-After": "99999"}, '{"message": "daily limit"}'), "the server answers 429 (daily limit), and asks to wait 99,999 s"),
+        ((401, {}, '{"error": {"message": "who?"}}'), "the server refuses the request without a key (401: who?); name the environment variable"),
+        ((403, {}, "{}"), "the server refuses the request without a key (403: {})"),
+        ((404, {}, '{"error": {"message": "no model-b"}}'), "does not know the address or the model 'model-a' (404: no model-b)"),
+        ((400, {}, '{"detail": [{"msg": "too long"}]}'), "the server refuses the request (400: too long)."),
+        ((422, {}, '{"detail": "unexpected"}'), "the server refuses the request (422: unexpected)."),
+        ((307, {"Location": "https://other/v1"}, ""), "the server points to https://other/v1; give that address."),
+        ((200, {"Content-Type": "text/html"}, "<html>Welcome</html>"), "answers with something else than JSON (<html>Welcome</html>)"),
+        ((200, {}, '{"hello": "world"}'), "answers with something else than a chat completion ({\"hello\": \"world\"})"),
+        ((200, {}, '{"error": {"code": 402, "message": "no credit"}}'), "the server refuses the request (402: no credit)."),
+    ],
+)  # fmt: skip
+def test_refusals_are_sentences(tmp_path, failure, what):
+    with serving(forever=failure) as server, pytest.raises(UserError) as refusal:
+        ask(server.url, tmp_path, jobs(6))
+    assert what in str(refusal.value) and str(refusal.value).startswith(f"{server.url}/v1: ")
+    # The first refusal ends it; each worker had one request under way.
+    assert server.count <= 4 * QUICK.concurrency
+
+
+def test_failures_inside_a_reply_that_went_well_are_tried_again(tmp_path):
+    with serving(failures=[(200, {}, '{"error": {"code": 502, "message": "upstream"}}')]) as server:
+        assert ask(server.url, tmp_path, jobs(1))[0].text == "{1}" and server.count == 2
+
+
+def test_the_newer_name_of_the_length_limit(tmp_path):
+    def answer(body: dict[str, Any]) -> Any:
+        return completion("new" if "max_completion_tokens" in body else "old")
+
+    refusal = (400, {}, '{"error": {"message": "max_tokens is not supported, use max_completion_tokens instead"}}')
+    with serving(failures=[refusal], answer=answer) as server:
+        found = ask(server.url, tmp_path, jobs(3), replace(QUICK, concurrency=1))
+    assert [r.text for r in found] == ["new"] * 3 and server.count == 4
+    assert "max_tokens" not in server.bodies[-1]
+
+
+def test_a_seed_is_sent_where_chance_decides(tmp_path):
+    with serving() as server:
+        ask(server.url, tmp_path, jobs(1), temperature=0.7, seed=11)
+    assert server.bodies[0]["temperature"] == 0.7 and server.bodies[0]["seed"] == 11
+
+
+# ---------------------------------------------------------------- which model, which key
+
+
+def test_the_only_model_of_a_server_is_found(tmp_path):
+    with serving() as server:
+        endpoint = Endpoint(server.url, patience=QUICK)
+        assert endpoint.check() == "model-a"
+        assert ask(server.url, tmp_path, jobs(1), model=None)[0].text == "{1}"
+
+
+@pytest.mark.parametrize(
+    ("models", "what"),
+    [
+        (["a", "b"], "the server has a, b; name the one that is meant with --served_model."),
+        ([str(i) for i in range(12)], "the server has 0, 1, 2, 3, 4, 5, 6, 7 and 4 more; name"),
+        ([], "the server lists no models; name"),
+        (None, "the server lists no models; name"),
+    ],
+)
+def test_several_or_no_models(models, what):
+    with serving(models=models) as server:
+        with pytest.raises(UserError, match=what):
+            Endpoint(server.url, patience=QUICK).check()
+        assert Endpoint(server.url, model="x", patience=QUICK).check() == "x"
+
+
+def test_a_wrong_model_is_told_with_those_that_are_there(tmp_path):
+    with serving(forever=(404, {}, '{"error": "no such model"}')) as server, Replies(tmp_path / "r") as replies:
+        endpoint = Endpoint(server.url, model="modle-a", patience=QUICK)
+        assert endpoint.check() == "modle-a"
+        with pytest.raises(UserError, match=r"the model 'modle-a' \(404: no such model\); it has model-a; correct"):
+            endpoint.ask(jobs(1), replies)
+
+
+def test_a_server_that_is_not_there_is_told_at_once():
+    started = time.monotonic()
+    for url in ("http://127.0.0.1:1", "http://no-such-host.invalid"):
+        with pytest.raises(
+            UserError, match=r"the server cannot be reached \(.+\); check the address, and that it runs"
+        ):
+            Endpoint(url, patience=replace(QUICK, wait=60, longest_wait=60)).check()
+    assert time.monotonic() - started < 30
+
+
+def test_the_key_is_sent_and_kept_out_of_everything_else(tmp_path, capsys):
+    def answer(body: dict[str, Any]) -> Any:
+        return completion(f"your key is {SECRET}")
+
+    with serving(key=SECRET, answer=answer) as server:
+        endpoint = Endpoint(server.url, key=f"{SECRET}\n", patience=QUICK)
+        assert endpoint.check() == "model-a"
+        found = ask(server.url, tmp_path, jobs(2), key=SECRET)
+        assert found[0].text == "your key is ***"
+        assert server.headers[0]["Authorization"] == f"Bearer {SECRET}"
+        with pytest.raises(UserError) as refusal:
+            ask(server.url, tmp_path / "other", jobs(1), key="sk-another-secret")
+        assert "the server refuses the key (401: Incorrect API key provided: Bearer ***)" in str(refusal.value)
+    written = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+    assert b"secret" not in written and SECRET not in capsys.readouterr().err
+    assert SECRET not in repr(endpoint) and b"your key is ***" in written
+
+
+def test_a_filler_in_place_of_a_key_leaves_replies_alone(tmp_path):
+    with serving(answer=lambda _: completion("{1} EMPTY")) as server:
+        assert ask(server.url, tmp_path, jobs(1), key="EMPTY")[0].text == "{1} EMPTY"
+        with pytest.raises(UserError, match="holds characters that no key has"):
+            Endpoint(server.url, key="ab\ncd")
+
+
+# ---------------------------------------------------------------- what is kept
+
+
+def test_nothing_is_asked_twice(tmp_path):
+    with serving(answer=lambda b: completion(str(picture_of(b).getpixel((0, 0))[0]))) as server:
+        first = ask(server.url, tmp_path, jobs(5))
+        again = ask(server.url, tmp_path, jobs(8))
+        assert [r.text for r in again] == [str(i) for i in range(8)] and again[:5] == first
+        assert server.count == 8
+        ask(server.url, tmp_path, jobs(1, "another"))
+        ask(server.url, tmp_path, jobs(1), model="model-b")
+        ask(server.url, tmp_path, jobs(1), max_tokens=5)
+        assert server.count == 11
+    # All is there: no server is needed.
+    assert [r.text for r in ask(server.url, tmp_path, jobs(8))] == [str(i) for i in range(8)]
+
+
+def test_equal_questions_under_way_are_asked_once(tmp_path):
+    with serving(pause=0.1) as server:
+        found = ask(server.url, tmp_path, [*jobs(1), *jobs(1), *jobs(2), *jobs(1)])
+    assert len(found) == 5 and server.count == 2
+
+
+def test_what_came_before_a_failure_is_kept(tmp_path):
+    fine = 5
+    failures: list[Any] = [None] * fine
+    with serving(failures=failures, forever=(500, {}, "{}")) as server:
+        with pytest.raises(UserError, match="gave up after"):
+            ask(server.url, tmp_path, jobs(12), replace(QUICK, concurrency=2))
+        assert len((tmp_path / "replies.jsonl").read_text().splitlines()) == fine
+        before, server.forever = server.count, None
+        ask(server.url, tmp_path, jobs(12))
+        assert server.count - before == 12 - fine
+
+
+def test_half_a_line_and_damaged_lines_are_dropped(tmp_path):
+    path = tmp_path / "r"
+    with Replies(path) as replies:
+        replies.add("a", Reply("1"))
+        replies.add("b", Reply("zwei ü \u2028 x\ny", "stop"))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"key": "c"}\n[]\nx\n{"key": "d", "text": "4"}\n{"key": "e", "te')
+    with Replies(path) as replies:
+        assert len(replies) == 3 and replies.get("c") is None and replies.get("e") is None
+        assert replies.get("b") == Reply("zwei ü \u2028 x\ny", "stop") and replies.get("d") == Reply("4")
+        replies.add("e", Reply("5"))
+    lines = path.read_text().splitlines()
+    assert json.loads(lines[-1])["key"] == "e"
+    with Replies(path) as replies:
+        assert replies.get("e") == Reply("5")
+
+
+def test_one_process_at_a_time(tmp_path):
+    with (
+        Replies(tmp_path / "r"),
+        pytest.raises(UserError, match="another foveal is at work in this folder; wait for it"),
+    ):
+        Replies(tmp_path / "r")
+    Replies(tmp_path / "r").close()
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path, monkeypatch):
+    with Replies(tmp_path / "r") as replies:
+        replies.add("a", Reply("1"))
+        write = os.write
+        monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:10]))
+        with pytest.raises(UserError, match="cannot be written: the disk is full"):
+            replies.add("b", Reply("2"))
+        monkeypatch.undo()
+        assert replies.get("b") is None
+        replies.add("c", Reply("3"))
+    with Replies(tmp_path / "r") as replies:
+        assert len(replies) == 2 and replies.get("c") == Reply("3")

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from families import FAMILIES, open_tiny, prompts
+
+from foveal.vlm.losses import IGNORE, answer_loss, only_positions
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_loss_and_gradients_equal_the_full_logits_reference(tiny, family):
+    vlm, encoder = open_tiny(tiny(family), training=True)
+    model = vlm.model.eval()
+    batch = encoder.training_batch(prompts(3), ["a", "b", "c"])
+
+    loss = answer_loss(model, batch, None)
+    loss.backward()
+    ours = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+
+    inputs = {k: v for k, v in batch.items() if k != "labels"}
+    logits = model(**inputs, use_cache=False).logits
+    reference = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), batch["labels"][:, 1:].flatten(), ignore_index=IGNORE
+    )
+    reference.backward()
+    theirs = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+    assert abs(loss.item() - reference.item()) < 1e-5 * max(1.0, reference.item())
+    assert ours.keys() == theirs.keys()
+    scale = max(float(g.norm()) for g in theirs.values())
+    for name, gradient in theirs.items():
+        assert float((ours[name] - gradient).abs().max()) < 1e-5 * max(1.0, scale), name
+
+
+def test_logits_are_made_at_the_kept_positions_only(tiny):
+    vlm, encoder = open_tiny(tiny("idefics3"))
+    batch = encoder.training_batch(prompts(2), ["a", "b"])
+    keep = torch.zeros_like(batch["labels"], dtype=torch.bool)
+    keep[0, 3], keep[1, 5] = True, True
+    inputs = {k: v for k, v in batch.items() if k != "labels"}
+    with torch.no_grad():
+        whole = vlm.model(**inputs).logits
+        with only_positions(vlm.model, keep):
+            some = vlm.model(**inputs).logits
+        again = vlm.model(**inputs).logits
+    assert some.shape == (1, 2, whole.shape[-1])
+    torch.testing.assert_close(some[0], torch.stack([whole[0, 3], whole[1, 5]]))
+    assert again.shape == whole.shape, "the hook is gone afterwards"
+
+
+def test_micro_batches_with_one_normaliser_sum_to_the_whole_batch(tiny):
+    vlm, encoder = open_tiny(tiny("idefics3"), training=True)
+    model = vlm.model.eval()
+    rows = prompts(4)
+    whole = encoder.training_batch(rows, list("abcd"))
+    tokens = (whole["labels"] != IGNORE).sum()
+    one = answer_loss(model, whole, tokens)
+    parts = sum(answer_loss(model, encoder.training_batch([r], ["x"]), tokens) for r in rows)
+    assert abs(one.item() - parts.item()) < 1e-5
