@@ -3,14 +3,12 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
-
-from foveal.images import pixel_limit, set_pixel_limit
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
 logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -18,14 +16,6 @@ logging.getLogger("transformers").setLevel(logging.ERROR)
 # A busy machine is no failure: examples have no deadline.
 settings.register_profile("foveal", deadline=None)
 settings.load_profile("foveal")
-
-
-@pytest.fixture(autouse=True)
-def own_pixel_limit() -> Iterator[None]:
-    """A command that sets ``model.max_pixels`` sets it for the process; the next test starts with the old limit."""
-    before = pixel_limit()
-    yield
-    set_pixel_limit(before)
 
 
 @pytest.fixture(scope="session")

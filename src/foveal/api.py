@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from foveal.errors import UserError
+from foveal.examples import Example
 from foveal.images import Picture
-from foveal.tasks.task import Example, Prediction, Task
+from foveal.results import Prediction
+from foveal.tasks.capabilities import check_words
+from foveal.tasks.task import Task
 
 if TYPE_CHECKING:
     from foveal.asking.answer_files import Tally
@@ -106,7 +108,7 @@ class Model:
         from foveal.asking.pictures import find_pictures, stream
         from foveal.images import walk_images
 
-        self.task.check_text(text)
+        check_words(self.task, text)
         next(walk_images(folder))
         answers = open_answers(Path(out), {**self._facts, "text": text}, self._predictor.options.batch_size)
         return stream(self.task, self._predictor, find_pictures([folder]), answers, text=text, skip_bad=skip_bad)
@@ -121,7 +123,7 @@ class Model:
         Raises:
             UserError: A picture cannot be read, or the text does not fit the task.
         """
-        self.task.check_text(text)
+        check_words(self.task, text)
         size = self._predictor.options.batch_size
         rows: list[Example] = []
         for number, picture in enumerate(pictures):
@@ -138,14 +140,8 @@ class Model:
 
     def _example(self, picture: Given, number: int, text: str | None) -> Example:
         if isinstance(picture, Image.Image):
-            name = f"picture {number}"
-            example = self.task.example_from_image(Path(name), text)
-            return replace(example, images=(Picture(name, partial(_same, picture)),))
-        return self.task.example_from_image(Path(picture), text)
-
-
-def _same(picture: Image.Image) -> Image.Image:
-    return picture
+            return self.task.example_of([Picture(f"picture {number}", picture)], text)
+        return self.task.example_of([Picture(str(picture), Path(picture), self.task.max_pixels)], text)
 
 
 def _answer(name: str, p: Prediction) -> Answer:

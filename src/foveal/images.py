@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,6 @@ from foveal.errors import ImageError
 Source = str | os.PathLike[str] | bytes
 #: Pictures with more pixels than this are refused unless the caller allows more (a decompression bomb is one).
 MAX_PIXELS = 64_000_000
-_limit = [MAX_PIXELS]
 #: File endings that a folder is searched for.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 #: Formats that are opened, whatever a file is called. Pillow knows more, among them one that starts Ghostscript.
@@ -32,17 +31,7 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF")
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, struct.error, EOFError, IndexError, KeyError, OverflowError)
 
 
-def pixel_limit() -> int:
-    """Largest number of pixels of a picture that is opened without a limit of its own."""
-    return _limit[0]
-
-
-def set_pixel_limit(pixels: int) -> None:
-    """Sets ``pixel_limit`` for this process; a recipe's ``model.max_pixels`` ends here."""
-    _limit[0] = pixels
-
-
-def decode(source: Source, *, name: str | None = None, max_pixels: int | None = None) -> Image.Image:
+def decode(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Opens a picture completely, upright and in RGB.
 
     Transparent pixels are laid on white.
@@ -50,26 +39,25 @@ def decode(source: Source, *, name: str | None = None, max_pixels: int | None = 
     Args:
         source: A file or the bytes of one.
         name: How an error calls the picture; the path by default.
-        max_pixels: Largest width times height that is decoded, ``pixel_limit()`` by default; the header is checked
-            before any pixel is.
+        max_pixels: Largest width times height that is decoded; the header is checked before any pixel is.
 
     Raises:
         ImageError: The file is missing, no picture, truncated, of zero size, larger than ``max_pixels`` or has
             32-bit pixels.
     """
     name = _name(source, name)
-    with _opened(source, name, max_pixels or pixel_limit()) as image:
+    with _opened(source, name, max_pixels) as image:
         image.load()
     return upright_rgb(image, name=name)
 
 
-def check_header(source: Source, *, name: str | None = None, max_pixels: int | None = None) -> None:
+def check_header(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> None:
     """Checks what can be told of a picture without decoding its pixels; takes what ``decode`` takes.
 
     Raises:
         ImageError: The file is missing, no picture, of zero size or larger than ``max_pixels``.
     """
-    with _opened(source, _name(source, name), max_pixels or pixel_limit()):
+    with _opened(source, _name(source, name), max_pixels):
         pass
 
 
@@ -161,11 +149,15 @@ class Picture:
 
     Attributes:
         name: What errors and reports call it, usually its path.
-        source: A path, encoded bytes, a decoded image, or a function that draws it.
+        source: A path, encoded bytes, a decoded image, a function that draws it, or another picture.
+        max_pixels: It is refused where it has more pixels than this.
+        edit: What is drawn on it after it was opened.
     """
 
     name: str
-    source: Source | Image.Image | Callable[[], Image.Image]
+    source: Source | Image.Image | Callable[[], Image.Image] | Picture
+    max_pixels: int = MAX_PIXELS
+    edit: Callable[[Image.Image], Image.Image] | None = None
 
     def open(self) -> Image.Image:
         """The picture, upright and in RGB.
@@ -173,11 +165,32 @@ class Picture:
         Raises:
             ImageError: See ``decode``.
         """
+        image = self._opened()
+        return image if self.edit is None else self.edit(image)
+
+    def _opened(self) -> Image.Image:
+        if isinstance(self.source, Picture):
+            return self.source.open()
         if isinstance(self.source, Image.Image):
             return upright_rgb(self.source, name=self.name)
+        if isinstance(self.source, Encoded):
+            return decode(self.source.read(), name=self.name, max_pixels=self.max_pixels)
         if callable(self.source):
             return self.source()
-        return decode(self.source, name=self.name)
+        return decode(self.source, name=self.name, max_pixels=self.max_pixels)
+
+    def limited(self, max_pixels: int) -> Picture:
+        """The same picture with another limit."""
+        source = self.source.limited(max_pixels) if isinstance(self.source, Picture) else self.source
+        return replace(self, source=source, max_pixels=max_pixels)
+
+    def edited(self, edit: Callable[[Image.Image], Image.Image]) -> Picture:
+        """The picture with something drawn on it, once it is opened.
+
+        Args:
+            edit: Gets the picture upright and in RGB, and returns another.
+        """
+        return Picture(self.name, self, self.max_pixels, edit)
 
     def check(self, *, pixels: bool) -> None:
         """Finds out whether ``open`` would work; without ``pixels``, from a file's header alone.
@@ -187,10 +200,12 @@ class Picture:
         """
         if pixels:
             self.open()
+        elif isinstance(self.source, Picture):
+            self.source.check(pixels=False)
         elif isinstance(self.source, Encoded):
-            check_header(self.source.read(), name=self.name)
+            check_header(self.source.read(), name=self.name, max_pixels=self.max_pixels)
         elif isinstance(self.source, str | bytes | os.PathLike):
-            check_header(self.source, name=self.name)
+            check_header(self.source, name=self.name, max_pixels=self.max_pixels)
 
 
 def find_images(folder: str | os.PathLike[str]) -> list[Path]:

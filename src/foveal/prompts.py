@@ -7,25 +7,35 @@ from typing import Any
 
 from PIL import Image
 
+from foveal.images import Picture
+
 
 @dataclass(frozen=True)
 class Prompt:
     """Pictures, the user's text and, at training time, the answer.
 
     Attributes:
-        images: Decoded RGB pictures, shown before the text in this order.
+        images: Pictures, shown before the text in this order; they are decoded when ``opened`` is called.
         user: The question.
         system: Instructions for families whose template has a system turn; others get it in front of ``user``.
         answer: The text that the model shall write, without the template's end-of-turn token.
-        lead: What the model's turn already begins with, without white space at its ends; it is read, not learned, and
-            the answer, with the space in front of it, goes on from there.
+        reply_start: What the model's turn already begins with, without white space at its ends; it is read, not
+            learned, and the answer, with the space in front of it, goes on from there.
     """
 
-    images: tuple[Image.Image, ...]
+    images: tuple[Picture | Image.Image, ...]
     user: str
     system: str | None = None
     answer: str | None = None
-    lead: str = ""
+    reply_start: str = ""
+
+    def opened(self) -> list[Image.Image]:
+        """The pictures, decoded.
+
+        Raises:
+            ImageError: One cannot be read.
+        """
+        return [image.open() if isinstance(image, Picture) else image for image in self.images]
 
     def messages(self) -> list[dict[str, Any]]:
         """The conversation up to the model's turn, in the form that ``processor.apply_chat_template`` takes."""

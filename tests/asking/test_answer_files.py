@@ -23,8 +23,11 @@ from foveal.asking import answer_files
 from foveal.asking.answer_files import Answered, open_answers
 from foveal.asking.pictures import ask, common_folder, export_folder, find_pictures, stream
 from foveal.errors import ImageError, UserError
+from foveal.examples import Example, Loaded
 from foveal.images import Picture, find_images, walk_images
-from foveal.tasks.task import Example, Loaded, Prediction, Task
+from foveal.results import Prediction
+from foveal.tasks.capabilities import check_words
+from foveal.tasks.task import Task
 
 FACTS = {"task": "brightness", "model": "m", "text": None, "recipe": "0123"}
 SIZE = 4
@@ -50,8 +53,8 @@ class Brightness(Task):
 class Drawn(Brightness):
     """Pictures without files."""
 
-    def example_from_image(self, path, text=None):
-        return Example(str(path), (Picture(str(path), lambda: BLACK),))
+    def example_of(self, pictures, words=None):
+        return Example(pictures[0].name, (Picture(pictures[0].name, lambda: BLACK),))
 
 
 class Named(Brightness):
@@ -226,12 +229,12 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch,
 
 def test_pictures_are_decoded_while_the_model_computes(tmp_path):
     class Slow(Brightness):
-        def example_from_image(self, path, text=None):
+        def example_of(self, pictures, words=None):
             def draw():
                 time.sleep(0.05)
                 return Image.new("RGB", (8, 8))
 
-            return Example(str(path), (Picture(str(path), draw),))
+            return Example(pictures[0].name, (Picture(pictures[0].name, draw),))
 
     started = time.monotonic()
     count = sum(len(b) for b in ask(Slow(None), Fake(pause=0.1), (Path(str(i)) for i in range(5 * SIZE))))
@@ -245,7 +248,7 @@ def test_words_are_taken_by_tasks_that_need_them_only():
     for text in (None, " "):
         with pytest.raises(UserError, match=r"^text: named needs words about the pictures; give them, e\.g\. --text"):
             next(ask(Named(None), Fake(), [], text=text))
-    Named.check_text("the red cup")
+    check_words(Named, "the red cup")
 
 
 def test_files_of_answers_lie_as_their_pictures_do(tmp_path, monkeypatch):

@@ -11,9 +11,10 @@ from PIL import Image
 from foveal.asking.asker import VlmPredictor, make_predictor, open_model
 from foveal.config.sections import Evaluation, Model, Recipe, Training
 from foveal.errors import UserError
+from foveal.examples import Example
 from foveal.images import Picture
+from foveal.results import Prediction
 from foveal.tasks.classification.task import Classification, ClassificationData
-from foveal.tasks.task import Example, Prediction
 from foveal.vlm.losses import IGNORE
 
 NAMES = ("cat", "black bird", "star", "3")
@@ -62,7 +63,7 @@ def naive(predictor: VlmPredictor, example: Example, lead: str, *, mean: bool = 
         with torch.no_grad():
             logits = predictor.model(**batch, use_cache=False).logits[0, :-1].float().log_softmax(-1)
         learned = logits[labels[1:] != IGNORE].gather(1, labels[labels != IGNORE][:, None])[:, 0]
-        own = len(predictor.encoder.answer_ids(replace(prompt, lead=lead, answer=None), f" {name}"))
+        own = len(predictor.encoder.answer_ids(replace(prompt, reply_start=lead, answer=None), f" {name}"))
         scores.append(float(learned[-own:].sum()) / (own if mean else 1))
     return torch.tensor(scores, dtype=torch.float64).softmax(-1).tolist()
 
@@ -81,7 +82,7 @@ def test_the_class_is_scored_behind_the_models_own_reasons(asked: Asked) -> None
         assert sum(table) == pytest.approx(1, abs=1e-9)
         assert p.value == NAMES[table.index(max(table))] and p.truth == "cat"
         assert p.extra == {"generated": predictor.task.parse(p.text)}
-        lead = predictor.task.lead(p.text, example)
+        lead = predictor.task.reply_start(p.text)
         assert lead is not None
         assert table == pytest.approx(naive(predictor, example, lead), abs=1e-4)
 

@@ -15,12 +15,12 @@ from PIL import Image
 from foveal.asking import asker as predict
 from foveal.asking.asker import VlmPredictor
 from foveal.config.sections import Evaluation
+from foveal.examples import Example
 from foveal.images import Picture
 from foveal.prompts import Prompt
 from foveal.tasks.counting.marking import mark
 from foveal.tasks.counting.objects import Thing
 from foveal.tasks.counting.task import Counting, CountingData
-from foveal.tasks.task import Example
 from foveal.vlm.generation import Written
 
 SIZE = (100, 80)

@@ -10,10 +10,11 @@ import yaml
 from foveal.config.reading import common_keys, keys, read_recipe
 from foveal.config.sections import Lora, Model, Recipe, Training, check, dump_recipe
 from foveal.errors import UserError
+from foveal.tasks.capabilities import Generator
 from foveal.tasks.classification.task import ClassificationData
-from foveal.tasks.task import Generator, find_task
+from foveal.tasks.registry import find_task
 
-SHIPPED = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[2] / "src/foveal/recipes").glob("*.yaml"))
 BASE = "task: classification\ndata:\n  source: pictures\n"
 
 

@@ -8,9 +8,10 @@ from PIL import Image, ImageDraw
 
 from foveal.drawing.films import film_sheet, save_gif, save_sheet, write_films
 from foveal.errors import UserError
+from foveal.examples import Example
 from foveal.images import Picture
+from foveal.results import Prediction
 from foveal.tasks.counting.task import Counting, CountingData
-from foveal.tasks.task import Example, Prediction
 
 
 def difference(one: Image.Image, other: Image.Image) -> np.ndarray:

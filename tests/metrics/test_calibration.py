@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from foveal.errors import UserError
+from foveal.examples import Example
 from foveal.metrics.calibration import (
     adaptive_reliability,
     brier_score,
@@ -15,7 +16,7 @@ from foveal.metrics.calibration import (
     reliability,
     reliability_of,
 )
-from foveal.tasks.task import Example, Prediction
+from foveal.results import Prediction
 
 # Few different confidences make ties likely; some lie on the edges of bins.
 answers = st.lists(

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from foveal.errors import UserError
+from foveal.examples import Example
 from foveal.report.page import (
     Measured,
     Overview,
@@ -19,7 +20,7 @@ from foveal.report.page import (
     render,
     write,
 )
-from foveal.tasks.task import Example, Prediction
+from foveal.results import Prediction
 
 VOID = {"meta", "link", "img", "br"}
 EVIL = '<script>alert("x")</script>'

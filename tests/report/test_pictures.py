@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from foveal.examples import Example
 from foveal.prompts import Prompt
 from foveal.report import pictures as showing
 from foveal.report.pictures import caption, write_confusion, write_grid, write_pictures
+from foveal.results import Prediction
 from foveal.tasks.blindtest.lines import Lines, LinesData
-from foveal.tasks.task import Example, Prediction
 
 
 @pytest.fixture

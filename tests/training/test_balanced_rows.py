@@ -15,9 +15,11 @@ from small import write_recipe, write_squares
 
 from foveal.config.reading import read_recipe
 from foveal.errors import UserError
+from foveal.examples import Example, Loaded, Split
 from foveal.prompts import Prompt
+from foveal.results import Prediction
 from foveal.runs import open_run
-from foveal.tasks.task import Example, Loaded, Prediction, Split, Task
+from foveal.tasks.task import Task
 from foveal.training.rows import Row, TrainingRows
 from foveal.training.train import train
 from foveal.training.trainer import FovealTrainer

@@ -5,8 +5,8 @@ import torch
 from families import FAMILIES, open_tiny, prompts
 
 from foveal.errors import UserError
+from foveal.examples import Example
 from foveal.prompts import Prompt
-from foveal.tasks.task import Example
 from foveal.training.objectives import LabelObjective
 from foveal.training.rows import Row
 from foveal.vlm.scoring import score

@@ -15,10 +15,10 @@ from torch.nn.functional import cross_entropy
 from foveal.config.reading import read_recipe
 from foveal.config.sections import Recipe, Training, check
 from foveal.errors import UserError
+from foveal.examples import Example
 from foveal.tasks.comparison.task import Comparison, ComparisonData
 from foveal.tasks.counting.task import Counting, CountingData
 from foveal.tasks.specialist import Specialist
-from foveal.tasks.task import Example
 from foveal.training import objectives
 from foveal.training.objectives import AnswerObjective, LabelObjective, make_objective, symmetric_divergence
 from foveal.training.rows import Row

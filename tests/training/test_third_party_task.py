@@ -14,7 +14,8 @@ from pathlib import Path
 
 from foveal.images import Picture
 from foveal.prompts import Prompt
-from foveal.tasks.task import Example, Loaded, Task
+from foveal.examples import Example, Loaded
+from foveal.tasks.task import Task
 
 
 @dataclass

@@ -16,7 +16,7 @@ LEADS = ("Answer:", "Reasoning: It is a red line, and then\nblue. 2 of them.\nAn
 
 
 def led(count: int = 3) -> list[Prompt]:
-    return [replace(p, answer=None, lead=lead) for p, lead in zip(prompts(count), LEADS, strict=False)]
+    return [replace(p, answer=None, reply_start=lead) for p, lead in zip(prompts(count), LEADS, strict=False)]
 
 
 def tokens(batch) -> list[list[int]]:
@@ -25,7 +25,7 @@ def tokens(batch) -> list[list[int]]:
 
 def full(prompt: Prompt, answer: str) -> Prompt:
     """The same turn as one answer without a lead, as training has it."""
-    return replace(prompt, lead="", answer=prompt.lead + answer)
+    return replace(prompt, reply_start="", answer=prompt.reply_start + answer)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -37,7 +37,7 @@ def test_a_lead_and_what_follows_are_the_tokens_of_a_training_row(tiny, family):
             for answer in ANSWERS:
                 whole = tokens(encoder.training_batch([full(prompt, answer)], ["x"]))[0]
                 assert [*ids, *encoder.answer_ids(prompt, answer)] == whole
-                assert encoder.text(prompt).endswith(prompt.lead)
+                assert encoder.text(prompt).endswith(prompt.reply_start)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -74,7 +74,7 @@ def test_replies_behind_leads_do_not_depend_on_the_batch(tiny, family):
     vlm, encoder = open_tiny(tiny(family))
     together = generate(vlm, encoder, led(), max_new_tokens=5, names=list("abc"))
     assert together == [generate(vlm, encoder, [p], max_new_tokens=5, names=["a"])[0] for p in led()]
-    plain = [replace(p, lead="") for p in led()]
+    plain = [replace(p, reply_start="") for p in led()]
     assert together != generate(vlm, encoder, plain, max_new_tokens=5, names=list("abc"))
 
 
@@ -82,9 +82,9 @@ def test_replies_behind_leads_do_not_depend_on_the_batch(tiny, family):
 def test_a_reply_that_spells_out_a_special_token_asks_for_no_further_picture(tiny, family):
     vlm, encoder = open_tiny(tiny(family))
     mark = str(encoder.processor.image_token)
-    row = replace(led(1)[0], lead=f"I see {mark} here\nAnswer:")
+    row = replace(led(1)[0], reply_start=f"I see {mark} here\nAnswer:")
     token = encoder.tokenizer.convert_tokens_to_ids(mark)
-    count = [ids.count(token) for ids in tokens(encoder.encode([row, replace(row, lead="")], side="left"))]
+    count = [ids.count(token) for ids in tokens(encoder.encode([row, replace(row, reply_start="")], side="left"))]
     assert count[0] == count[1] > 0
     assert score(vlm, encoder, [row], ANSWERS, names=["a"]).isfinite().all()
 
@@ -104,6 +104,6 @@ def test_scores_by_token_are_means_with_the_end_token(tiny):
 def test_prompts_with_and_without_a_lead_share_no_text(tiny):
     _, encoder = open_tiny(tiny("idefics3"))
     plain = Prompt((picture(0),), "how many?")
-    texts = [encoder.text(replace(plain, lead=lead)) for lead in ("", "Answer:", "one\nAnswer:", "")]
+    texts = [encoder.text(replace(plain, reply_start=lead)) for lead in ("", "Answer:", "one\nAnswer:", "")]
     assert texts[0] == texts[3] and len(set(texts)) == 3
     assert texts[1] == texts[0] + " Answer:" and texts[2] == texts[0] + " one\nAnswer:"

@@ -26,9 +26,10 @@ import numpy as np
 from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
 from foveal.evaluation.measure import prediction_row
+from foveal.examples import Example
 from foveal.files import check_writable, disk_errors, replacing, write_text
+from foveal.results import Prediction
 from foveal.runs import Run
-from foveal.tasks.task import Example, Prediction
 
 #: Rows of a row group. One that is not full is written, too, when so many seconds have passed.
 PART_ROWS, PART_SECONDS = 1000, 30.0

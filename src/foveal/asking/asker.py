@@ -8,15 +8,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from foveal.config.sections import Evaluation, Recipe
 from foveal.errors import UserError
+from foveal.examples import Example
 from foveal.prompts import Prompt
+from foveal.results import Prediction
+from foveal.tasks.capabilities import Episode, Episodes, OwnModels, answers_of, reply_start_of
 from foveal.tasks.specialist import Specialist
-from foveal.tasks.task import Episode, Example, Prediction, Task
+from foveal.tasks.task import Task
 from foveal.vlm import scoring
 from foveal.vlm.constrained import generate_choice
 from foveal.vlm.encoding import Encoder
@@ -100,7 +104,7 @@ class Predictor(ABC):
 class SpecialistPredictor(Predictor):
     """Asks a task's own model."""
 
-    def __init__(self, specialist: Specialist, options: Evaluation, dtype: torch.dtype) -> None:
+    def __init__(self, specialist: Specialist[Any], options: Evaluation, dtype: torch.dtype) -> None:
         super().__init__(specialist.task, specialist.model, options, dtype)
         self.specialist = specialist
 
@@ -128,8 +132,8 @@ class VlmPredictor(Predictor):
     def __init__(self, task: Task, vlm: Vlm, encoder: Encoder, options: Evaluation, dtype: torch.dtype) -> None:
         super().__init__(task, vlm.model, options, dtype)
         self.vlm, self.encoder = vlm, encoder
-        self.answers = task.answers() if options.method != "generate" else None
-        if options.method in ("score", "choose") and self.answers is None:
+        self.answers = answers_of(task) if options.method != "generate" else ()
+        if options.method in ("score", "choose") and not self.answers:
             raise UserError(
                 f"evaluation.method: {options.method} needs a closed set of answers, which {task.name} has not; use generate."
             )
@@ -140,18 +144,19 @@ class VlmPredictor(Predictor):
 
     def ask(self, rows: Sequence[Example]) -> list[Prediction]:
         """Predictions of one batch."""
-        episodes = [self.task.episode(e) for e in rows]
-        talks = [e for e in episodes if e is not None]
-        if len(talks) == len(rows):
-            return self._in_steps(talks, rows)
+        if isinstance(self.task, Episodes):
+            episodes = [self.task.episode(e) for e in rows]
+            talks = [e for e in episodes if e is not None]
+            if len(talks) == len(rows):
+                return self._in_steps(talks, rows)
         prompts = [self.task.prompt(e) for e in rows]
         names = [e.id for e in rows]
-        if self.answers is not None and any(bare := [self.task.lead("", e) for e in rows]):
-            return self._reasoned(rows, prompts, names, [lead or "" for lead in bare])
-        if self.answers is None:
+        if self.answers and (start := reply_start_of(self.task, "")) is not None:
+            return self._reasoned(rows, prompts, names, start)
+        if not self.answers:
             replies = generate(self.vlm, self.encoder, prompts, max_new_tokens=self.options.max_new_tokens, names=names)
             return [
-                Prediction(e.id, self.task.value(text, e), text, truth=e.truth)
+                Prediction(e.id, self.task.parse(text, e), text, truth=e.truth)
                 for e, text in zip(rows, replies, strict=True)
             ]
         return self._closed(rows, prompts, names, self.answers)
@@ -160,12 +165,11 @@ class VlmPredictor(Predictor):
         self, rows: Sequence[Example], prompts: Sequence[Prompt], names: Sequence[str], texts: Sequence[str]
     ) -> list[Prediction]:
         """Scores, or writes, one of the answers; ``texts`` are the answers as they stand behind the prompts."""
-        assert self.answers is not None
         if self.options.method == "choose":
             of = dict(zip(texts, self.answers, strict=True))
             chosen = [of[t] for t in generate_choice(self.vlm, self.encoder, prompts, texts, names=names)]
             return [
-                Prediction(e.id, self.task.value(text, e), text, truth=e.truth)
+                Prediction(e.id, self.task.parse(text, e), text, truth=e.truth)
                 for e, text in zip(rows, chosen, strict=True)
             ]
         per_token = self.options.length_normalisation
@@ -174,24 +178,23 @@ class VlmPredictor(Predictor):
         for example, chances in zip(rows, table.double().softmax(-1).tolist(), strict=True):
             probabilities = dict(zip(self.answers, chances, strict=True))
             text = max(probabilities, key=lambda a: probabilities[a])
-            out.append(Prediction(example.id, self.task.value(text, example), text, probabilities, example.truth))
+            out.append(Prediction(example.id, self.task.parse(text, example), text, probabilities, example.truth))
         return out
 
     def _reasoned(
-        self, rows: Sequence[Example], prompts: Sequence[Prompt], names: Sequence[str], leads: Sequence[str]
+        self, rows: Sequence[Example], prompts: Sequence[Prompt], names: Sequence[str], bare: str
     ) -> list[Prediction]:
-        """The answer behind reasons: the model's own with method auto, the bare lead otherwise."""
-        assert self.answers is not None
+        """The answer behind reasons: the model's own with method auto, none otherwise."""
         replies: list[str] = []
         if self.options.method == "auto":
             replies = generate(self.vlm, self.encoder, prompts, max_new_tokens=self.options.max_new_tokens, names=names)
-            leads = [self.task.lead(reply, e) or lead for reply, e, lead in zip(replies, rows, leads, strict=True)]
-        behind = [replace(p, lead=lead) for p, lead in zip(prompts, leads, strict=True)]
+        starts = [reply_start_of(self.task, reply) or bare for reply in replies] or [bare] * len(rows)
+        behind = [replace(p, reply_start=start) for p, start in zip(prompts, starts, strict=True)]
         found = self._closed(rows, behind, names, [f" {answer}" for answer in self.answers])
         if not replies:
             return found
         return [
-            replace(p, text=reply, extra={"generated": self.task.value(reply, e)})
+            replace(p, text=reply, extra={"generated": self.task.parse(reply, e)})
             for p, reply, e in zip(found, replies, rows, strict=True)
         ]
 
@@ -207,7 +210,9 @@ class VlmPredictor(Predictor):
         return [e.result() for e in episodes]
 
 
-def open_model(task: Task, recipe: Recipe, *, weights: Path | None = None, training: bool = False) -> Vlm | Specialist:
+def open_model(
+    task: Task, recipe: Recipe, *, weights: Path | None = None, training: bool = False
+) -> Vlm | Specialist[Any]:
     """The model of a recipe: one of the task's own where ``model.id`` is its name, else a VLM.
 
     Args:
@@ -219,35 +224,23 @@ def open_model(task: Task, recipe: Recipe, *, weights: Path | None = None, train
     Raises:
         UserError: It does not exist, does not fit, or the recipe asks for what it cannot do.
     """
-    if training and recipe.objective == "label" and task.lead("", Example("", ())) is not None:
+    if training and recipe.objective == "label" and reply_start_of(task, "") is not None:
         raise UserError(
             f"objective: label learns the bare answer, but here {task.name} asks for reasons in front of it; use "
             "objective: answer, or ask for the answer alone."
         )
-    if "*" not in task.specialists:
-        for key, default in (("vision", "vlm"), ("sam", "small")):
-            if getattr(recipe.model, key) != default:
-                raise UserError(
-                    f"model.{key}: is for models that draw masks, which {task.name} does not ask; leave it out."
-                )
-    own = task.specialists.get(recipe.model.id) or task.specialists.get("*")
+    models = task.models if isinstance(task, OwnModels) else {}
+    own = models.get(recipe.model.id) or models.get("*")
     if own is not None:
         module, _, name = own.partition(":")
-        kind: type[Specialist] = getattr(importlib.import_module(module), name)
+        kind: type[Specialist[Any]] = getattr(importlib.import_module(module), name)
         return kind.open(task, recipe, weights=weights, training=training)
     return load(recipe.model, weights=weights, training=training)
 
 
-def make_predictor(task: Task, model: Vlm | Specialist, recipe: Recipe) -> Predictor:
+def make_predictor(task: Task, model: Vlm | Specialist[Any], recipe: Recipe) -> Predictor:
     """Asks an opened model as the recipe says."""
     dtype = precision(recipe, model.device)
     if isinstance(model, Vlm):
         return VlmPredictor(task, model, make_encoder(model, recipe), recipe.evaluation, dtype)
     return SpecialistPredictor(model, recipe.evaluation, dtype)
-
-
-def spread(count: int, samples: int) -> list[int]:
-    """Indices of ``samples`` rows evenly spread over ``count`` (all of them where samples is 0 or larger)."""
-    if samples <= 0 or samples >= count:
-        return list(range(count))
-    return [i * count // samples for i in range(samples)]

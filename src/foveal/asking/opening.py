@@ -17,7 +17,6 @@ from foveal.asking.served import Endpoint, Patience
 from foveal.config.reading import read_recipe
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
-from foveal.images import set_pixel_limit
 from foveal.runs import is_run, open_run
 from foveal.vlm.encoding import Encoder
 from foveal.vlm.generation import generate
@@ -167,7 +166,6 @@ def open_model(
                 f"{option}: is for served models; {model!r} is no address, and models that run here reply greedily."
             )
     recipe, weights = _recipe(model, settings, checkpoint)
-    set_pixel_limit(recipe.model.max_pixels)
     vlm = load(recipe.model, weights=weights)
     dtype = precision(recipe, vlm.device)
     folder = weights or (Path(vlm.source) if Path(vlm.source).is_dir() else None)
@@ -207,8 +205,7 @@ def _open_served(model: str, settings: Sequence[str], max_new_tokens: int, serve
                 f"{word.split('=', 1)[0]}: has no effect on a served model; set it where the model is served."
             )
     if settings:
-        recipe = read_recipe(None, ["--task", "blindtest/lines", *settings])
-        set_pixel_limit(recipe.model.max_pixels)
+        read_recipe(None, ["--task", "blindtest/lines", *settings])
     key = None
     if served.key_variable:
         key = os.environ.get(served.key_variable)

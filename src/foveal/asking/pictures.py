@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
-
-from PIL import Image
 
 from foveal.asking.answer_files import Answered, AnswerFile, Tally
 from foveal.asking.asker import Predictor
 from foveal.errors import ImageError
+from foveal.examples import Example
 from foveal.images import Picture, walk_images
-from foveal.tasks.task import Example, Task
+from foveal.tasks.capabilities import check_words
+from foveal.tasks.task import Task
 
 #: Pictures decoded at once.
 _THREADS = min(8, os.cpu_count() or 1)
@@ -60,13 +58,13 @@ def ask(
         ImageError: A picture cannot be read; the batches before it were answered.
         UserError: The text does not fit the task, or a picture does not fit the model.
     """
-    task.check_text(text)
+    check_words(task, text)
     paths = iter(pictures)
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="decode")
 
     def start() -> list[tuple[Path, Example, Future[Example | ImageError]]]:
         batch = list(islice(paths, predictor.options.batch_size))
-        examples = [task.example_from_image(path, text) for path in batch]
+        examples = [task.example_of([Picture(str(path), path, task.max_pixels)], text) for path in batch]
         return [(p, e, pool.submit(_decoded, e)) for p, e in zip(batch, examples, strict=True)]
 
     try:
@@ -160,10 +158,6 @@ def export_folder(folder: Path, picture: Path, base: Path) -> Path:
 def _decoded(example: Example) -> Example | ImageError:
     """The example with its pictures in memory, or why they cannot be."""
     try:
-        return replace(example, images=tuple(Picture(p.name, partial(_same, p.open())) for p in example.images))
+        return example.decoded()
     except ImageError as error:
         return error
-
-
-def _same(picture: Image.Image) -> Image.Image:
-    return picture

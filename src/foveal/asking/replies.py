@@ -56,7 +56,7 @@ class Reply:
 def reply_key(model: str, prompt: Prompt, settings: Mapping[str, Any]) -> str:
     """A digest of all that a reply depends on: the model's name, the messages with their pixels, the settings."""
     pictures = []
-    for image in prompt.images:
+    for image in prompt.opened():
         pixels = hashlib.sha256(f"{image.mode} {image.size}".encode())
         pixels.update(image.tobytes())
         pictures.append(pixels.hexdigest())

@@ -92,7 +92,7 @@ def data_url(image: Image.Image) -> str:
 
 def chat_messages(prompt: Prompt) -> list[dict[str, Any]]:
     """A prompt as the messages of a chat-completions request."""
-    content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": data_url(i)}} for i in prompt.images]
+    content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": data_url(i)}} for i in prompt.opened()]
     content.append({"type": "text", "text": prompt.user})
     system = [{"role": "system", "content": prompt.system}] if prompt.system else []
     return [*system, {"role": "user", "content": content}]

@@ -12,7 +12,7 @@ from rich.console import Console
 from foveal.cli.arguments import Parser
 from foveal.cli.main import COMMANDS
 from foveal.config.reading import choices, keys
-from foveal.tasks.task import registry
+from foveal.plugins import names
 
 #: Commands that take a recipe's keys beside their own options.
 _WITH_KEYS = ("quickstart", "train", "evaluate", "predict", "doctor")
@@ -34,7 +34,7 @@ def whole_parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="foveal")
     top.add_argument("--version", action="store_true")
     commands = top.add_subparsers(dest="command")
-    every = {k: kind for task in registry() for k, kind in sorted(keys(task).items())}
+    every = {k: kind for task in names("task") for k, kind in sorted(keys(task).items())}
     for name, (module, text) in COMMANDS.items():
         own = importlib.import_module(f"foveal.cli.{module}").parser()
         sub = commands.add_parser(name, help=text, parents=[own], add_help=False, conflict_handler="resolve")
@@ -42,7 +42,7 @@ def whole_parser() -> argparse.ArgumentParser:
             if action.dest in ("recipe", "target", "resume", "pictures", "model", "source"):
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
             if action.dest == "task":
-                action.choices = list(registry())
+                action.choices = list(names("task"))
         for key, kind in every.items():
             if name in _WITH_KEYS or (name in _WITH_MODEL and key.startswith("model.")):
                 sub.add_argument(f"--{key}", choices=choices(kind) or None, help="recipe key")

@@ -13,7 +13,9 @@ from rich.table import Table
 from foveal.cli.arguments import Parser, recipe_or_run, section_from, split_words
 from foveal.config.reading import section_keys
 from foveal.errors import UserError
-from foveal.tasks.task import SPLITS, Generator, find_task, registry
+from foveal.examples import SPLITS
+from foveal.tasks.capabilities import Generator, drawing_of
+from foveal.tasks.registry import all_tasks, find_task, open_task
 
 _OWN = ("--split", "--count", "--out")
 
@@ -60,7 +62,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
 
 
 def _make(arguments: Sequence[str], console: Console) -> int:
-    makers = {n: t for n, t in registry().items() if issubclass(t, Generator)}
+    makers = {n: t for n, t in all_tasks()[0].items() if issubclass(t, Generator)}
     if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
         raise UserError(f"Give the task first: foveal data make TASK {arguments[0]} ...; tasks: {', '.join(makers)}.")
     if not arguments or arguments[0].startswith("-"):
@@ -91,8 +93,8 @@ def _inspect(arguments: Sequence[str], console: Console) -> int:
     own, rest = split_words(arguments, ("-h", "--help"), _OWN)
     given = inspect_parser().parse_args(own)
     recipe, _ = recipe_or_run(given.target, rest)
-    from foveal.asking.asker import spread
     from foveal.drawing.contact_sheet import contact_sheet
+    from foveal.examples import evenly_spread
     from foveal.files import check_writable, write_bytes
 
     if given.count < 1:
@@ -100,7 +102,7 @@ def _inspect(arguments: Sequence[str], console: Console) -> int:
     check_writable(given.out)
     if given.out.is_dir():
         raise UserError(f"{given.out}: is a folder; give a file's name.")
-    task = find_task(recipe.task)(recipe.data)
+    task = open_task(recipe)
     loaded = task.load(given.split)
     examples = loaded.examples
     console.print(f"{task.name}, {given.split}: {len(examples):,} rows of {loaded.source}", soft_wrap=True)
@@ -120,7 +122,7 @@ def _inspect(arguments: Sequence[str], console: Console) -> int:
         console.print(
             f"{len(loaded.refused)} rows left out, e.g. {loaded.refused[0][0]}: {loaded.refused[0][1]}", soft_wrap=True
         )
-    chosen = [examples[i] for i in spread(len(examples), given.count)]
+    chosen = [examples[i] for i in evenly_spread(len(examples), given.count)]
     if not chosen:
         raise UserError(f"{loaded.source}: holds no rows.")
     sizes = Counter(e.images[0].open().size for e in chosen)
@@ -134,7 +136,7 @@ def _inspect(arguments: Sequence[str], console: Console) -> int:
     ]
     stream = io.BytesIO()
     contact_sheet(
-        [(task.draw(e), text) for e, text in zip(chosen, captions, strict=True)], columns=min(6, len(chosen))
+        [(drawing_of(task, e), text) for e, text in zip(chosen, captions, strict=True)], columns=min(6, len(chosen))
     ).save(stream, "PNG")
     write_bytes(given.out, stream.getvalue())
     console.print(f"Sheet: {given.out}", soft_wrap=True)

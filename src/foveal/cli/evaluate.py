@@ -9,8 +9,8 @@ from rich.console import Console
 from foveal.cli.arguments import Parser, recipe_or_run, split_words
 from foveal.devices import prepare
 from foveal.errors import UserError
+from foveal.examples import SPLITS
 from foveal.runs import fold_run, is_run
-from foveal.tasks.task import SPLITS
 
 _OWN = ("--split", "--checkpoint", "--samples", "--as", "--fold")
 

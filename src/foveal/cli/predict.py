@@ -70,7 +70,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
     from foveal.evaluation.evaluate import open_predictor
     from foveal.files import check_writable
     from foveal.report.pictures import write_sheet
-    from foveal.tasks.task import Task, find_task
+    from foveal.tasks.capabilities import Export, Films, check_words, description_of
+    from foveal.tasks.registry import find_task
     from foveal.training.progress import counting
     from foveal.training.train import quiet
 
@@ -83,10 +84,10 @@ def run(arguments: Sequence[str], console: Console) -> int:
         if given.sheet.is_dir():
             raise UserError(f"{given.sheet}: is a folder; give a file's name.")
     kind = find_task(recipe.task)
-    kind.check_text(given.text)
-    if given.film is not None and kind.frames is Task.frames:
+    check_words(kind, given.text)
+    if given.film is not None and not issubclass(kind, Films):
         raise UserError(f"--film: the answers of {kind.name} do not come about in steps; leave --film out.")
-    if given.files is not None and kind.export is Task.export:
+    if given.files is not None and not issubclass(kind, Export):
         raise UserError(f"--files: the answers of {kind.name} are no files; leave --files out.")
     answers = None
     if given.out is not None:
@@ -121,6 +122,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
             shown.extend([a] if len(shown) < most else [])
             kept.extend([a] if given.film else [])
             if given.files:
+                assert isinstance(task, Export)
                 task.export(a.example, a.prediction, export_folder(given.files, a.path, base))
         progress(len(batch))
 
@@ -138,7 +140,9 @@ def run(arguments: Sequence[str], console: Console) -> int:
     for a in shown[:_TABLE_ROWS]:
         assert a.prediction is not None
         p = a.prediction
-        table.add_row(str(a.path), task.told(p), "" if p.confidence is None else f"{100 * p.confidence:.1f} %")
+        table.add_row(
+            str(a.path), description_of(task, p), "" if p.confidence is None else f"{100 * p.confidence:.1f} %"
+        )
     console.print(table)
     if done > _TABLE_ROWS:
         console.print(f"… and {done - _TABLE_ROWS:,} more")
@@ -155,7 +159,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
         write_sheet(task, [a.example for a in cells], [a.prediction for a in cells if a.prediction], given.sheet)
         console.print(f"Sheet: {given.sheet}", soft_wrap=True)
     if given.film:
-        from foveal.drawing.films import write_films
+        from foveal.report.films import write_films
 
         made = write_films(task, [a.example for a in kept], [a.prediction for a in kept if a.prediction], given.film)
         console.print(f"Films: {made} in {given.film}", soft_wrap=True)

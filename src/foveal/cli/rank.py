@@ -42,7 +42,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     recipe, found = recipe_or_run(given.target, rest)
     from foveal.evaluation.evaluate import open_predictor
     from foveal.files import check_writable, write_bytes, write_text
-    from foveal.images import Picture, find_images, set_pixel_limit
+    from foveal.images import Picture, find_images
     from foveal.tasks.comparison.rank import rank_pictures, strip
     from foveal.tasks.comparison.task import Comparison
     from foveal.training.progress import counting
@@ -57,7 +57,6 @@ def run(arguments: Sequence[str], console: Console) -> int:
     for name in given.pictures:
         files += find_images(name) if Path(name).is_dir() else [Path(name)]
     files = list(dict.fromkeys(files))[: given.limit or None]
-    set_pixel_limit(recipe.model.max_pixels)
     for file in files:
         Picture(str(file), file).open()
     if len(files) < 2:

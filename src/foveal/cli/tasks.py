@@ -9,7 +9,8 @@ from rich.table import Table
 
 from foveal.cli.arguments import Parser
 from foveal.config.reading import section_parser
-from foveal.tasks.task import Generator, find_task, registry
+from foveal.tasks.capabilities import Generator
+from foveal.tasks.registry import all_tasks, find_task
 
 
 def parser() -> Parser:
@@ -28,7 +29,10 @@ def run(arguments: Sequence[str], console: Console) -> int:
         print(text.replace("  --", "  --data."), end="")
         return 0
     table = Table("task", "what it is", "metric", "makes pictures")
-    for name, task in registry().items():
+    good, broken = all_tasks()
+    for name, task in good.items():
         table.add_row(name, task.summary, task.headline, "yes" if issubclass(task, Generator) else "")
     console.print(table)
+    for reason in broken.values():
+        console.print(f"left out: {reason}", markup=False, soft_wrap=True)
     return 0

@@ -22,11 +22,14 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
+from foveal import plugins
 from foveal.config.sections import Evaluation, Model, Recipe, Training, check
 from foveal.errors import UserError
-from foveal.tasks.task import find_task
 
-_SECTIONS = {"model": Model, "training": Training, "evaluation": Evaluation}
+#: Sections that all tasks' recipes have; a task may have keys of its own in ``model``.
+_COMMON = {"model": Model, "training": Training, "evaluation": Evaluation}
+#: Keys that every recipe once had and only some tasks' have now -> the value that says nothing.
+_RETIRED = {"model.vision": "vlm", "model.sam": "small"}
 _TOP = ("task", "objective", "name", "output", "seed")
 #: What messages about a key from the command line begin with; about one from a file, its name and a colon.
 _COMMAND_LINE = "--"
@@ -47,8 +50,7 @@ def recipe_parser(task: str, *, prog: str = "foveal train", description: str = "
     for name in _TOP:
         default = task if name == "task" else defaults[name]
         parser.add_argument(f"--{name}", type=hints[name], default=default, help=helps[name])
-    parser.add_class_arguments(find_task(task).Data, "data")
-    for name, section in _SECTIONS.items():
+    for name, section in _sections(task).items():
         parser.add_class_arguments(section, name)
     return parser
 
@@ -64,15 +66,32 @@ def _field_helps(cls: type) -> dict[str, str]:
 
 def keys(task: str) -> dict[str, Any]:
     """Every dotted key of a task's recipe -> its type."""
-    return {**common_keys(), **_keys_of(find_task(task).Data, "data")}
+    known = _top_keys()
+    for name, section in _sections(task).items():
+        known |= _keys_of(section, name)
+    return known
 
 
 def common_keys() -> dict[str, Any]:
     """Every dotted key that all tasks' recipes have -> its type."""
-    found: dict[str, Any] = {name: typing.get_type_hints(Recipe)[name] for name in _TOP}
-    for name, section in _SECTIONS.items():
-        found |= _keys_of(section, name)
-    return found
+    known = _top_keys()
+    for name, section in _COMMON.items():
+        known |= _keys_of(section, name)
+    return known
+
+
+def _top_keys() -> dict[str, Any]:
+    return {name: typing.get_type_hints(Recipe)[name] for name in _TOP}
+
+
+def _sections(task: str) -> dict[str, type]:
+    """The sections of a task's recipe.
+
+    Raises:
+        UserError: There is no such task.
+    """
+    kind = plugins.find("task", task)
+    return {"data": kind.Data, **_COMMON, "model": kind.Model}
 
 
 def _keys_of(cls: type, prefix: str) -> dict[str, Any]:
@@ -277,12 +296,10 @@ def _assemble(task: str, parsed: Mapping[str, Any], where: str) -> Recipe:
     Raises:
         UserError: A required key is missing, or a value impossible.
     """
-    missing = [k for k in _required(find_task(task).Data, "data") if parsed.get(k) is None]
+    missing = [k for k in _required(_sections(task)["data"], "data") if parsed.get(k) is None]
     if missing:
         raise UserError(f"{where}{missing[0]} is required; set it in the recipe or with --{missing[0]}.")
-    parts = {
-        name: _instance(section, name, parsed) for name, section in {"data": find_task(task).Data, **_SECTIONS}.items()
-    }
+    parts = {name: _instance(section, name, parsed) for name, section in _sections(task).items()}
     recipe = Recipe(**parts, **{k: parsed[k] for k in _TOP if k in parsed})
     check(recipe)
     return recipe
@@ -435,7 +452,12 @@ def read_recipe(path: Path | None, arguments: Sequence[str] = ()) -> Recipe:
         known = keys(task)
     except UserError as error:
         raise UserError(f"{where if raw.get('task') == task else ''}{error}") from None
-    values = _converted(flatten(raw, known, where), known, where)
+    written = flatten(raw, known, where)
+    for key, blank in _RETIRED.items():
+        # Runs kept all keys with their defaults.
+        if key not in known and written.get(key) == blank:
+            del written[key]
+    values = _converted(written, known, where)
     changed = _converted(overrides(arguments, known), known, _COMMAND_LINE)
     return _assemble(task, {**values, **changed, "task": task}, where)
 

@@ -74,12 +74,6 @@ class Model:
     resolution: int | None = None
     """Side in pixels at which the vision tower looks at pictures, where it shall differ from the model's own; learned
     positions are stretched (families idefics3, smolvlm without tiles, paligemma; multiples of 28 for builtin)."""
-    vision: Literal["vlm", "sam", "separate"] = "vlm"
-    """Whose eyes a model that draws masks looks through: vlm, the language model's own, once; sam, SAM's encoder, once;
-    separate, both, each for its own part."""
-    sam: str = "small"
-    """Mask decoder of a model that draws masks: a SAM of any size (facebook/sam-vit-base) as a folder or Hub id; small
-    draws a new one of 1.0M parameters."""
     max_pixels: int = 64_000_000
     """Pictures with more pixels than this are refused."""
 
@@ -183,8 +177,9 @@ class Recipe:
     model: Model = field(default_factory=Model)
     training: Training = field(default_factory=Training)
     evaluation: Evaluation = field(default_factory=Evaluation)
-    objective: Literal["answer", "label"] = "answer"
-    """answer: cross entropy on the answer's tokens. label: cross entropy over the task's closed set of answers."""
+    objective: str = "answer"
+    """answer: cross entropy on the answer's tokens. label: cross entropy over the task's closed set of answers. Other
+    packages can bring more."""
     name: str | None = None
     """Name of the run's folder; task, model and time by default."""
     output: str = "runs"

@@ -18,7 +18,7 @@ from foveal.doctor import machine
 from foveal.doctor.checks import Check, Checks, sentence
 from foveal.errors import UserError
 from foveal.runs import Run
-from foveal.tasks.task import find_task
+from foveal.tasks.registry import find_task
 
 #: The recipe that is examined where none is named: the built-in model on a handful of pictures.
 DEFAULT = (
@@ -134,7 +134,7 @@ def examine(target: Target, show: Callable[[Check], None] = lambda _: None) -> E
 def _needs(recipe: Recipe | None) -> list[machine.Need]:
     if recipe is None:
         return []
-    return machine.hub_needs(recipe, tuple(find_task(recipe.task).specialists))
+    return machine.hub_needs(recipe, find_task(recipe.task))
 
 
 def _job(recipe: Recipe, run: Run | None, device: Any, checks: Checks, blocked: list[machine.Need]) -> None:

@@ -21,10 +21,12 @@ from foveal.doctor import memory
 from foveal.doctor.checks import Checks, gigabytes
 from foveal.doctor.machine import Need, free_space
 from foveal.errors import UserError
-from foveal.images import set_pixel_limit
+from foveal.examples import Example, Loaded, Split
 from foveal.runs import Run
+from foveal.tasks.capabilities import own_models
+from foveal.tasks.registry import find_task, open_task
 from foveal.tasks.specialist import NamedLosses, Specialist
-from foveal.tasks.task import Example, Loaded, Split, Task, find_task
+from foveal.tasks.task import Task
 from foveal.training.objectives import Objective, make_objective
 from foveal.training.rows import Row, TrainingRows
 from foveal.training.train import check_packages
@@ -62,12 +64,11 @@ class Job:
         """All steps, as far as they can be done."""
         recipe, checks = self.recipe, self.checks
         transformers.set_seed(recipe.seed)
-        set_pixel_limit(recipe.model.max_pixels)
         checks.attempt("extras", lambda: check_packages(recipe))
         task, splits = self._data()
         process = memory.process_memory() if self.device.type == "cpu" else 0
         model = None
-        own = {recipe.model.id, "*"} & set(find_task(recipe.task).specialists)
+        own = {recipe.model.id, "*"} & set(own_models(find_task(recipe.task)))
         if (task is None and own) or self._is_blocked("model.id") or self._is_blocked("model.sam"):
             checks.add("model", "skip", "not loaded: what it needs is not there.")
         else:
@@ -101,7 +102,7 @@ class Job:
         if self._is_blocked("data.source"):
             self.checks.add("data", "skip", "not loaded: it is not in the cache, and the Hub cannot be reached.")
             return None, {}
-        task = self.checks.attempt("data", lambda: find_task(self.recipe.task)(self.recipe.data))
+        task = self.checks.attempt("data", lambda: open_task(self.recipe))
         if task is None:
             return None, {}
         self.recipe = replace(self.recipe, data=task.data)
@@ -138,7 +139,7 @@ class Job:
 
     # ---------------------------------------------------------------- model
 
-    def _model(self, task: Task | None) -> Vlm | Specialist:
+    def _model(self, task: Task | None) -> Vlm | Specialist[Any]:
         """The model as the recipe trains it; a run's, from its best checkpoint."""
         recipe, weights = self.recipe, None
         source = recipe.model.id
@@ -148,10 +149,10 @@ class Job:
             recipe = replace(recipe, model=replace(recipe.model, reset=[]))  # those would be drawn anew once more
         elif self.run is not None:
             self.checks.add("checkpoint", "warn", f"{self.run.path} has none yet; the recipe's own model is examined.")
-        if recipe.model.id not in find_task(recipe.task).specialists:
+        if recipe.model.id not in own_models(find_task(recipe.task)):
             refuse_too_large(recipe.model, self.device)
         with memory_errors():
-            model: Vlm | Specialist
+            model: Vlm | Specialist[Any]
             if task is None:
                 model = load(recipe.model, weights=weights, training=True)
             else:
@@ -166,7 +167,7 @@ class Job:
 
     # ---------------------------------------------------------------- label mask
 
-    def _mask(self, task: Task, model: Vlm | Specialist, train: Loaded) -> tuple[Objective, Row]:
+    def _mask(self, task: Task, model: Vlm | Specialist[Any], train: Loaded) -> tuple[Objective, Row]:
         """The objective, and the largest of the first rows; shows the first as the loss sees it."""
         objective = make_objective(self.recipe, task, model)
         rows = TrainingRows(task, train.examples, self.recipe.seed, mirrors=self.recipe.training.consistency > 0)
@@ -180,7 +181,7 @@ class Job:
 
     # ---------------------------------------------------------------- forward and backward
 
-    def _step(self, model: Vlm | Specialist, objective: Objective, row: Row) -> memory.Passes | None:
+    def _step(self, model: Vlm | Specialist[Any], objective: Objective, row: Row) -> memory.Passes | None:
         """A forward and a backward pass, whose loss and gradients are looked at.
 
         Returns:
@@ -288,7 +289,7 @@ class Job:
 
     # ---------------------------------------------------------------- prediction
 
-    def _prediction(self, task: Task, model: Vlm | Specialist, example: Example) -> None:
+    def _prediction(self, task: Task, model: Vlm | Specialist[Any], example: Example) -> None:
         found = next(iter(make_predictor(task, model, self.recipe).predict([example])))
         chances = list((found.probabilities or {}).values())
         if not all(map(math.isfinite, chances)):
@@ -326,7 +327,7 @@ def refuse_too_large(model: Model, device: torch.device) -> None:
 
 def _size(row: Row) -> tuple[int, int]:
     prompt = row.prompt
-    return sum(im.width * im.height for im in prompt.images), len(prompt.user) + len(prompt.answer or "")
+    return sum(im.width * im.height for im in prompt.opened()), len(prompt.user) + len(prompt.answer or "")
 
 
 def _why_not_finite(model: nn.Module) -> str:

@@ -24,6 +24,8 @@ from foveal.doctor.checks import Checks, gigabytes
 from foveal.doctor.memory import machine_memory
 from foveal.files import check_writable
 from foveal.runs import PACKAGES
+from foveal.tasks.capabilities import own_models, parts_of
+from foveal.tasks.task import Task
 
 if TYPE_CHECKING:
     import torch
@@ -200,17 +202,20 @@ class Need:
     cached: bool
 
 
-def hub_needs(recipe: Recipe, specialists: tuple[str, ...] = ()) -> list[Need]:
+def hub_needs(recipe: Recipe, task: type[Task] | None = None) -> list[Need]:
     """What a recipe takes from the Hub.
 
     Args:
         recipe: The recipe.
-        specialists: Names of the task's own models, which are no Hub ids.
+        task: Its task, where it is known: its own models are no Hub ids, but may be made of further ones.
     """
     found = []
     from foveal.vlm.loading import BUILTINS
 
-    named = {"model.id": (recipe.model.id, (*BUILTINS, *specialists)), "model.sam": (recipe.model.sam, ("small",))}
+    named = {"model.id": (recipe.model.id, (*BUILTINS, *(own_models(task) if task else ())))}
+    # A task's own models may be made of further ones.
+    parts = parts_of(task) if task else {}
+    named |= {f"model.{key}": (getattr(recipe.model, key), local) for key, local in parts.items()}
     for key, (name, own) in named.items():
         local = name in own or Path(name).expanduser().exists()
         if not local and not name.startswith((".", "/", "~")) and name.count("/") <= 1:

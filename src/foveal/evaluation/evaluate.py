@@ -13,13 +13,14 @@ from foveal.asking.asker import Predictor, make_predictor, open_model
 from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
 from foveal.evaluation.measure import Result, measure, save, showcase
+from foveal.examples import Split
 from foveal.files import write_text
-from foveal.images import set_pixel_limit
 from foveal.report.page import Report, overview
 from foveal.report.page import write as write_report
 from foveal.report.pictures import write_pictures
 from foveal.runs import Run, check_new_run, create_run, environment
-from foveal.tasks.task import Split, Task, find_task
+from foveal.tasks.registry import open_task
+from foveal.tasks.task import Task
 
 
 def open_predictor(recipe: Recipe, run: Run | None, checkpoint: str = "best") -> tuple[Task, Predictor, str]:
@@ -31,8 +32,7 @@ def open_predictor(recipe: Recipe, run: Run | None, checkpoint: str = "best") ->
     Raises:
         UserError: The checkpoint or the model does not exist.
     """
-    set_pixel_limit(recipe.model.max_pixels)
-    task = find_task(recipe.task)(recipe.data)
+    task = open_task(recipe)
     weights = run.checkpoint(checkpoint) if run is not None else None
     predictor = make_predictor(task, open_model(task, recipe, weights=weights), recipe)
     return task, predictor, weights.name if weights is not None else recipe.model.id

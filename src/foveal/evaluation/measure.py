@@ -11,13 +11,16 @@ from typing import Any
 
 from rich.console import Console
 
-from foveal.asking.asker import Predictor, spread
+from foveal.asking.asker import Predictor
 from foveal.errors import UserError
+from foveal.examples import Example, Loaded, evenly_spread
 from foveal.files import write_text
 from foveal.metrics.formats import is_share
 from foveal.metrics.intervals import wilson_interval
 from foveal.report.page import Measured, Shown, order_shown
-from foveal.tasks.task import Example, Loaded, Prediction, Task
+from foveal.results import Prediction
+from foveal.tasks.capabilities import chance_of, description_of, drawing_of
+from foveal.tasks.task import Task
 from foveal.training.progress import counting
 
 #: Headline metrics that are shares of rows, for which a binomial interval holds.
@@ -81,7 +84,7 @@ def measure(
     Raises:
         UserError: There are no rows, or one cannot be read or does not fit.
     """
-    chosen = [loaded.examples[i] for i in spread(len(loaded.examples), samples)]
+    chosen = [loaded.examples[i] for i in evenly_spread(len(loaded.examples), samples)]
     if not chosen:
         raise UserError(f"{loaded.source}: holds no rows to measure.")
     unknown = [e.id for e in chosen if e.truth is None]
@@ -101,7 +104,7 @@ def measure(
         len(chosen),
         metrics,
         task.headline,
-        task.chance(chosen),
+        chance_of(task, chosen),
         interval,
         seconds,
         chosen,
@@ -168,7 +171,7 @@ def _shown_answer(task: Task, prediction: Prediction) -> str:
     scored = prediction.probabilities is not None and str(value) != text
     if value is None or not text or not (scored or not isinstance(value, str | int | float)):
         return text
-    return f"{task.told(prediction)} ({text})"
+    return f"{description_of(task, prediction)} ({text})"
 
 
 def showcase(task: Task, examples: Sequence[Example], predictions: Sequence[Prediction], limit: int) -> list[Shown]:
@@ -190,7 +193,7 @@ def showcase(task: Task, examples: Sequence[Example], predictions: Sequence[Pred
         example, prediction = examples[i], predictions[i]
         out.append(
             Shown(
-                image=task.draw(example, prediction), question=task.prompt(example).user, truth=s.truth, answer=s.answer,
+                image=drawing_of(task, example, prediction), question=task.prompt(example).user, truth=s.truth, answer=s.answer,
                 probability=s.probability, correct=s.correct, probabilities=s.probabilities, note=example.id,
             )
         )  # fmt: skip

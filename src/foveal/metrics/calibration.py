@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from foveal.errors import UserError
-from foveal.tasks.task import Example, Prediction
+from foveal.examples import Example
+from foveal.results import Prediction
 
 Floats = NDArray[np.float64]
 #: Bins of a calibration error, as many as Guo et al. 2017 take.

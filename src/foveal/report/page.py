@@ -20,6 +20,7 @@ from markupsafe import Markup
 from PIL import Image
 
 import foveal
+from foveal.examples import Example
 from foveal.files import write_text
 from foveal.metrics.calibration import Bin, calibration_error, reliability_of
 from foveal.metrics.formats import (
@@ -37,7 +38,7 @@ from foveal.metrics.formats import (
 from foveal.report.cards import State, cell, ratio
 from foveal.report.history import History, column, headline_column
 from foveal.report.svg import Series, line_chart, reliability_chart
-from foveal.tasks.task import Example, Prediction
+from foveal.results import Prediction
 
 #: Pictures in a report, unless the caller asks for another number.
 LIMIT = 96

@@ -9,18 +9,21 @@ from pathlib import Path
 
 from PIL import Image
 
-from foveal.asking.asker import Predictor, spread
+from foveal.asking.asker import Predictor
 from foveal.drawing.contact_sheet import contact_sheet
 from foveal.evaluation.measure import is_correct
+from foveal.examples import Example, evenly_spread
 from foveal.files import write_bytes
 from foveal.metrics.calibration import reliability_of
 from foveal.report.plots import confusion_png, reliability_png
-from foveal.tasks.task import Example, Prediction, Task
+from foveal.results import Prediction
+from foveal.tasks.capabilities import answers_of, description_of, drawing_of
+from foveal.tasks.task import Task
 
 
 def caption(task: Task, example: Example, prediction: Prediction) -> str:
     """The answer, its probability and, where it is known and another, the truth."""
-    answer = task.told(prediction)
+    answer = description_of(task, prediction)
     text = answer if prediction.confidence is None else f"{answer} · {100 * prediction.confidence:.0f} %"
     if example.truth is not None and not is_correct(example, prediction):
         text += f"  (truth {example.truth})"
@@ -34,7 +37,7 @@ def write_sheet(task: Task, examples: Sequence[Example], predictions: Sequence[P
         UserError: The file cannot be written.
     """
     cells: list[tuple[Image.Image, str]] = [
-        (task.draw(e, p), caption(task, e, p)) for e, p in zip(examples, predictions, strict=True)
+        (drawing_of(task, e, p), caption(task, e, p)) for e, p in zip(examples, predictions, strict=True)
     ]
     stream = io.BytesIO()
     contact_sheet(cells, columns=min(6, max(1, len(cells)))).save(stream, "PNG")
@@ -53,10 +56,10 @@ def write_grid(task: Task, examples: Sequence[Example], predictions: Sequence[Pr
     # Equal steps could meet the same kind of row again and again where kinds alternate.
     for i in sorted(random.Random(0).sample(range(len(examples)), min(24, len(examples)))):
         example, prediction = examples[i], predictions[i]
-        answer = task.told(prediction)
+        answer = description_of(task, prediction)
         sure = "" if prediction.confidence is None else f" · {100 * prediction.confidence:.0f} %"
         text = f"truth {example.truth}, answer {answer or 'none'}{sure}\n{task.prompt(example).user}"
-        cells.append((task.draw(example, prediction), text))
+        cells.append((drawing_of(task, example, prediction), text))
         marks.append(is_correct(example, prediction) is True)
     stream = io.BytesIO()
     contact_sheet(cells, columns=min(6, len(cells)), cell=224, marks=marks).save(stream, "PNG")
@@ -72,8 +75,8 @@ def write_pictures(task: Task, examples: Sequence[Example], predictions: Sequenc
         UserError: A file cannot be written.
     """
     write_grid(task, examples, predictions, folder / "predictions.png")
-    answers = task.answers()
-    if answers is not None:
+    answers = answers_of(task)
+    if answers:
         write_confusion(task, answers, examples, predictions, folder / "confusion.png")
     bins = reliability_of(examples, predictions)
     if bins:
@@ -89,7 +92,7 @@ def write_confusion(
     Raises:
         UserError: The file cannot be written.
     """
-    values = list(dict.fromkeys(str(task.parse(a)) for a in answers))
+    values = list(dict.fromkeys(str(task.parse(a, examples[0])) for a in answers))
     truths = [str(e.truth) for e in examples]
     rows = [v for v in values if v in set(truths)] + sorted(set(truths) - set(values))
     place = {v: k for k, v in enumerate(values)}
@@ -105,5 +108,5 @@ def write_confusion(
 def predict_new(task: Task, predictor: Predictor, path: Path, count: int = 24) -> Path:
     """Asks the model about pictures of the test split, evenly spread, and writes them as a sheet."""
     loaded = task.load("test").examples
-    examples = [loaded[i] for i in spread(len(loaded), count)]
+    examples = [loaded[i] for i in evenly_spread(len(loaded), count)]
     return write_sheet(task, examples, list(predictor.predict(examples)), path)

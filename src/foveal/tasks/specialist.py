@@ -1,6 +1,6 @@
 """Models of a task's own, which a recipe chooses by name in place of a VLM.
 
-A task lists them in ``Task.specialists``. They learn under the same trainer, are kept in the same run folders and are
+A task lists them in ``OwnModels.models``. They learn under the same trainer, are kept in the same run folders and are
 measured by the same metrics as a VLM; what they are made of is the task's business.
 """
 
@@ -9,15 +9,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+
+import torch
+from torch import nn
 
 from foveal.config.sections import Recipe
-from foveal.tasks.task import Example, Prediction, Task
+from foveal.examples import Example
+from foveal.results import Prediction
+from foveal.tasks.task import Task
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
+T = TypeVar("T", bound=Task)
 Batch = dict[str, Any]
 
 
@@ -33,7 +35,7 @@ class NamedLosses(NamedTuple):
     parts: Mapping[str, torch.Tensor]
 
 
-class Specialist(ABC):
+class Specialist(ABC, Generic[T]):
     """A trainable model that belongs to one task.
 
     Class attributes:
@@ -51,12 +53,12 @@ class Specialist(ABC):
     components: ClassVar[Mapping[str, str]]
     id: str
     source: str
-    task: Task
+    task: T
     model: nn.Module
 
     @classmethod
     @abstractmethod
-    def open(cls, task: Task, recipe: Recipe, *, weights: Path | None, training: bool) -> Self:
+    def open(cls, task: T, recipe: Recipe, *, weights: Path | None, training: bool) -> Self:
         """The model that the recipe's sections ``model`` and ``data`` describe.
 
         Args:

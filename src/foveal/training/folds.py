@@ -21,7 +21,7 @@ from foveal.errors import UserError
 from foveal.files import write_text
 from foveal.metrics.formats import format_metric
 from foveal.runs import Run, check_new_run, fold_run, fold_runs, is_run, open_run, run_name
-from foveal.tasks.task import find_task
+from foveal.tasks.registry import find_task
 from foveal.training.processes import world_size
 from foveal.training.train import train
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 from foveal.asking.asker import make_encoder
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
+from foveal.tasks.capabilities import MirroredPairs, answers_of
 from foveal.tasks.specialist import NamedLosses, Specialist
 from foveal.tasks.task import Task
 from foveal.training.rows import Row
@@ -176,7 +177,7 @@ def symmetric_divergence(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
     return 0.5 * ((a.exp() - b.exp()) * (a - b)).sum(-1)
 
 
-def make_objective(recipe: Recipe, task: Task, model: Vlm | Specialist) -> Objective:
+def make_objective(recipe: Recipe, task: Task, model: Vlm | Specialist[Any]) -> Objective:
     """The objective that a recipe names, or that the task's own model brings along.
 
     Raises:
@@ -184,7 +185,7 @@ def make_objective(recipe: Recipe, task: Task, model: Vlm | Specialist) -> Objec
             ``training.label_smoothing`` with a model of the task's own.
     """
     training = recipe.training
-    if recipe.training.consistency and (recipe.objective != "label" or not task.mirrored):
+    if recipe.training.consistency and (recipe.objective != "label" or not isinstance(task, MirroredPairs)):
         raise UserError(
             f"training.consistency: needs objective: label and a task that compares pictures, not {recipe.objective} "
             f"with {task.name}; set it to 0."
@@ -200,8 +201,8 @@ def make_objective(recipe: Recipe, task: Task, model: Vlm | Specialist) -> Objec
     encoder = make_encoder(model, recipe)
     if recipe.objective == "answer":
         return AnswerObjective(encoder, smoothing=training.label_smoothing)
-    answers = task.answers()
-    if answers is None:
+    answers = answers_of(task)
+    if not answers:
         raise UserError(f"objective: label needs a closed set of answers, which {task.name} has not; use answer.")
     if training.consistency == 0:
         return LabelObjective(encoder, answers, model.family, smoothing=training.label_smoothing)
@@ -209,7 +210,7 @@ def make_objective(recipe: Recipe, task: Task, model: Vlm | Specialist) -> Objec
         encoder,
         answers,
         model.family,
-        mirrored=task.mirrored,
+        mirrored=task.mirrored if isinstance(task, MirroredPairs) else None,
         weight=training.consistency,
         ramp=training.consistency_ramp,
         smoothing=training.label_smoothing,

@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from foveal.errors import UserError
+from foveal.examples import Example
 from foveal.prompts import Prompt
-from foveal.tasks.task import Example, Task
+from foveal.tasks.capabilities import MirroredPairs, WeightedRows
+from foveal.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class TrainingRows(torch.utils.data.Dataset[Row]):
 
     def __init__(self, task: Task, examples: Sequence[Example], seed: int, *, mirrors: bool = False) -> None:
         self.task, self.examples, self.seed, self.epoch, self.mirrors = task, examples, seed, 0, mirrors
-        groups = task.groups(examples)
+        groups = task.groups(examples) if isinstance(task, WeightedRows) else None
         self.members = [] if groups is None else members(groups, seed)
 
     def __len__(self) -> int:
@@ -49,7 +51,7 @@ class TrainingRows(torch.utils.data.Dataset[Row]):
 
     def __getitem__(self, index: int) -> Row:
         example = self.examples[self.drawn(index)]
-        weight = self.task.weight(example)
+        weight = self.task.weight(example) if isinstance(self.task, WeightedRows) else 1.0
         if not 0 < weight < math.inf:
             raise UserError(f"{example.id}: the row's weight must be more than 0, not {weight:g}.")
         source = f"{self.seed}/{self.epoch}/{index}"
@@ -78,7 +80,7 @@ def members(groups: Sequence[Hashable], seed: int) -> list[list[int]]:
 def make_row(task: Task, example: Example, mirrors: bool, source: str | None = None) -> Row:
     """A row; with ``source``, the seed of its augmentation, which its mirror shares."""
     prompt = task.prompt(example, None if source is None else random.Random(source))
-    other = task.mirror(example) if mirrors else None
+    other = task.mirror(example) if mirrors and isinstance(task, MirroredPairs) else None
     if other is None:
         return Row(example, prompt)
     return Row(example, prompt, task.prompt(other, None if source is None else random.Random(source)))

@@ -27,15 +27,16 @@ from foveal.asking.asker import Predictor, make_predictor, open_model
 from foveal.config.sections import Recipe, check, dump_recipe
 from foveal.errors import UserError
 from foveal.evaluation.measure import Result, measure, read_measured, save, showcase
+from foveal.examples import Loaded, Split
 from foveal.files import write_text
-from foveal.images import set_pixel_limit
 from foveal.report.page import Measured, Report, overview
 from foveal.report.page import write as write_report
 from foveal.report.pictures import write_pictures
 from foveal.report.plots import curves_png
 from foveal.runs import Run, check_new_run, create_run, environment
+from foveal.tasks.registry import open_task
 from foveal.tasks.specialist import Specialist
-from foveal.tasks.task import Loaded, Split, Task, find_task
+from foveal.tasks.task import Task
 from foveal.training.objectives import make_objective
 from foveal.training.processes import agree_on_run, finish, is_main
 from foveal.training.progress import TrainingBar
@@ -119,11 +120,10 @@ def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Tra
     check_packages(recipe)
     run = resume
     started = time.monotonic()
-    set_pixel_limit(recipe.model.max_pixels)
     transformers.set_seed(recipe.seed)
     if run is None:
         check_new_run(recipe.output, recipe.name)
-    task = find_task(recipe.task)(recipe.data)
+    task = open_task(recipe)
     # What the task found out about its data (class names, say) belongs to the run.
     recipe = replace(recipe, data=task.data)
     training = _load_rows(task, "train")
@@ -235,7 +235,7 @@ def _state(checkpoint: Path) -> transformers.TrainerState:
 
 
 def _describe(
-    console: Console, recipe: Recipe, vlm: Vlm | Specialist, training: Loaded, validation: Loaded, mask: str
+    console: Console, recipe: Recipe, vlm: Vlm | Specialist[Any], training: Loaded, validation: Loaded, mask: str
 ) -> None:
     table = Table(title=f"{recipe.model.id} ({vlm.family}) on {vlm.device}", title_justify="left")
     for column in ("component", "parameters", "trainable", "share"):
@@ -257,7 +257,7 @@ def _arguments(recipe: Recipe, run: Run, task: Task, dtype: torch.dtype) -> Trai
     t = recipe.training
     device = pick_device(recipe.model.device)
     plateau = {
-        "mode": "max" if task.higher_is_better else "min",
+        "mode": "max" if task.higher_is_better() else "min",
         "factor": t.plateau_factor,
         "patience": t.plateau_patience,
     }
@@ -268,14 +268,14 @@ def _arguments(recipe: Recipe, run: Run, task: Task, dtype: torch.dtype) -> Trai
         lr_scheduler_kwargs=plateau if t.schedule == "plateau" else {}, max_grad_norm=t.max_grad_norm,
         optim=_OPTIMIZERS[t.optimizer], bf16=dtype == torch.bfloat16, fp16=dtype == torch.float16, use_cpu=device.type == "cpu",
         eval_strategy="epoch" if t.evaluate else "no", save_strategy="no", logging_steps=t.log_steps, report_to=t.report_to or "none",
-        run_name=run.path.name, metric_for_best_model=f"eval_{task.headline}", greater_is_better=task.higher_is_better,
+        run_name=run.path.name, metric_for_best_model=f"eval_{task.headline}", greater_is_better=task.higher_is_better(),
         dataloader_num_workers=t.workers, dataloader_pin_memory=device.type == "cuda", remove_unused_columns=False,
         disable_tqdm=True, logging_nan_inf_filter=False, torch_compile=t.compile,
     )  # fmt: skip
 
 
 def _fit(
-    recipe: Recipe, run: Run, task: Task, vlm: Vlm | Specialist, objective: Any, rows: TrainingRows, validation: Loaded,
+    recipe: Recipe, run: Run, task: Task, vlm: Vlm | Specialist[Any], objective: Any, rows: TrainingRows, validation: Loaded,
     predictor: Predictor, console: Console, checkpoint: Path | None,
 ) -> float:  # fmt: skip
     """Trains to the end. Returns the seconds it took."""
@@ -316,7 +316,7 @@ def report(
     run: Run,
     recipe: Recipe,
     task: Task,
-    vlm: Vlm | Specialist,
+    vlm: Vlm | Specialist[Any],
     last: Result,
     table: Sequence[Measured],
     *,

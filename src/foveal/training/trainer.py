@@ -18,13 +18,14 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from foveal.asking.asker import Predictor, mixed, spread
+from foveal.asking.asker import Predictor, mixed
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
+from foveal.examples import Example, evenly_spread
 from foveal.files import disk_errors, write_text
 from foveal.runs import Run
 from foveal.tasks.specialist import NamedLosses
-from foveal.tasks.task import Example, Task
+from foveal.tasks.task import Task
 from foveal.training.objectives import Objective
 from foveal.training.optimizers import MuonWithAdamW, split_for_muon
 from foveal.training.rows import TrainingRows, make_row
@@ -108,7 +109,7 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         values = [float(r[key]) for r in self.run.read_metrics() if key in r]
         if not patience or not values:
             return False
-        sign = 1 if self.task.higher_is_better else -1
+        sign = 1 if self.task.higher_is_better() else -1
         best = max(range(len(values)), key=lambda i: (sign * values[i], -i))
         return len(values) - 1 - best >= patience
 
@@ -184,7 +185,7 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
             row |= {f"train_{name}_loss": part / max(1, self.epoch_steps) for name, part in parts.items()}
         metrics: dict[str, float] = {}
         if self.validation and training.evaluate:
-            chosen = [self.validation[i] for i in spread(len(self.validation), self.recipe.evaluation.samples)]
+            chosen = [self.validation[i] for i in evenly_spread(len(self.validation), self.recipe.evaluation.samples)]
             metrics |= self._validation_losses(chosen)
             metrics |= self.task.measure(chosen, list(self.predictor.predict(chosen)))
         row |= {f"val_{k}": v for k, v in metrics.items()}

@@ -3,7 +3,7 @@
 An answer is appended to its prompt as token ids, so that training, scoring and generation all continue from exactly
 the same prefix. The ids are those that the tokenizer gives to the answer *behind* the prompt (a leading space or a
 SentencePiece dummy prefix changes them), and they are checked by decoding. What the model's turn already begins with
-(``Prompt.lead``) is appended in the same way, for it is the beginning of an answer.
+(``Prompt.reply_start``) is appended in the same way, for it is the beginning of an answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Batch = dict[str, torch.Tensor]
 _PER_TOKEN: Final[dict[str, int | None]] = {
     "attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0, "cross_attention_mask": None,
 }  # fmt: skip
-#: Texts that are remembered; prompts of a closed set are few, but leads differ from row to row.
+#: Texts that are remembered; prompts of a closed set are few, but reasons differ from row to row.
 _REMEMBERED: Final = 10_000
 #: Characters in front of a text that decide its tokens.
 _TAIL: Final = 48
@@ -56,8 +56,8 @@ class Encoder:
     # ---------------------------------------------------------------- text
 
     def text(self, prompt: Prompt) -> str:
-        """The prompt as the model reads it, up to where the answer begins; its lead included."""
-        return self._head(prompt) + self._lead(prompt)[0] if prompt.lead else self._render(prompt, None)
+        """The prompt as the model reads it, up to where the answer begins; what the model's turn begins with included."""
+        return self._head(prompt) + self._start(prompt)[0] if prompt.reply_start else self._render(prompt, None)
 
     def _head(self, prompt: Prompt) -> str:
         """The prompt up to where the model's turn begins."""
@@ -70,10 +70,10 @@ class Encoder:
         # A template that rewrites the turn (thinking tags, say) leaves the text itself.
         return turn if whole.startswith(head) and text in turn else text
 
-    def _lead(self, prompt: Prompt) -> tuple[str, str]:
-        """The model's turn up to the end of the lead, and what the template writes behind that."""
-        turn = self._turn(prompt, prompt.lead)
-        end = turn.index(prompt.lead) + len(prompt.lead)
+    def _start(self, prompt: Prompt) -> tuple[str, str]:
+        """The model's turn up to the end of what it begins with, and what the template writes behind that."""
+        turn = self._turn(prompt, prompt.reply_start)
+        end = turn.index(prompt.reply_start) + len(prompt.reply_start)
         return turn[:end], turn[end:]
 
     def _render(self, prompt: Prompt, answer: str | None) -> str:
@@ -115,8 +115,8 @@ class Encoder:
         Raises:
             UserError: The tokenizer cannot write the answer so that it reads back the same.
         """
-        if prompt.lead:
-            tail, suffix = self.text(prompt)[-_TAIL:], answer + self._lead(prompt)[1]
+        if prompt.reply_start:
+            tail, suffix = self.text(prompt)[-_TAIL:], answer + self._start(prompt)[1]
         else:
             tail, suffix = self._head(prompt)[-_TAIL:], self._turn(prompt, answer)
         key = (tail, suffix)
@@ -126,13 +126,13 @@ class Encoder:
             self._answers[key] = self._new_answer_ids(tail, suffix, answer)
         return self._answers[key]
 
-    def lead_ids(self, prompt: Prompt) -> tuple[int, ...]:
-        """Token ids of the lead behind this prompt; none where it has no lead."""
-        if not prompt.lead:
+    def reply_start_ids(self, prompt: Prompt) -> tuple[int, ...]:
+        """Token ids of what the model's turn begins with; none where it begins with nothing."""
+        if not prompt.reply_start:
             return ()
         # A reply can spell out a special token: <image> as one would call for another picture.
         special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        ids = self._behind(self._head(prompt)[-_TAIL:], self._lead(prompt)[0])
+        ids = self._behind(self._head(prompt)[-_TAIL:], self._start(prompt)[0])
         return tuple(i for i in ids if i not in special)
 
     def _tokens(self, text: str) -> list[int]:
@@ -179,7 +179,7 @@ class Encoder:
     # ---------------------------------------------------------------- batches
 
     def encode(self, prompts: Sequence[Prompt], *, side: Literal["left", "right"]) -> Batch:
-        """Prompts without answers as tensors, padded on one side; their leads are the last tokens.
+        """Prompts without answers as tensors, padded on one side; what the model's turns begin with comes last.
 
         Returns:
             ``input_ids`` and ``attention_mask`` [B, L], the family's pixel tensors and whatever else it needs.
@@ -188,7 +188,7 @@ class Encoder:
             UserError: A row is longer than the model's context.
         """
         texts = [self._render(p, None) for p in prompts]
-        images = [[self._shrink(im) for im in p.images] for p in prompts]
+        images = [[self._shrink(im) for im in p.opened()] for p in prompts]
         bos = self.tokenizer.bos_token
         written = bool(bos) and all(t.startswith(str(bos)) for t in texts)
         extra = {"add_special_tokens": False} if written else {}
@@ -202,8 +202,8 @@ class Encoder:
         )
         # PaliGemma's processor adds labels of its own, which hold for a suffix that is not there.
         batch = {k: v for k, v in encoded.items() if k != "labels"}
-        leads = [self.lead_ids(p) for p in prompts]
-        return append_tokens(batch, leads, self.family, self._pad_id, side=side) if any(leads) else batch
+        starts = [self.reply_start_ids(p) for p in prompts]
+        return append_tokens(batch, starts, self.family, self._pad_id, side=side) if any(starts) else batch
 
     @property
     def _pad_id(self) -> int:

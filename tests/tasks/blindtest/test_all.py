@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from foveal.errors import UserError
+from foveal.results import Prediction
 from foveal.tasks.blindtest.all import PUZZLES, AllData, AllMake, BlindTest, find_sources
-from foveal.tasks.task import Prediction, find_task
+from foveal.tasks.registry import find_task
 
 
 def blindtest(**data: Any) -> BlindTest:
@@ -54,10 +55,10 @@ def test_every_answer_is_read_back(question: Any, wording: Any, answer_format: A
     for example in task.load("test").examples:
         prompt = task.prompt(example)
         assert prompt.answer is not None
-        assert task.value(prompt.answer, example) == example.truth
+        assert task.parse(prompt.answer, example) == example.truth
         if wording == "published":
-            assert task.value(f"{prompt.user}\n{prompt.answer}", example) == example.truth
-        assert task.value(prompt.user, example) is None
+            assert task.parse(f"{prompt.user}\n{prompt.answer}", example) == example.truth
+        assert task.parse(prompt.user, example) is None
         assert "<" not in prompt.user and task.parse(prompt.answer) is None
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from foveal.errors import UserError
+from foveal.examples import SPLITS, Example, Split
 from foveal.tasks.blindtest.circles import (
     BLUE,
     LABELS,
@@ -29,7 +30,6 @@ from foveal.tasks.blindtest.circles import (
     kernel_of,
 )
 from foveal.tasks.blindtest.puzzle import PuzzleData, PuzzleMake, Scenes
-from foveal.tasks.task import SPLITS, Example, Split
 
 STYLES = ("paper", "varied")
 ANGLES = dict(zip(("horizontal", "vertical", "diagonal_1", "diagonal_2"), PAPER_ANGLES, strict=True))

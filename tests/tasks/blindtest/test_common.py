@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foveal.errors import UserError
+from foveal.examples import SPLITS, Example
+from foveal.results import Prediction
 from foveal.tasks.blindtest.common import balanced_choice, measure_labels, read_number, split_of
 from foveal.tasks.lazy import Numbered
-from foveal.tasks.task import SPLITS, Example, Prediction
 
 QUESTION = "How many? Answer with a number in curly brackets, e.g., {5}."
 

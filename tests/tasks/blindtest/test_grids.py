@@ -16,10 +16,11 @@ from scipy.ndimage import find_objects  # type: ignore[import-untyped]
 from scipy.ndimage import label as components
 
 from foveal.errors import UserError
+from foveal.examples import SPLITS, Split
 from foveal.tasks.blindtest.grids import SHAPES, UNITS, WIDTHS, WORDS, Grids, Scene, read_label
 from foveal.tasks.blindtest.pairs import read_pair
 from foveal.tasks.blindtest.puzzle import PuzzleData, PuzzleMake, Scenes
-from foveal.tasks.task import SPLITS, Split, find_task
+from foveal.tasks.registry import find_task
 
 STYLES = ("paper", "varied")
 QUESTIONS = [Grids.first.text, Grids.second.text]

@@ -19,9 +19,9 @@ import pytest
 from huggingface_hub import constants
 
 from foveal.errors import UserError
+from foveal.examples import Loaded
 from foveal.tasks.blindtest import hub
 from foveal.tasks.blindtest.lines import Lines, LinesData, LinesMake
-from foveal.tasks.task import Loaded
 
 
 class StandIn(ThreadingHTTPServer):

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from foveal.errors import UserError
+from foveal.examples import SPLITS
 from foveal.tasks.blindtest.circled import RED, UNITS, WHITE, Filter, Look, Scene
 from foveal.tasks.blindtest.letters import (
     LABELS,
@@ -30,7 +31,6 @@ from foveal.tasks.blindtest.letters import (
 )
 from foveal.tasks.blindtest.puzzle import PuzzleData, Scenes
 from foveal.tasks.blindtest.typesetting import FACES, HELVETICA, OPEN_SANS, set_word
-from foveal.tasks.task import SPLITS
 
 STYLES = ("paper", "varied")
 QUESTIONS = [question.text for question in Letters.questions().values()]

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from foveal.errors import UserError
+from foveal.examples import SPLITS, Example, Split
+from foveal.results import Prediction
 from foveal.tasks.blindtest.geometry import count_intersections
 from foveal.tasks.blindtest.lines import (
     BLUE,
@@ -36,7 +38,8 @@ from foveal.tasks.blindtest.lines import (
 )
 from foveal.tasks.blindtest.puzzle import Scenes
 from foveal.tasks.blindtest.strokes import Pen
-from foveal.tasks.task import SPLITS, Example, Prediction, Split, Task, find_task
+from foveal.tasks.registry import find_task
+from foveal.tasks.task import Task
 
 STYLES = ("paper", "tutorial", "varied")
 PUBLISHED = re.compile(r"gt_(\d)_image_(\d+)_thickness_(\d)_resolution_(\d+)\.png")

@@ -16,6 +16,7 @@ from PIL import Image
 from scipy.ndimage import label as components
 
 from foveal.errors import UserError
+from foveal.examples import SPLITS, Example, Split
 from foveal.tasks.blindtest.puzzle import PuzzleData, PuzzleMake, Scenes
 from foveal.tasks.blindtest.shapes import (
     APOTHEM,
@@ -32,7 +33,6 @@ from foveal.tasks.blindtest.shapes import (
     Scene,
     Shapes,
 )
-from foveal.tasks.task import SPLITS, Example, Split
 
 STYLES = ("paper", "varied")
 PUBLISHED = re.compile(r"pixels_(\d+)_linewidth_([\d.]+)_(\w+?)_([\d.]+)_numCircles_(\d)_(black|colored)\w*[\w-]*\.png")

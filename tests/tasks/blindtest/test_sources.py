@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from foveal.errors import UserError
+from foveal.examples import Example
 from foveal.tasks.blindtest.lines import Lines, LinesData
 from foveal.tasks.blindtest.sources import Label, Layout, Row, agreed, load_rows
-from foveal.tasks.task import Example
 
 
 def truth(text: str) -> int:

@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.ndimage import label  # type: ignore[import-untyped]
 
 from foveal.errors import UserError
+from foveal.examples import SPLITS, Split
 from foveal.tasks.blindtest.puzzle import PuzzleData, PuzzleMake, Scenes
 from foveal.tasks.blindtest.squares import (
     BLACK,
@@ -30,7 +31,7 @@ from foveal.tasks.blindtest.squares import (
     Squares,
     read_label,
 )
-from foveal.tasks.task import SPLITS, Split, find_task
+from foveal.tasks.registry import find_task
 
 STYLES = ("paper", "varied")
 QUESTIONS = [Squares.first.text, Squares.second.text]

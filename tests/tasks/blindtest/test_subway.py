@@ -17,11 +17,11 @@ from PIL import Image
 from scipy.ndimage import label as components
 
 from foveal.errors import UserError
+from foveal.examples import SPLITS, Split
 from foveal.tasks.blindtest.puzzle import PuzzleData, Scenes
 from foveal.tasks.blindtest.subway import COLOURS, PAIRS, TAB10, WIDTHS, Scene, Subway
 from foveal.tasks.blindtest.subway_drawing import EM, UNITS, Look
 from foveal.tasks.blindtest.subway_routes import connect
-from foveal.tasks.task import SPLITS, Split
 
 STYLES = ("paper", "varied")
 Node = tuple[int, int]

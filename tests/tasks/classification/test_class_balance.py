@@ -12,9 +12,9 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from foveal.config.reading import read_recipe
 from foveal.errors import UserError
+from foveal.examples import Example
 from foveal.tasks.classification.balance import balanced_weights
 from foveal.tasks.classification.task import Classification, ClassificationData
-from foveal.tasks.task import Example
 from foveal.training.rows import TrainingRows
 
 

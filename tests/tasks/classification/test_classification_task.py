@@ -11,9 +11,11 @@ import pytest
 from picture_folders import write_digits, write_folders, write_picture
 
 from foveal.errors import ImageError, UserError
+from foveal.examples import SPLITS
+from foveal.images import Picture
+from foveal.results import Prediction
 from foveal.tasks.classification import task as module
 from foveal.tasks.classification.task import Classification, ClassificationData
-from foveal.tasks.task import SPLITS, Prediction
 
 
 def made(root: Path, **options: Any) -> Classification:
@@ -128,7 +130,8 @@ def test_names_read_from_the_folder_are_kept_in_the_data_section(plain: Path) ->
 def test_a_task_with_names_does_not_need_the_folder(tmp_path: Path) -> None:
     task = named("cat", "dog")
     assert task.answers() == ("cat", "dog")
-    example = task.example_from_image(write_picture(tmp_path / "x.png"))
+    path = write_picture(tmp_path / "x.png")
+    example = task.example_of([Picture(str(path), path)])
     assert example.truth is None
     assert task.prompt(example).answer is None
     with pytest.raises(UserError, match="gone: there is no such folder"):

@@ -6,10 +6,10 @@ import pytest
 from picture_tables import png
 
 from foveal.errors import ImageError
+from foveal.examples import Split
 from foveal.images import Encoded, Picture
 from foveal.tasks.classification import duplicates
 from foveal.tasks.classification.rows import Row
-from foveal.tasks.task import Split
 
 
 def row(name: str, value: int) -> Row:

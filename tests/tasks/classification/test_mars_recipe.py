@@ -12,7 +12,7 @@ from foveal.config.reading import read_recipe
 from foveal.errors import UserError
 from foveal.tasks.classification.task import Classification, ClassificationData
 
-RECIPES = Path(__file__).parents[3] / "recipes"
+RECIPES = Path(__file__).parents[3] / "src/foveal/recipes"
 MARS = ("classification-mars", "classification-mars-reasoning")
 #: The data set's own numbers, as its authors' mapping.json has them.
 OWN = {

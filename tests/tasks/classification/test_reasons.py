@@ -14,9 +14,11 @@ from picture_tables import png, write_csv, write_tar
 from foveal.config.reading import read_recipe
 from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
+from foveal.examples import Example
+from foveal.images import Picture
+from foveal.results import Prediction
 from foveal.tasks.classification import reasoning
 from foveal.tasks.classification.task import Classification, ClassificationData
-from foveal.tasks.task import Example, Prediction
 
 LOOKS = {"cra": "a bowl-shaped depression.", "rid": "an elongated crest"}
 
@@ -31,7 +33,8 @@ def reasoned(**options: Any) -> Classification:
 
 def row(folder: Path, truth: str | None = None, **fields: Any) -> Example:
     task = named()
-    example = task.example_from_image(write_picture(folder / "x.png"))
+    path = write_picture(folder / "x.png")
+    example = task.example_of([Picture(str(path), path)])
     return Example(example.id, example.images, truth, fields)
 
 
@@ -248,8 +251,8 @@ def test_reasons_of_parquet_and_of_the_json_files_in_tars(tmp_path: Path) -> Non
     ],
 )
 def test_a_reply_is_taken_apart_at_its_last_answer(reply: str, lead: str, value: str | None) -> None:
-    task, nowhere = reasoned(), Example("", ())
-    assert task.lead(reply, nowhere) == lead and named().lead(reply, nowhere) is None
+    task = reasoned()
+    assert task.reply_start(reply) == lead and named().reply_start(reply) is None
     assert task.parse(reply) == value
 
 
@@ -257,7 +260,7 @@ def test_each_written_answer_is_read_as_its_class() -> None:
     task = reasoned(reasoning_source="template", descriptions=LOOKS)
     for name in task.answers():
         assert task.parse(reasoning.answer(task.data, name, None)) == name
-        assert task.parse(f"{task.lead('', Example('', ()))} {name}") == name
+        assert task.parse(f"{task.reply_start('')} {name}") == name
 
 
 def test_unparsable_is_the_share_of_the_models_own_answers_that_are_no_class(tmp_path: Path) -> None:

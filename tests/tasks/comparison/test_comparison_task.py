@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from foveal.errors import UserError
+from foveal.examples import SPLITS, Example, Split
 from foveal.images import Picture
 from foveal.tasks.comparison.scores import Rated
 from foveal.tasks.comparison.sources import read_rated
 from foveal.tasks.comparison.task import MIRRORED, Comparison, ComparisonData
-from foveal.tasks.task import SPLITS, Example, Split, find_task
+from foveal.tasks.registry import find_task
 from foveal.training.objectives import LabelObjective
 from foveal.training.rows import Row, TrainingRows, make_row
 
@@ -123,10 +124,10 @@ def test_both_orders_double_evaluation_rows_with_mirrored_truths() -> None:
 @given(st.integers(1, 20))
 @settings(deadline=None, max_examples=10)
 def test_an_even_number_of_evenly_spread_rows_has_both_orders_of_each_pair(half: int) -> None:
-    from foveal.asking.asker import spread
+    from foveal.examples import evenly_spread
 
     rows = made().load("test").examples
-    chosen = Counter(rows[i].fields["pair"] for i in spread(len(rows), 2 * half))
+    chosen = Counter(rows[i].fields["pair"] for i in evenly_spread(len(rows), 2 * half))
     assert set(chosen.values()) == {2} and len(chosen) == half
 
 
@@ -252,7 +253,7 @@ def test_chance_is_the_share_of_the_commonest_truth() -> None:
 
 def test_one_picture_is_no_comparison() -> None:
     with pytest.raises(UserError, match=r"needs two pictures; rank a folder with `foveal rank RUN FOLDER`"):
-        made().example_from_image(Path("a.png"))
+        made().example_of([Picture(str(Path("a.png")), Path("a.png"))])
 
 
 def test_a_row_of_two_pictures_has_no_truth() -> None:

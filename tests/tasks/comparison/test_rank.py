@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from foveal.errors import UserError
+from foveal.examples import Example
+from foveal.results import Prediction
 from foveal.tasks.comparison.rank import Place, rank_pictures, strip
 from foveal.tasks.comparison.ranking import Ranked
 from foveal.tasks.comparison.task import Comparison, ComparisonData
-from foveal.tasks.task import Example, Prediction
 
 TASK = Comparison(ComparisonData())
 Ask = Callable[[Sequence[Example]], list[Prediction]]

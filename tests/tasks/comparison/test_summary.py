@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from foveal.errors import UserError
+from foveal.examples import Example
 from foveal.images import Picture
+from foveal.results import Prediction
 from foveal.tasks.comparison.summary import PRIOR, measure_verdicts, rank_by
-from foveal.tasks.task import Example, Prediction
 
 PIXEL = Picture("pixel", Image.new("RGB", (1, 1)))
 SCORES = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}

@@ -13,6 +13,7 @@ from scipy.ndimage import label
 from scipy.stats import spearmanr
 
 from foveal.errors import UserError
+from foveal.examples import SPLITS
 from foveal.tasks.comparison.synthetic import (
     QUALITIES,
     RANGES,
@@ -23,7 +24,6 @@ from foveal.tasks.comparison.synthetic import (
     line,
     polygon_area,
 )
-from foveal.tasks.task import SPLITS
 
 
 def ink_share(image: Image.Image) -> np.ndarray:

@@ -15,10 +15,11 @@ from foveal.asking.asker import make_predictor, open_model
 from foveal.config.reading import read_recipe
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
+from foveal.images import Picture
 from foveal.runs import Run, open_run
 from foveal.tasks.counting.counter import Counter, PointObjective, _re_encoded
 from foveal.tasks.counting.task import Counting
-from foveal.tasks.task import find_task
+from foveal.tasks.registry import find_task
 from foveal.training.rows import TrainingRows
 from foveal.training.train import train
 
@@ -218,7 +219,7 @@ def test_a_point_is_given_in_pixels_of_the_picture(read: Read, tmp_path: Path) -
     for size in ((300, 100), (56, 56)):
         names.append(tmp_path / f"{size[0]}.png")
         Image.new("RGB", size, (200, 210, 190)).save(names[-1])
-    rows = [counter.task.example_from_image(n) for n in names]
+    rows = [counter.task.example_of([Picture(str(n), n)]) for n in names]
     with torch.inference_mode():
         wide, square = counter.ask(rows)
     # The tower sees the same blank square twice: the point is at the same shares of the sides.

@@ -6,10 +6,11 @@ import pytest
 from PIL import Image
 
 from foveal.errors import UserError
+from foveal.examples import Example
 from foveal.images import Picture
+from foveal.results import Prediction
 from foveal.tasks.counting.measuring import measure_counts
 from foveal.tasks.counting.objects import Thing
-from foveal.tasks.task import Example, Prediction
 
 BLANK = Image.new("RGB", (100, 100))
 

@@ -13,13 +13,15 @@ from PIL import Image
 from scipy.stats import chisquare
 
 from foveal.errors import UserError
+from foveal.examples import SPLITS, Example
 from foveal.images import Picture
+from foveal.results import Prediction
 from foveal.tasks.counting.marking import mark
 from foveal.tasks.counting.objects import Thing
 from foveal.tasks.counting.ordering import order
 from foveal.tasks.counting.pointing import FORMS, read_point, read_points, resolution
 from foveal.tasks.counting.task import Counting, CountingData, MarkingData
-from foveal.tasks.task import SPLITS, Example, Prediction, find_task
+from foveal.tasks.registry import find_task
 from foveal.training.rows import TrainingRows
 
 SIZE = (200, 120)
@@ -127,11 +129,11 @@ def test_missing_sources_are_told(tmp_path: Path) -> None:
 
 
 def test_a_picture_of_ones_own_needs_the_one_category() -> None:
-    row = task(categories=["red blood cells"]).example_from_image(Path("x.png"))
+    row = task(categories=["red blood cells"]).example_of([Picture(str(Path("x.png")), Path("x.png"))])
     assert (row.id, row.truth, row.fields["category"]) == ("x.png", None, "red blood cells")
     for names in ([], ["a", "b"]):
         with pytest.raises(UserError, match=r"data\.categories: what is counted in the pictures\?"):
-            task(categories=names).example_from_image(Path("x.png"))
+            task(categories=names).example_of([Picture(str(Path("x.png")), Path("x.png"))])
 
 
 def test_a_domain_is_not_what_is_counted_in_a_picture(tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def test_a_domain_is_not_what_is_counted_in_a_picture(tmp_path: Path) -> None:
     trained = {"source": str(tmp_path), "categories": ["Fruits"]}
     assert len(task(**trained).load("train").examples) == 1
     with pytest.raises(UserError, match=r"data\.categories: Fruits is a domain; name what is counted in the pictures"):
-        task(**trained).example_from_image(Path("x.png"))
+        task(**trained).example_of([Picture(str(Path("x.png")), Path("x.png"))])
 
 
 @pytest.mark.parametrize(

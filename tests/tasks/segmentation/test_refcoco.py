@@ -14,9 +14,9 @@ from PIL import Image
 from refcoco_files import SIZE, SQUARE, TRIANGLE, instances, reference, write
 
 from foveal.errors import ImageError, UserError
+from foveal.examples import Split
 from foveal.tasks.segmentation.refcoco import load_plain_pickle, read_refcoco
 from foveal.tasks.segmentation.rle import encode
-from foveal.tasks.task import Split
 
 
 def test_a_query_for_each_reference_with_all_its_phrases(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco
 
 from foveal.errors import UserError
-from foveal.images import set_pixel_limit
 from foveal.tasks.segmentation.rle import area, box, decode, encode
 
 
@@ -134,11 +133,9 @@ def test_malformed_run_lengths_are_refused_in_a_sentence(rle: dict[str, Any], me
 
 def test_the_limit_is_that_of_pictures() -> None:
     rle = encode(np.ones((20, 20), dtype=np.bool_))
-    set_pixel_limit(399)
     with pytest.raises(UserError, match="20 x 20 pixels are more than the limit of 399"):
-        decode(rle)
-    set_pixel_limit(400)
-    assert decode(rle).sum() == 400
+        decode(rle, max_pixels=399)
+    assert decode(rle, max_pixels=400).sum() == 400
 
 
 @given(st.text(max_size=12) | st.text(alphabet=[chr(c) for c in range(48, 112)], max_size=12))

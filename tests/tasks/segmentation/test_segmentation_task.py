@@ -16,9 +16,11 @@ from refcoco_files import write as write_refs
 from torch.utils.data import DataLoader
 
 from foveal.errors import UserError
+from foveal.examples import Example
+from foveal.images import Picture
+from foveal.results import Prediction
 from foveal.tasks.segmentation import metrics, rle
 from foveal.tasks.segmentation.task import RIGHT, Segmentation, SegmentationData, SegmenterData
-from foveal.tasks.task import Example, Prediction
 
 WIDTH, HEIGHT = SIZE
 #: Two squares, the right one first in the file, and a strip that is ignored and lies over a part of the right one.
@@ -165,12 +167,12 @@ def test_a_users_words_decide_how_they_are_asked(folder: Path) -> None:
         "Where is it?": "Where is it? Please output segmentation mask.",
         "the cup that one can drink from": "the cup that one can drink from Please output segmentation mask.",
     }.items():
-        example = made.example_from_image(path, text)
+        example = made.example_of([Picture(str(path), path)], text)
         prompt = made.prompt(example)
         assert (prompt.user, prompt.answer, example.truth) == (user, None, None)
     for nothing in (None, "", "  "):
         with pytest.raises(UserError, match="--text"):
-            made.example_from_image(path, nothing)
+            made.example_of([Picture(str(path), path)], nothing)
 
 
 # ---------------------------------------------------------------- predictions
@@ -251,7 +253,7 @@ def test_chance_is_the_best_of_nothing_everything_and_a_fixed_box(folder: Path) 
 def test_files_of_a_prediction(folder: Path, tmp_path: Path) -> None:
     coco = pytest.importorskip("pycocotools.mask")
     made = task()
-    example = made.example_from_image(folder / "val" / "a.jpg", "the red cup")
+    example = made.example_of([Picture(str(folder / "val" / "a.jpg"), folder / "val" / "a.jpg")], "the red cup")
     left, right = _at(2, 3, 12, 13) == 1, _at(30, 10, 36, 16) == 1
     said = made.finished(example, "<SEG> <SEG>.", [left, right], [0.5, 0.25])
     out = tmp_path / "new" / "out"
@@ -281,7 +283,7 @@ def test_pictures_that_differ_in_their_ending_have_files_of_their_own(tmp_path: 
     for name in ("a.png", "a.JPG", "b.png"):
         Image.new("RGB", SIZE).save(tmp_path / name)
     for name in ("a.png", "a.JPG", "b.png"):
-        example = made.example_from_image(tmp_path / name, "it")
+        example = made.example_of([Picture(str(tmp_path / name), tmp_path / name)], "it")
         names += [f.name for f in made.export(example, made.finished(example, "none", [], []), tmp_path / "out")]
     assert [n for n in names if n.endswith("mask.png")] == ["a.png.mask.png", "a.JPG.mask.png", "b.mask.png"]
     assert len(set(names)) == len(names)
@@ -295,7 +297,7 @@ def test_pictures_show_what_was_marked_and_what_is_meant(folder: Path) -> None:
     drawn = np.asarray(made.draw(example, made.finished(example, "<SEG>.", [mask], [0.5])))
     changed = (drawn != plain).any(-1)
     assert (changed == mask).all()
-    asked = made.example_from_image(folder / "val" / "a.jpg", "the red cup")
+    asked = made.example_of([Picture(str(folder / "val" / "a.jpg"), folder / "val" / "a.jpg")], "the red cup")
     assert np.array_equal(np.asarray(made.draw(asked)), np.asarray(asked.images[0].open()))
 
 

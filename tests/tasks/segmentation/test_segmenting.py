@@ -17,6 +17,7 @@ from transformers import AutoModel
 from foveal.config.reading import read_recipe
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
+from foveal.images import Picture
 from foveal.runs import Run, open_run
 from foveal.tasks.segmentation import rle
 from foveal.tasks.segmentation.segmenter import SegmenterOutput, SharedEncoderSegmenter
@@ -215,7 +216,11 @@ def test_masks_have_the_pictures_own_sizes_whatever_the_batch(tiny: Tiny, folder
     draw = np.random.default_rng(0)
     for i, (width, height) in enumerate(sizes):
         Image.fromarray(draw.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
-        rows.append(segmenter.task.example_from_image(tmp_path / f"{i}.png", "the red ones " * (i + 1)))  # type: ignore[arg-type]
+        rows.append(
+            segmenter.task.example_of(
+                [Picture(str(tmp_path / f"{i}.png"), tmp_path / f"{i}.png")], "the red ones " * (i + 1)
+            )
+        )
 
     def hook(_: object, __: object, out: torch.Tensor) -> torch.Tensor:
         out = out.clone()

@@ -15,8 +15,9 @@ from transformers import SamVisionConfig as VisionConfig
 from foveal.asking.asker import open_model
 from foveal.config.reading import read_recipe
 from foveal.config.sections import Recipe
+from foveal.examples import Example
+from foveal.tasks.registry import find_task
 from foveal.tasks.segmentation.segmenting import Segmenter
-from foveal.tasks.task import Example, find_task
 from foveal.training.rows import make_row
 
 RECIPE = """\

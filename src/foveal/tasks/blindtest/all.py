@@ -11,7 +11,10 @@ from typing import Any, Final
 from PIL import Image
 
 from foveal.errors import UserError
+from foveal.examples import SPLITS, Example, Loaded, Split
+from foveal.images import Picture
 from foveal.prompts import Prompt
+from foveal.results import Metric, Metrics, Prediction
 from foveal.tasks.blindtest import hub
 from foveal.tasks.blindtest.circles import Circles
 from foveal.tasks.blindtest.grids import Grids
@@ -22,8 +25,9 @@ from foveal.tasks.blindtest.shapes import Shapes
 from foveal.tasks.blindtest.sources import Layout, locate
 from foveal.tasks.blindtest.squares import Squares
 from foveal.tasks.blindtest.subway import Subway
+from foveal.tasks.capabilities import BlindGuess, Drawing, Generator, drawing_of
 from foveal.tasks.lazy import Numbered
-from foveal.tasks.task import SPLITS, Example, Generator, Loaded, Prediction, Split, Task
+from foveal.tasks.task import Task
 
 #: The seven puzzles in the order of the published tables.
 PUZZLES: Final[dict[str, type[Puzzle]]] = {
@@ -103,12 +107,13 @@ class _Rows:
         return replace(row, id=f"{name}/{row.id}", fields={**row.fields, "puzzle": name})
 
 
-class BlindTest(Task, Generator):
+class BlindTest(BlindGuess, Drawing, Generator, Task):
     """Any of the seven puzzles. The headline is the mean of the puzzles' accuracies."""
 
     name = "blindtest/all"
     summary = "All seven puzzles of BlindTest at once; the headline is the mean of their accuracies."
     headline = "mean_accuracy"
+    metrics = Metrics((Metric("mean_accuracy", "share", "higher"), Metric("accuracy", "share", "higher")))
     Data = AllData
     Make = AllMake
 
@@ -167,12 +172,9 @@ class BlindTest(Task, Generator):
         """As the row's puzzle puts it."""
         return self.parts[example.fields["puzzle"]].prompt(example, rng)
 
-    def parse(self, reply: str) -> None:
-        """None, for a reply alone does not tell which puzzle it answers; see ``value``."""
-
-    def value(self, reply: str, example: Example) -> Any:
-        """As the row's puzzle reads it."""
-        return self.parts[example.fields["puzzle"]].parse(reply)
+    def parse(self, reply: str, example: Example | None = None) -> Any:
+        """As the row's puzzle reads it; None without the row, for a reply alone does not tell what it answers."""
+        return None if example is None else self.parts[example.fields["puzzle"]].parse(reply)
 
     def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
         """Mean accuracy over the puzzles, that of each (``accuracy_lines``), and the share of unparsable replies."""
@@ -191,7 +193,7 @@ class BlindTest(Task, Generator):
         groups = self._by_puzzle(examples)
         return sum(self.parts[name].chance(rows) for name, rows in groups.items()) / max(len(groups), 1)
 
-    def example_from_image(self, path: Path, text: str | None = None) -> Example:
+    def example_of(self, pictures: Sequence[Picture], words: str | None = None) -> Example:
         """A user's picture of the only puzzle that ``data.puzzles`` names.
 
         Raises:
@@ -203,7 +205,7 @@ class BlindTest(Task, Generator):
                 f"{', '.join(self.parts)}."
             )
         name, part = next(iter(self.parts.items()))
-        example = part.example_from_image(path, text)
+        example = part.example_of(pictures, words)
         return replace(example, fields={**example.fields, "puzzle": name})
 
     def _by_puzzle(self, examples: Sequence[Example]) -> dict[str, list[Example]]:
@@ -214,7 +216,7 @@ class BlindTest(Task, Generator):
 
     def draw(self, example: Example, prediction: Prediction | None = None) -> Image.Image:
         """As the row's puzzle draws it."""
-        return self.parts[example.fields["puzzle"]].draw(example, prediction)
+        return drawing_of(self.parts[example.fields["puzzle"]], example, prediction)
 
     @classmethod
     def make(cls, options: AllMake) -> Path:

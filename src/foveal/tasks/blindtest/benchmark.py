@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from foveal.asking.replies import Job, Replies, Reply
 from foveal.config.reading import choices
 from foveal.errors import UserError
+from foveal.examples import Example
 from foveal.files import check_writable, write_text
 from foveal.images import Picture
 from foveal.prompts import Prompt
@@ -28,7 +29,6 @@ from foveal.runs import create_run, environment
 from foveal.tasks.blindtest.benchmark_options import SETTINGS, Options, all_puzzles, check, resolve, save
 from foveal.tasks.blindtest.puzzle import Puzzle
 from foveal.tasks.blindtest.scores import QUESTIONS, Answer, Scores, Table, published, score, table
-from foveal.tasks.task import Example
 
 #: Reasoning that a model wrote in front of its answer, where the server leaves it in the reply. One that was cut within
 #: it has not answered.
@@ -259,7 +259,7 @@ def _kept(replies: Replies, folder: Path, fresh: bool) -> str:
 
 
 def _answer(row: Asked, reply: Reply) -> Answer:
-    value = row.task.value(_THOUGHTS.sub("", reply.text), row.example)
+    value = row.task.parse(_THOUGHTS.sub("", reply.text), row.example)
     example = row.example
     text = row.task.prompt(replace(example, images=(_NO_PICTURE,))).user
     return Answer(row.puzzle, row.part, row.question, example.id, text, reply.text, value, example.truth, row.kind)

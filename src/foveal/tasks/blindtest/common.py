@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any
 
 from foveal.errors import UserError
-from foveal.tasks.task import Example, Prediction, Split
+from foveal.examples import Example, Split
+from foveal.results import Prediction
 
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 #: An example in braces, as prompts give one: a model that repeats it has not answered.

@@ -19,13 +19,16 @@ from typing import Any, ClassVar, Literal, Protocol
 from PIL import Image
 
 from foveal.errors import UserError
+from foveal.examples import Example, Loaded, Split
 from foveal.images import Picture
 from foveal.prompts import Prompt
+from foveal.results import Prediction
 from foveal.tasks.blindtest.common import balanced_choice, check_range, measure_labels, split_of
 from foveal.tasks.blindtest.saving import SAMPLE, histogram, save_split
 from foveal.tasks.blindtest.sources import Layout, Row, load_rows
+from foveal.tasks.capabilities import BlindGuess, ClosedAnswers, Generator
 from foveal.tasks.lazy import Numbered
-from foveal.tasks.task import Example, Generator, Loaded, Prediction, Split, Task
+from foveal.tasks.task import Task
 
 #: Values of what questions name, to show in a message.
 _EXAMPLES = {"from": "A", "to": "B", "shape": "circles"}
@@ -231,7 +234,7 @@ class _Asked:
         return Example(name, (row.picture,), row.truths[which], {"question": WHICH[which], **row.fields})
 
 
-class Puzzle(Task, Generator):
+class Puzzle(ClosedAnswers, BlindGuess, Generator, Task):
     """A puzzle of BlindTest.
 
     Class attributes:
@@ -309,7 +312,7 @@ class Puzzle(Task, Generator):
         source = f"generated: style {data.style}, {data.image_size} pixels, seed {data.seed}, split {split}"
         return Loaded(Numbered(times * count, _Asked(scenes.row, data.question, len(self.labels))), source)
 
-    def example_from_image(self, path: Path, text: str | None = None) -> Example:
+    def example_of(self, pictures: Sequence[Picture], words: str | None = None) -> Example:
         """A user's picture, with what the question names from ``data.ask``.
 
         Raises:
@@ -322,7 +325,7 @@ class Puzzle(Task, Generator):
             raise UserError(
                 f"data.ask: the question needs {' and '.join(missing)}; give e.g. --data.ask '{{{shown}}}': {self.first.text}"
             )
-        return Example(str(path), (Picture(str(path), path),), fields=dict(self.data.ask))
+        return Example(pictures[0].name, tuple(pictures), fields=dict(self.data.ask))
 
     def prompt(self, example: Example, rng: random.Random | None = None) -> Prompt:
         """The picture, the recipe's question and, where it is known, the answer."""
@@ -335,19 +338,19 @@ class Puzzle(Task, Generator):
         answer = None
         if example.truth is not None:
             answer = str(example.truth) if data.answer_format == "bare" else question.answer(example.truth)
-        return Prompt((example.images[0].open(),), text, answer=answer)
+        return Prompt(example.images, text, answer=answer)
 
-    def parse(self, reply: str) -> Any:
+    def parse(self, reply: str, example: Example | None = None) -> Any:
         """The value in a reply, or None; numbers of a question that it repeats are not read."""
         return self.read(reply, [q.text for q in self.questions().values()])
 
-    def answers(self) -> tuple[str, ...] | None:
-        """The published answers as the model writes them; None where two questions write them differently."""
+    def answers(self) -> tuple[str, ...]:
+        """The published answers as the model writes them; none where two questions write them differently."""
         if self.data.answer_format == "bare":
             return tuple(map(str, self.values))
         asked = WHICH if self.data.question in ("either", "both") else (self.data.question,)
         texts = {tuple(map(self.questions()[which].answer, self.values)) for which in asked}
-        return texts.pop() if len(texts) == 1 else None
+        return texts.pop() if len(texts) == 1 else ()
 
     def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
         """Accuracy, over all and for each truth, and the share of unparsable replies."""

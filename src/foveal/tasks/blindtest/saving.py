@@ -17,8 +17,8 @@ from PIL import Image, ImageOps
 
 from foveal.drawing.contact_sheet import contact_sheet
 from foveal.errors import UserError
+from foveal.examples import SPLITS, Split
 from foveal.files import new_folder, write_bytes, write_text
-from foveal.tasks.task import SPLITS, Split
 
 #: A few pictures of the data set in one. No split's name may be in it, or `datasets` would take it for a row.
 SAMPLE = "sample.png"

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import ImageError, UserError
+from foveal.examples import SPLITS, Split
 from foveal.images import SUFFIXES, Picture
 from foveal.tasks.blindtest.wording import COLUMNS, Which, match_question, read_loosely
 from foveal.tasks.lazy import Lazy
-from foveal.tasks.task import SPLITS, Split
 
 #: What a folder or a parquet file of a split may be called.
 _NAMES: dict[Split, tuple[str, ...]] = {

@@ -13,8 +13,8 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from foveal.errors import UserError
+from foveal.examples import Split
 from foveal.images import SUFFIXES
-from foveal.tasks.task import Split
 
 Kind = Literal["image", "encoded", "path", "class", "integer", "bool", "text", "float", "list", "group", "other"]
 

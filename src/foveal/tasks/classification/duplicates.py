@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import ImageError
+from foveal.examples import SPLITS, Split
 from foveal.images import Encoded
 from foveal.tasks.classification.rows import Row
-from foveal.tasks.task import SPLITS, Split
 
 #: Of more rows than this the pictures are not compared.
 LIMIT = 100_000

@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from foveal.errors import ImageError, UserError
+from foveal.examples import Split
 from foveal.images import SUFFIXES, Picture, find_images
 from foveal.tasks.classification.columns import SPLIT_NAMES
 from foveal.tasks.classification.rows import Row, Table
-from foveal.tasks.task import Split
 
 
 def read_folder(root: Path) -> Table:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import ImageError, UserError
+from foveal.examples import SPLITS, Split
 from foveal.images import Encoded, Picture
 from foveal.tasks.classification.card import read_mapping
 from foveal.tasks.classification.columns import Detected, class_names, detect, find_splits, kind_of
 from foveal.tasks.classification.frames import Frame, picture_path
 from foveal.tasks.classification.labels import name_labels
 from foveal.tasks.classification.rows import Row, Table
-from foveal.tasks.task import SPLITS, Split
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,26 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from foveal.metrics import calibration
+from foveal.results import Metric, Metrics
+
+#: What the task measures.
+METRICS = Metrics(
+    (
+        Metric("accuracy", "share", "higher", of_rows=True),
+        Metric("balanced_accuracy", "share", "higher"),
+        Metric("macro_f1", "share", "higher", "macro F1"),
+        Metric("recall", "share", "higher"),
+        Metric("precision", "share", "higher"),
+        Metric("f1", "share", "higher", "F1"),
+        Metric("top2_accuracy", "share", "higher", "top-2 accuracy"),
+        Metric("top3_accuracy", "share", "higher", "top-3 accuracy"),
+        Metric("top5_accuracy", "share", "higher", "top-5 accuracy"),
+        Metric("ece", direction="lower", title="ECE"),
+        Metric("ece_adaptive", direction="lower", title="ECE adaptive"),
+        Metric("brier", direction="lower", title="Brier"),
+        Metric("nll", direction="lower", title="NLL"),
+    )
+)
 
 #: The k of the top-k accuracies, each where there are more classes.
 TOP = (2, 3, 5)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from foveal.errors import UserError
+from foveal.results import Prediction
 from foveal.tasks.classification.rows import Row
-from foveal.tasks.task import Prediction
 
 if TYPE_CHECKING:
     from foveal.tasks.classification.task import ClassificationData
@@ -181,7 +181,7 @@ def reason_of(row: Row, column: str) -> str:
     return text
 
 
-def lead(reply: str) -> str:
+def reply_start(reply: str) -> str:
     """The reply up to its last ``Answer:``, which is put behind it where it has none."""
     found = list(_MARK.finditer(reply))
     return reply[: found[-1].end()].strip() if found else f"{reply.strip()}\nAnswer:".lstrip()

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from foveal.examples import Split
 from foveal.images import Picture
-from foveal.tasks.task import Split
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,19 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from foveal.errors import ImageError, UserError
+from foveal.examples import Example, Loaded, Split
 from foveal.metrics import confusion
 from foveal.prompts import Prompt
+from foveal.results import Metrics, Prediction
+from foveal.tasks.capabilities import BlindGuess, ClosedAnswers, ReasonsFirst, WeightedRows
 from foveal.tasks.classification import metrics, reasoning
 from foveal.tasks.classification.balance import Weights, check_balance, class_weights, sentence
 from foveal.tasks.classification.duplicates import shared_pictures
 from foveal.tasks.classification.labelling import Wanted
+from foveal.tasks.classification.metrics import METRICS
 from foveal.tasks.classification.rows import Row, Table, hold_out, spread
 from foveal.tasks.classification.sources import read_source
-from foveal.tasks.task import Example, Loaded, Prediction, Split, Task
+from foveal.tasks.task import Task
 
 #: Up to so many pictures of a split are decoded before the training; of more, the headers alone are checked.
 FULL_CHECK = 20_000
@@ -86,7 +90,7 @@ class ClassificationData:
     """At a picture that cannot be opened: refuse stops before the training, skip leaves it out and reports it."""
 
 
-class Classification(Task):
+class Classification(ClosedAnswers, BlindGuess, WeightedRows, ReasonsFirst, Task):
     """One picture, one of K classes.
 
     The names of the classes are read from the source when the task is made, unless the data section has them: with
@@ -96,6 +100,7 @@ class Classification(Task):
     name: ClassVar[str] = "classification"
     summary: ClassVar[str] = "Which of K classes does a picture show? Class folders, tables, archives, the Hub."
     Data: ClassVar[type] = ClassificationData
+    metrics: ClassVar[Metrics] = METRICS
     data: ClassificationData
 
     def __init__(self, data: ClassificationData) -> None:
@@ -214,7 +219,7 @@ class Classification(Task):
 
         def complaint(row: Row) -> str | None:
             try:
-                row.picture.check(pixels=pixels)
+                row.picture.limited(self.max_pixels).check(pixels=pixels)
             except ImageError as error:
                 return str(error)
             return None
@@ -234,13 +239,13 @@ class Classification(Task):
         answer = None
         if example.truth is not None:
             answer = reasoning.answer(self.data, example.truth, example.fields.get("reason"))
-        return Prompt((example.images[0].open(),), question, system, answer)
+        return Prompt(example.images, question, system, answer)
 
     def answers(self) -> tuple[str, ...]:
         """The names of the classes."""
         return tuple(self.data.class_names)
 
-    def parse(self, reply: str) -> str | None:
+    def parse(self, reply: str, example: Example | None = None) -> str | None:
         """The class that the reply names: the whole reply is its name, or what follows the last ``Answer:`` is.
 
         Quotes, asterisks, brackets and full stops around the name and upper or lower case do not matter. A name inside a
@@ -251,9 +256,9 @@ class Classification(Task):
             return found
         return self._class(reasoning.behind_answer(reply))
 
-    def lead(self, reply: str, example: Example) -> str | None:
+    def reply_start(self, reply: str) -> str | None:
         """With ``answer_format: reasoning``, the reply up to its last ``Answer:``."""
-        return reasoning.lead(reply) if self.data.answer_format == "reasoning" else None
+        return reasoning.reply_start(reply) if self.data.answer_format == "reasoning" else None
 
     def _written(self, name: str) -> tuple[str, ...]:
         """The answer as it is written behind reasons, where they are asked for."""

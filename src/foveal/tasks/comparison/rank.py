@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from foveal.errors import UserError
+from foveal.examples import Example
 from foveal.images import Picture
+from foveal.results import Prediction
 from foveal.tasks.comparison.pairing import ActivePairing
 from foveal.tasks.comparison.ranking import VERDICTS, Ranked
 from foveal.tasks.comparison.scores import Rated
 from foveal.tasks.comparison.task import Comparison
-from foveal.tasks.task import Example, Prediction
 
 _GAP, _CELL = 12, 132
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from foveal.errors import UserError
+from foveal.examples import Example
+from foveal.results import Metric, Metrics, Prediction
 from foveal.tasks.comparison.agreement import score_metrics
 from foveal.tasks.comparison.measuring import (
     brier_score,
@@ -17,7 +19,29 @@ from foveal.tasks.comparison.measuring import (
     verdict_metrics,
 )
 from foveal.tasks.comparison.ranking import VERDICTS, Comparisons, Ranking, fit
-from foveal.tasks.task import Example, Prediction
+
+#: What the task measures.
+METRICS = Metrics(
+    (
+        Metric("accuracy", "share", "higher", of_rows=True),
+        Metric("macro_accuracy", "share", "higher"),
+        Metric("precision", "share", "higher"),
+        Metric("recall", "share", "higher"),
+        Metric("f1", "share", "higher", "F1"),
+        Metric("consistency", "share", "higher"),
+        Metric("fairness", direction="higher"),
+        Metric("primacy_share", "share"),
+        Metric("recency_share", "share"),
+        Metric("calibration_error", direction="lower"),
+        Metric("brier", direction="lower", title="Brier"),
+        Metric("nll", direction="lower", title="NLL"),
+        Metric("pearson", direction="higher"),
+        Metric("spearman", direction="higher"),
+        Metric("kendall", direction="higher"),
+        Metric("mae", direction="lower", title="MAE"),
+        Metric("rmse", direction="lower", title="RMSE"),
+    )
+)
 
 #: Precision of the strengths' normal prior: weak, but every ranking is finite, also of items that always win.
 PRIOR = 0.1

@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from foveal.errors import UserError
+from foveal.examples import Split
 from foveal.images import Picture
 from foveal.tasks.comparison.scores import Rated
 from foveal.tasks.lazy import Lazy
-from foveal.tasks.task import Split
 
 Quality = Literal["dots", "area", "brightness", "slope"]
 Colour = tuple[int, int, int]

@@ -14,14 +14,18 @@ from typing import Any, Literal
 from PIL import Image
 
 from foveal.errors import UserError
+from foveal.examples import SPLITS, Example, Loaded, Split
+from foveal.images import Picture
 from foveal.prompts import Prompt
+from foveal.results import Prediction
+from foveal.tasks.capabilities import BlindGuess, ClosedAnswers, Drawing, Generator, MirroredPairs
 from foveal.tasks.comparison.making import PairsMake, make_pairs
 from foveal.tasks.comparison.pairs import LABELS, Pairs, all_pairs, check_threshold, training_pairs
 from foveal.tasks.comparison.scores import Rated, hold_out
 from foveal.tasks.comparison.sources import folds_of, read_rated
-from foveal.tasks.comparison.summary import measure_verdicts
+from foveal.tasks.comparison.summary import METRICS, measure_verdicts
 from foveal.tasks.comparison.synthetic import SIDES, Quality, Synthetic
-from foveal.tasks.task import SPLITS, Example, Generator, Loaded, Prediction, Split, Task
+from foveal.tasks.task import Task
 
 #: What a verdict becomes when the pictures change places.
 MIRRORED: Mapping[str, str] = {"First": "Second", "Second": "First", "Similar": "Similar"}
@@ -77,13 +81,16 @@ class ComparisonData:
     """Number of whole ratings that a table's scores are the means of; 0 takes scores as written."""
 
 
-class Comparison(Task, Generator):
+class Comparison(ClosedAnswers, BlindGuess, MirroredPairs, Drawing, Generator, Task):
     """Which of two pictures has more?"""
 
     name = "comparison"
     summary = "Compare two pictures by a rated quality: First, Second or Similar; rankings follow."
     Data = ComparisonData
+    metrics = METRICS
     Make = PairsMake
+    mirrored = MIRRORED
+    pictures = 2
 
     def __init__(self, data: ComparisonData) -> None:
         super().__init__(data)
@@ -160,7 +167,7 @@ class Comparison(Task, Generator):
             user = "compare"
         else:
             user = f"Which picture shows {self.data.asked}, the first or the second? Answer First, Second or Similar."
-        return Prompt(tuple(p.open() for p in example.images), user, answer=example.truth)
+        return Prompt(example.images, user, answer=example.truth)
 
     def answers(self) -> tuple[str, ...]:
         """First, Second and Similar."""
@@ -178,12 +185,7 @@ class Comparison(Task, Generator):
             example, images=tuple(reversed(example.images)), truth=truth, fields={**example.fields, **fields}
         )
 
-    @property
-    def mirrored(self) -> Mapping[str, str]:
-        """First becomes Second."""
-        return MIRRORED
-
-    def parse(self, reply: str) -> str | None:
+    def parse(self, reply: str, example: Example | None = None) -> str | None:
         """The one verdict that a reply gives; None where it gives none, several, or denies something."""
         found = {word.capitalize() for word in _VERDICT.findall(reply)}
         return found.pop() if len(found) == 1 and not _NEGATION.search(reply) else None
@@ -214,9 +216,12 @@ class Comparison(Task, Generator):
         sheet.paste(scaled[1], (scaled[0].width + gap, (height - scaled[1].height) // 2))
         return sheet
 
-    def example_from_image(self, path: Path, text: str | None = None) -> Example:
-        """Not possible: a comparison needs two pictures."""
-        raise UserError("A comparison needs two pictures; rank a folder with `foveal rank RUN FOLDER`.")
+    def example_of(self, pictures: Sequence[Picture], words: str | None = None) -> Example:
+        """Two pictures of a user's."""
+        if len(pictures) != 2:
+            raise UserError("A comparison needs two pictures; rank a folder with `foveal rank RUN FOLDER`.")
+        names = tuple(p.name for p in pictures)
+        return Example("|".join(names), tuple(pictures), None, {"ids": names})
 
     def pair(self, a: Rated, b: Rated) -> Example:
         """The row of two pictures whose order is not known."""

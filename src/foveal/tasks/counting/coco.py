@@ -76,7 +76,7 @@ def read_coco(
                 raise UserError(f"{file}: {reason}")
             skipped.append((str(file), reason))
             continue
-        picture = SizedPicture(str(file), file, size)
+        picture = SizedPicture(str(file), file, size=size)
         found = things.get(image_id, {})
         shown = [name for name in categories if name in found]
         free: list[str] = []

@@ -14,18 +14,20 @@ from torch.nn import functional
 
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
+from foveal.examples import Example
+from foveal.results import Prediction
 from foveal.tasks.counting.point_model import PointCounter, PointCounterConfig
 from foveal.tasks.counting.pointing import DONE, read_point
+from foveal.tasks.counting.task import Counting
 from foveal.tasks.counting.tower import FrozenTower
 from foveal.tasks.specialist import Batch, NamedLosses, Specialist
-from foveal.tasks.task import Example, Prediction, Task
 from foveal.vlm.components import register_components
 
 #: Longest category in a batch, in bytes: batches hold tensors alone.
 _LONGEST = 96
 
 
-class Counter(Specialist):
+class Counter(Specialist[Counting]):
     """A PointCounter with its frozen tower."""
 
     family: ClassVar[str] = "point_counter"
@@ -34,13 +36,13 @@ class Counter(Specialist):
         r"(cross_attention|pointer_norm|offset|done|scale)\b": "head",
     }
 
-    def __init__(self, task: Task, model: PointCounter, tower: FrozenTower) -> None:
+    def __init__(self, task: Counting, model: PointCounter, tower: FrozenTower) -> None:
         self.id, self.source, self.task, self.model, self.tower = "point-counter", tower.source, task, model, tower
         # The loss gets the model alone; the tower is no part of its parameters.
         model.frozen_tower = _Holder(tower)
 
     @classmethod
-    def open(cls, task: Task, recipe: Recipe, *, weights: Path | None, training: bool) -> Self:
+    def open(cls, task: Counting, recipe: Recipe, *, weights: Path | None, training: bool) -> Self:
         """See ``Specialist.open``."""
         options = recipe.data.counter
         if recipe.data.strategy != "sequential":
@@ -142,7 +144,7 @@ class PointObjective:
         """Pictures [B, 3, side, side] (uint8), targets [B, 2] as shares, done [B], categories as bytes, keys [B]."""
         pixels, targets, done, names, keys = [], [], [], [], []
         for row in rows:
-            picture = row.prompt.images[0].convert("RGB").resize((self.side, self.side), Image.Resampling.BOX)
+            picture = row.prompt.opened()[0].convert("RGB").resize((self.side, self.side), Image.Resampling.BOX)
             array = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)
             answer = read_point(row.prompt.answer, (1, 1), self.form)
             done.append(answer == DONE)

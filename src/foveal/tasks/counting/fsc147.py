@@ -20,11 +20,11 @@ from statistics import median
 from typing import Any
 
 from foveal.errors import UserError
+from foveal.examples import Split
 from foveal.tasks.counting.coco import clipped
 from foveal.tasks.counting.objects import Point, Query, Thing
 from foveal.tasks.counting.reading import Source
 from foveal.tasks.readers.annotations import OnBad, SizedPicture, is_file, kind, numbers, picture_size, read_json
-from foveal.tasks.task import Split
 
 PICTURES, ANNOTATIONS = "images_384_VarV2", "annotation_FSC147_384.json"
 SPLIT_FILE, CLASSES = "Train_Test_Val_FSC_147.json", "ImageClasses_FSC147.txt"
@@ -78,7 +78,7 @@ def read_fsc147(root: Path, split: Split, *, on_bad: OnBad = "refuse") -> Source
             skipped.append((f"{where}, point {number}", reason))
         extra = _exemplar_size(record, size, where)
         things = tuple(Thing(point) for point in points)
-        queries.append(Query(name, SizedPicture(str(file), file, size), classes[name], things, size, extra=extra))
+        queries.append(Query(name, SizedPicture(str(file), file, size=size), classes[name], things, size, extra=extra))
     if not queries:
         raise UserError(f"{root / PICTURES}: no picture of the {split} split is there; get the released pictures.")
     return Source(queries, f"{root} ({SPLIT_NAMES[split]})", tuple(skipped))

@@ -7,9 +7,41 @@ from collections import Counter
 from collections.abc import Sequence
 
 from foveal.errors import UserError
+from foveal.examples import Example
+from foveal.results import Metric, Metrics, Prediction
 from foveal.tasks.counting.matching import match_points, pooled
 from foveal.tasks.counting.metrics import COUNT_METRICS, PAIR_METRICS, Pair, bucket_table, counted
-from foveal.tasks.task import Example, Prediction
+
+#: What the task measures.
+METRICS = Metrics(
+    (
+        Metric("mae", direction="lower", title="MAE"),
+        Metric("rmse", direction="lower", title="RMSE"),
+        Metric("nae", direction="lower", title="NAE"),
+        Metric("sre", direction="lower", title="SRE"),
+        Metric("exact_accuracy", "share", "higher", of_rows=True),
+        Metric("off_by_one_accuracy", "share", "higher"),
+        Metric("bias"),
+        Metric("over_share", "share", "lower"),
+        Metric("under_share", "share", "lower"),
+        Metric("m_rmse", direction="lower", title="m RMSE"),
+        Metric("m_rmse_nz", direction="lower", title="m RMSE nz"),
+        Metric("m_rel_rmse", direction="lower", title="m rel RMSE"),
+        Metric("m_rel_rmse_nz", direction="lower", title="m rel RMSE nz"),
+        Metric("omnicount_code_m_rmse", direction="lower", title="OmniCount code m RMSE"),
+        Metric("omnicount_code_m_rel_rmse", direction="lower", title="OmniCount code m rel RMSE"),
+        Metric("countgd_pairs_mae", direction="lower", title="CountGD pairs MAE"),
+        Metric("countgd_pairs_rmse", direction="lower", title="CountGD pairs RMSE"),
+        Metric("point_precision", "share", "higher"),
+        Metric("point_recall", "share", "higher"),
+        Metric("point_f1", "share", "higher", "point F1"),
+        Metric("ended_done_share", "share"),
+        Metric("ended_limit_share", "share"),
+        Metric("ended_stuck_share", "share"),
+        Metric("ended_unreadable_share", "share"),
+        Metric("repeats", direction="lower"),
+    )
+)
 
 
 def measure_counts(examples: Sequence[Example], predictions: Sequence[Prediction], radius: float) -> dict[str, float]:

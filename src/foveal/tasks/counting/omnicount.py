@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foveal.errors import UserError
+from foveal.examples import SPLITS, Split
 from foveal.tasks.counting.coco import FILE_NAME, read_coco
 from foveal.tasks.counting.objects import Query
 from foveal.tasks.counting.reading import Source
 from foveal.tasks.readers.annotations import OnBad, rank
-from foveal.tasks.task import SPLITS, Split
 
 #: Folders that may hold a split; the release says "valid".
 FOLDERS: dict[Split, tuple[str, ...]] = {

@@ -17,10 +17,10 @@ from PIL import Image
 
 from foveal.drawing.figures import COLOURS, SHAPES, Figure, Ground, drawn, lens, make_ground
 from foveal.errors import UserError
+from foveal.examples import Split
 from foveal.images import Picture
 from foveal.tasks.counting.objects import Query, Thing
 from foveal.tasks.lazy import Lazy
-from foveal.tasks.task import Split
 
 #: Most targets, and most other figures: more would be too small to tell apart in a small picture.
 MOST_OBJECTS, MOST_DISTRACTORS = 60, 20

@@ -13,14 +13,17 @@ from typing import ClassVar, Literal
 from PIL import Image
 
 from foveal.errors import UserError
+from foveal.examples import Example, Loaded, Split
 from foveal.images import Picture
 from foveal.prompts import Prompt
+from foveal.results import Prediction
+from foveal.tasks.capabilities import BlindGuess, Drawing, Episode, Episodes, Films, OwnModels
 from foveal.tasks.counting import film, pointing
 from foveal.tasks.counting.coco import FILE_NAME, read_coco
 from foveal.tasks.counting.episodes import AllAtOnce, StepByStep
 from foveal.tasks.counting.fsc147 import ANNOTATIONS, read_fsc147
 from foveal.tasks.counting.marking import PICTURE_SHARE, Relative, Style, mark
-from foveal.tasks.counting.measuring import measure_counts
+from foveal.tasks.counting.measuring import METRICS, measure_counts
 from foveal.tasks.counting.objects import Point, Query, Thing
 from foveal.tasks.counting.omnicount import read_omnicount
 from foveal.tasks.counting.ordering import Order, order
@@ -30,7 +33,7 @@ from foveal.tasks.counting.scenes import SceneOptions, Scenes
 from foveal.tasks.counting.sequence import Count
 from foveal.tasks.lazy import Made
 from foveal.tasks.readers.annotations import OnBad, rank
-from foveal.tasks.task import Episode, Example, Loaded, Prediction, Split, Task
+from foveal.tasks.task import Task
 
 Strategy = Literal["sequential", "all_points", "number"]
 
@@ -140,15 +143,15 @@ class CountingData:
     """The network of model.id: point-counter."""
 
 
-class Counting(Task):
+class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
     """How many are there?"""
 
     name = "counting"
     summary = "Count by pointing: the next object that is not marked yet, until done."
+    metrics = METRICS
     headline = "mae"
-    higher_is_better = False
     Data = CountingData
-    specialists: ClassVar[Mapping[str, str]] = {"point-counter": "foveal.tasks.counting.counter:Counter"}
+    models: ClassVar[Mapping[str, str]] = {"point-counter": "foveal.tasks.counting.counter:Counter"}
 
     def __init__(self, data: CountingData) -> None:
         super().__init__(data)
@@ -229,7 +232,7 @@ class Counting(Task):
         fields = {"category": query.category, "domain": query.domain, "things": things, "size": query.size}
         return Example(query.id, (query.picture,), len(things), {**query.extra, **fields})
 
-    def example_from_image(self, path: Path, text: str | None = None) -> Example:
+    def example_of(self, pictures: Sequence[Picture], words: str | None = None) -> Example:
         """A user's picture; ``data.categories`` names what is counted in it."""
         named = self.data.categories
         if len(named) != 1:
@@ -241,7 +244,7 @@ class Counting(Task):
                 f"data.categories: {named[0]} is a domain; name what is counted in the pictures, e.g. --data.categories "
                 "'[apples]'."
             )
-        return Example(str(path), (Picture(str(path), path),), None, {"category": named[0]})
+        return Example(pictures[0].name, tuple(pictures), None, {"category": named[0]})
 
     # ---------------------------------------------------------------- questions
 
@@ -263,27 +266,28 @@ class Counting(Task):
         training the order ``random`` is drawn anew, too.
         """
         data, fields = self.data, example.fields
-        picture = example.images[0].open()
+        picture = example.images[0]
         user = self.question(fields["category"])
         if example.truth is None:
             return Prompt((picture,), user)
         if data.strategy == "number":
             return Prompt((picture,), user, answer=str(example.truth))
         things: Sequence[Thing] = fields["things"]
+        size: tuple[int, int] = fields["size"]
         if data.order == "random" and rng is not None:
             things = rng.sample(things, len(things))
         if data.strategy == "all_points":
             points = [t.point for t in things]
-            answer = pointing.write_points(points, picture.size, data.point_format, fields["category"])
+            answer = pointing.write_points(points, size, data.point_format, fields["category"])
             return Prompt((picture,), user, answer=answer)
         marked = self.prefix(len(things), rng or random.Random(f"prefix {example.id}"))
         answer = (
             DONE if marked == len(things) else pointing.write_point(
-                things[marked].point, picture.size, data.point_format, fields["category"]
+                things[marked].point, size, data.point_format, fields["category"]
             )
         )  # fmt: skip
-        seen = things[:marked] if rng is None else [self._jittered(t, picture.size, rng) for t in things[:marked]]
-        return Prompt((self._marks(picture, seen),), user, answer=answer)
+        seen = things[:marked] if rng is None else [self._jittered(t, size, rng) for t in things[:marked]]
+        return Prompt((picture.edited(partial(self._marks, things=seen)),), user, answer=answer)
 
     def _jittered(self, thing: Thing, size: tuple[int, int], rng: random.Random) -> Thing:
         """The object as if it had been pointed at a little off its middle, inside the picture."""
@@ -315,21 +319,18 @@ class Counting(Task):
         """A count in steps with the strategy sequential, in one with all_points; number has none."""
         if self.data.strategy == "number":
             return None
-        return StepByStep(self, example) if self.data.strategy == "sequential" else AllAtOnce(self, example)
+        question, form = self.question(example.fields["category"]), self.data.point_format
+        if self.data.strategy == "all_points":
+            return AllAtOnce(example, question, form)
+        return StepByStep(example, self.count(example), question, form)
 
-    def parse(self, reply: str) -> int | None:
+    def parse(self, reply: str, example: Example | None = None) -> int | None:
         """The count in a reply of the strategies number and all_points: always the number of points, never a number
         that is said beside them."""
         if self.data.strategy == "number":
             return pointing.read_number(reply)
         points = pointing.read_points(reply, (100, 100), self.data.point_format)
         return None if points is None else len(points)
-
-    def finished(self, example: Example, count: Count) -> Prediction:
-        """The prediction that a count came to."""
-        facts = count.facts()
-        text = f"{len(count.points)} ({count.end})"
-        return Prediction(example.id, len(count.points), text, truth=example.truth, extra=facts)
 
     def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
         """Counting metrics, and how well the points lie where there are any; see ``measure_counts``."""

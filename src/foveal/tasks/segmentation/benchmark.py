@@ -29,15 +29,15 @@ from foveal.asking.asker import mixed, precision
 from foveal.config.sections import Recipe
 from foveal.doctor.memory import weight_bytes
 from foveal.errors import UserError
+from foveal.examples import Example
 from foveal.files import check_writable, write_text
-from foveal.images import set_pixel_limit
 from foveal.runs import environment
 from foveal.tasks.segmentation.benchmark_memory import Memory, memory_of
 from foveal.tasks.segmentation.benchmark_sizes import VARIANTS, open_variant
 from foveal.tasks.segmentation.sam import sam_config
 from foveal.tasks.segmentation.segmenter import SharedEncoderSegmenter, Vision
 from foveal.tasks.segmentation.segmenting import Segmenter
-from foveal.tasks.task import Example
+from foveal.tasks.segmentation.task import segmenter_section
 from foveal.vlm.components import component_modules, sizes
 from foveal.vlm.loading import load_config, memory_errors
 
@@ -368,10 +368,9 @@ def run(
         raise UserError(f"The task {recipe.task} draws no masks; give a run or a recipe of segmentation.")
     if out is not None:
         check_writable(out)
-    set_pixel_limit(recipe.model.max_pixels)
     # Whatever is named wrongly shall be told before processes are started.
     load_config(recipe.model)
-    sam_config(recipe.model.sam)
+    sam_config(segmenter_section(recipe.model).sam)
     with _bar(console, len(VARIANTS) * (3 + images * repeats)) as step:
         memory = {}
         for vision in VARIANTS:

@@ -18,9 +18,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from foveal.config.sections import Model, Recipe, dump_recipe
+from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
 from foveal.tasks.segmentation.segmenter import Vision
+from foveal.tasks.segmentation.task import SegmenterModel
 
 #: Of glibc: from so many bytes on, memory comes from the system piece by piece, and goes back when it is freed.
 _GIVE_BACK: Final = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
@@ -83,7 +84,7 @@ def _measure(recipe: Recipe, vision: Vision, weights: Path | None, images: int) 
     from foveal.vlm.loading import pick_device
 
     quiet()
-    small = Model(id="builtin", vision="separate", device=recipe.model.device)
+    small = SegmenterModel(id="builtin", vision="separate", device=recipe.model.device)
     Subject.open(replace(recipe, model=small), "separate", None, images=1).answer(0)
     gc.collect()
     cuda = pick_device(recipe.model.device).type == "cuda"

@@ -20,7 +20,7 @@ from foveal.errors import UserError
 from foveal.files import disk_errors
 from foveal.tasks.segmentation.segmenter import Vision
 from foveal.tasks.segmentation.segmenting import Segmenter
-from foveal.tasks.task import find_task
+from foveal.tasks.segmentation.task import Segmentation, segmenter_section
 from foveal.vlm.loading import builtin_folder
 
 #: The ways to look; savings are told against the last.
@@ -109,10 +109,10 @@ def open_variant(recipe: Recipe, vision: Vision, weights: Path | None) -> Segmen
     Raises:
         UserError: The model cannot look in that way, or does not exist.
     """
-    task = find_task(recipe.task)(recipe.data)
-    changed = replace(recipe, model=replace(recipe.model, vision=vision))
+    task = Segmentation(recipe.data)
+    changed = replace(recipe, model=replace(segmenter_section(recipe.model), vision=vision))
     torch.manual_seed(recipe.seed)
-    own = recipe.model.vision == vision
+    own = segmenter_section(recipe.model).vision == vision
     segmenter = Segmenter.open(task, changed, weights=weights if own else None, training=False)
     if weights is not None and not own:
         state, there = load_file(str(weights / "model.safetensors")), segmenter.model.state_dict()

@@ -19,7 +19,23 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from foveal.results import Metric, Metrics
 from foveal.tasks.segmentation.objects import IGNORE, Mask
+
+#: What the task measures.
+METRICS = Metrics(
+    (
+        Metric("giou", direction="higher", title="gIoU"),
+        Metric("ciou", direction="higher", title="cIoU"),
+        Metric("miou", direction="higher", title="mIoU"),
+        Metric("precision", "share", "higher", "precision at IoU"),
+        Metric("box_giou", direction="higher", title="box gIoU"),
+        Metric("class_iou", direction="higher", title="class IoU"),
+        Metric("predicted_iou_error", direction="lower", title="predicted IoU error"),
+        Metric("baseline_giou", direction="higher", title="baseline gIoU"),
+        Metric("baseline_ciou", direction="higher", title="baseline cIoU"),
+    )
+)
 
 #: Left, top, right and bottom edge.
 Box = tuple[float, float, float, float]

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import UserError
+from foveal.examples import SPLITS, Split
 from foveal.images import SUFFIXES
 from foveal.tasks.readers.annotations import (
     OnBad,
@@ -36,7 +37,6 @@ from foveal.tasks.segmentation.objects import Query
 from foveal.tasks.segmentation.polygons import PolygonTarget, Shape
 from foveal.tasks.segmentation.reading import Source
 from foveal.tasks.segmentation.reasonseg_tables import find_tables, read_tables
-from foveal.tasks.task import SPLITS, Split
 
 #: Folders that may hold a split; the release says "val".
 FOLDERS: dict[Split, tuple[str, ...]] = {
@@ -189,7 +189,7 @@ def _query(
     extra = {"explanation": explanations[annotation.name]} if annotation.name in explanations else {}
     return Query(
         f"{FOLDERS[split][0]}/{stem}",
-        SizedPicture(str(pictures[0]), pictures[0], size),
+        SizedPicture(str(pictures[0]), pictures[0], size=size),
         found.texts,
         found.is_sentence,
         size,

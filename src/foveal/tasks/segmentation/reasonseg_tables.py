@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from foveal.errors import ImageError, UserError
+from foveal.examples import SPLITS, Split
 from foveal.images import Encoded
 from foveal.tasks.readers.annotations import OnBad, SizedPicture
 from foveal.tasks.segmentation.objects import Mask, Query
 from foveal.tasks.segmentation.reading import Source
-from foveal.tasks.task import SPLITS, Split
 
 _TEXTS = ("text", "image_id", "img_height", "img_width")
 COLUMNS = ("image", "mask", *_TEXTS)
@@ -133,7 +133,7 @@ def _query(table: Path, row: int, values: dict[str, Any], split: Split, seen: se
     name = f"{'val' if split == 'validation' else split}/{values['image_id']}"
     name = f"{name}#{row}" if name in seen else name
     seen.add(name)
-    picture = SizedPicture(where, Encoded(where, partial(_picture, table, row)), size)
+    picture = SizedPicture(where, Encoded(where, partial(_picture, table, row)), size=size)
     return Query(name, picture, (text.strip(),), True, size, TableTarget(table, row, size))
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from foveal.errors import UserError
+from foveal.examples import Split
 from foveal.tasks.readers.annotations import (
     OnBad,
     SizedPicture,
@@ -42,7 +43,6 @@ from foveal.tasks.segmentation.coco_polygons import FARTHEST, CocoTarget
 from foveal.tasks.segmentation.objects import Query, Target
 from foveal.tasks.segmentation.polygons import RleTarget
 from foveal.tasks.segmentation.reading import Source
-from foveal.tasks.task import Split
 
 INSTANCES = "instances.json"
 SPLIT_NAMES: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
@@ -141,7 +141,7 @@ def read_refcoco(
         queries.append(
             Query(
                 f"{its_split}/{ref_id}",
-                SizedPicture(str(found), found, image.size),
+                SizedPicture(str(found), found, size=image.size),
                 _texts(record, where),
                 False,
                 image.size,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveal.errors import UserError
-from foveal.images import pixel_limit
+from foveal.images import MAX_PIXELS
 
 #: A character holds 5 bits of a number, a bit that tells whether more follow, and this on top.
 _FIRST: Final = 48
@@ -57,7 +57,7 @@ def encode(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> Rle:
     return {"size": [mask.shape[0], mask.shape[1]], "counts": _compressed(counts)}
 
 
-def decode(rle: Mapping[str, Any], *, name: str = "<mask>") -> NDArray[np.bool_]:
+def decode(rle: Mapping[str, Any], *, name: str = "<mask>", max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:
     """The mask [H, W] of run lengths.
 
     Args:
@@ -68,14 +68,14 @@ def decode(rle: Mapping[str, Any], *, name: str = "<mask>") -> NDArray[np.bool_]
         UserError: It is malformed, its lengths do not add up to its size, or it has more pixels than are allowed for
             pictures.
     """
-    (height, width), counts = _checked(rle, name)
+    (height, width), counts = _checked(rle, name, max_pixels)
     odd = np.arange(counts.size) % 2 == 1
     return np.repeat(odd, counts).reshape((height, width), order="F")
 
 
-def area(rle: Mapping[str, Any], *, name: str = "<mask>") -> int:
+def area(rle: Mapping[str, Any], *, name: str = "<mask>", max_pixels: int = MAX_PIXELS) -> int:
     """Number of pixels in the mask, without drawing it; takes and raises what ``decode`` does."""
-    return int(_checked(rle, name)[1][1::2].sum())
+    return int(_checked(rle, name, max_pixels)[1][1::2].sum())
 
 
 def box(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
@@ -104,15 +104,15 @@ def _compressed(counts: _Counts) -> str:
     return bytes(characters[place <= length].astype(np.uint8)).decode("ascii")
 
 
-def _checked(rle: Mapping[str, Any], name: str) -> tuple[tuple[int, int], _Counts]:
+def _checked(rle: Mapping[str, Any], name: str, max_pixels: int) -> tuple[tuple[int, int], _Counts]:
     """Height and width, and the run lengths, which fit them."""
     size, given = rle.get("size"), rle.get("counts")
     if not isinstance(size, list | tuple) or len(size) != 2 or not all(_whole(side) for side in size):
         raise UserError(f"{name}: the size of the run lengths is not [height, width] in whole pixels; correct it.")
     height, width = (int(side) for side in size)
-    if height * width > pixel_limit():
+    if height * width > max_pixels:
         raise UserError(
-            f"{name}: {width} x {height} pixels are more than the limit of {pixel_limit():,}; shrink the mask or raise "
+            f"{name}: {width} x {height} pixels are more than the limit of {max_pixels:,}; shrink the mask or raise "
             "model.max_pixels."
         )
     if isinstance(given, str | bytes):

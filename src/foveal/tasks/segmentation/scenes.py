@@ -19,11 +19,11 @@ from PIL import Image, ImageDraw
 
 from foveal.drawing.figures import COLOURS, SHAPES, Figure, Ground, drawn, fineness, lens, make_ground
 from foveal.errors import UserError
+from foveal.examples import Split
 from foveal.images import Picture
 from foveal.tasks.lazy import Lazy
 from foveal.tasks.segmentation.objects import Mask, Query
 from foveal.tasks.segmentation.sentences import KINDS, NOUNS, ORDERS, PICKS, Kind, Request
-from foveal.tasks.task import Split
 
 Wording = Literal["phrase", "sentence", "mixed"]
 

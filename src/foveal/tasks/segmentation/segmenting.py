@@ -16,7 +16,9 @@ from PIL import Image
 
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
+from foveal.examples import Example
 from foveal.prompts import Prompt
+from foveal.results import Prediction
 from foveal.tasks.segmentation.frame import Frame, check_geometry, probe
 from foveal.tasks.segmentation.objects import Mask
 from foveal.tasks.segmentation.sam import SMALL, SamParts, load_sam
@@ -28,8 +30,8 @@ from foveal.tasks.segmentation.segmenter import (
     drop_tower,
     loss_weights,
 )
+from foveal.tasks.segmentation.task import Segmentation, segmenter_section
 from foveal.tasks.specialist import Batch, NamedLosses, Specialist
-from foveal.tasks.task import Example, Prediction, Task
 from foveal.vlm.components import component_modules, register_components, register_prefix
 from foveal.vlm.encoding import Encoder
 from foveal.vlm.loading import Vlm, load
@@ -42,7 +44,7 @@ SAM_MEAN, SAM_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _Color = tuple[int, int, int]
 
 
-class Segmenter(Specialist):
+class Segmenter(Specialist[Segmentation]):
     """A SharedEncoderSegmenter with its processor."""
 
     family: ClassVar[str] = "segmenter"
@@ -54,18 +56,20 @@ class Segmenter(Specialist):
 
     model: SharedEncoderSegmenter
 
-    def __init__(self, task: Task, vlm: Vlm, model: SharedEncoderSegmenter, encoder: Encoder, options: Recipe) -> None:
+    def __init__(
+        self, task: Segmentation, vlm: Vlm, model: SharedEncoderSegmenter, encoder: Encoder, options: Recipe
+    ) -> None:
         self.id, self.source, self.task, self.model = vlm.id, vlm.source, task, model
         self.vlm, self.encoder, self.options = vlm, encoder, options.evaluation
         self.sees = Sees.of(vlm, model)
 
     @classmethod
-    def open(cls, task: Task, recipe: Recipe, *, weights: Path | None, training: bool) -> Self:
+    def open(cls, task: Segmentation, recipe: Recipe, *, weights: Path | None, training: bool) -> Self:
         """See ``Specialist.open``."""
         _check(recipe)
         register_prefix("vlm.")
         register_components(cls.components)
-        section, options = recipe.model, recipe.data.segmenter
+        section, options = segmenter_section(recipe.model), recipe.data.segmenter
         whole = section.adapter == "none" and section.quantization == "none"
         learns = section.adapter != "none" or (whole and not {"vision", "projector", "language"} <= set(section.freeze))
         # Its adapters are in the checkpoint, so there must be some to load them into.
@@ -106,8 +110,7 @@ class Segmenter(Specialist):
 
     def objective(self) -> MaskObjective:
         """See ``MaskObjective``."""
-        targets: Callable[[Example], list[Mask]] = self.task.targets  # type: ignore[attr-defined]
-        return MaskObjective(self.encoder, self.sees, targets, self.task.data.segmenter.mask_size)
+        return MaskObjective(self.encoder, self.sees, self.task.targets, self.task.data.segmenter.mask_size)
 
     def inputs(self, examples: Sequence[Example]) -> tuple[Batch, torch.Tensor | None, list[Frame]]:
         """Left-padded prompts on the device, what SAM's encoder sees, and each picture's frame.
@@ -130,12 +133,13 @@ class Segmenter(Specialist):
         )  # fmt: skip
         assert out.masks is not None and out.ious is not None and out.rows is not None
         texts: list[str] = self.encoder.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        finished: Callable[..., Prediction] = self.task.finished  # type: ignore[attr-defined]
         found = []
         for i, (example, frame, text) in enumerate(zip(examples, frames, texts, strict=True)):
             own = out.rows == i
             masks = (frame.grow(out.masks[own]) > 0).cpu().numpy()
-            found.append(finished(example, text.strip(), list(masks), out.ious[own].float().clamp(0, 1).tolist()))
+            found.append(
+                self.task.finished(example, text.strip(), list(masks), out.ious[own].float().clamp(0, 1).tolist())
+            )
         return found
 
     def save_parts(self, folder: Path) -> None:
@@ -163,10 +167,11 @@ class Sees:
 
     def squares(self, prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Frame]]:
         """Prompts with their pictures in squares, and the frames that lead back."""
-        frames = [Frame(p.images[0].size) for p in prompts]
+        pictures = [p.opened()[0] for p in prompts]
+        frames = [Frame(picture.size) for picture in pictures]
         return [
-            replace(p, images=(f.square(p.images[0].convert("RGB"), self.padding),))
-            for p, f in zip(prompts, frames, strict=True)
+            replace(p, images=(f.square(picture.convert("RGB"), self.padding),))
+            for p, f, picture in zip(prompts, frames, pictures, strict=True)
         ], frames
 
     def sam_pixels(self, prompts: Sequence[Prompt]) -> torch.Tensor | None:
@@ -174,7 +179,7 @@ class Sees:
         if self.sam_side is None:
             return None
         size = (self.sam_side, self.sam_side)
-        arrays = [np.asarray(p.images[0].resize(size, Image.Resampling.BILINEAR), dtype=np.float32) for p in prompts]
+        arrays = [np.asarray(p.opened()[0].resize(size, Image.Resampling.BILINEAR), dtype=np.float32) for p in prompts]
         scaled = (np.stack(arrays) / 255 - np.array(SAM_MEAN, np.float32)) / np.array(SAM_STD, np.float32)
         return torch.from_numpy(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)))
 

@@ -12,27 +12,49 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from foveal.config.sections import Model
 from foveal.drawing.overlay import mask_image, overlay
 from foveal.errors import UserError
+from foveal.examples import Example, Loaded, Split
 from foveal.files import replacing, write_text
 from foveal.images import SUFFIXES, Picture
 from foveal.prompts import Prompt
+from foveal.results import Prediction
+from foveal.tasks.capabilities import BlindGuess, Drawing, Export, OwnModels, UserWords
 from foveal.tasks.lazy import Made
 from foveal.tasks.readers.annotations import OnBad
 from foveal.tasks.segmentation import metrics, rle
 from foveal.tasks.segmentation.losses import PRESETS, LossWeights
+from foveal.tasks.segmentation.metrics import METRICS
 from foveal.tasks.segmentation.objects import Mask, Query, Target
 from foveal.tasks.segmentation.reading import Source
 from foveal.tasks.segmentation.reasonseg import read_reasonseg
 from foveal.tasks.segmentation.refcoco import INSTANCES, Part, read_refcoco
 from foveal.tasks.segmentation.scenes import SceneOptions, Scenes
 from foveal.tasks.segmentation.seg_token import SEG
-from foveal.tasks.task import Example, Loaded, Prediction, Split, Task
+from foveal.tasks.task import Task
 
 #: A mask counts as right in the report from this IoU on.
 RIGHT = 0.5
 #: Generated queries of each split, where the recipe does not say.
 _GENERATED: dict[Split, int] = {"train": 4_000, "validation": 100, "test": 300}
+
+
+@dataclass
+class SegmenterModel(Model):
+    """Which model, how it is loaded and which parts of it learn."""
+
+    vision: Literal["vlm", "sam", "separate"] = "vlm"
+    """Which vision encoder the masks are drawn from: vlm, the language model's own, which then runs once; sam, SAM's,
+    which then serves both; separate, each part has its own."""
+    sam: str = "small"
+    """Mask decoder: a SAM of any size (facebook/sam-vit-base) as a folder or Hub id; small starts a new one of 1.0M
+    parameters."""
+
+
+def segmenter_section(section: Model) -> SegmenterModel:
+    """A recipe's section ``model`` with the segmenter's own keys, which have their defaults where it lacks them."""
+    return section if isinstance(section, SegmenterModel) else SegmenterModel(**vars(section))
 
 
 @dataclass
@@ -105,15 +127,17 @@ class SegmentationData:
         return replace(preset, **self.weights)
 
 
-class Segmentation(Task):
+class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
     """Which pixels does a sentence mean?"""
 
     name = "segmentation"
     summary = "Cut out what a sentence means: ReasonSeg, RefCOCO, generated scenes."
+    metrics = METRICS
     headline = "giou"
     Data = SegmentationData
-    takes_text: ClassVar[bool] = True
-    specialists: ClassVar[Mapping[str, str]] = {"*": "foveal.tasks.segmentation.segmenting:Segmenter"}
+    Model = SegmenterModel
+    parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"sam": ("small",)}
+    models: ClassVar[Mapping[str, str]] = {"*": "foveal.tasks.segmentation.segmenting:Segmenter"}
 
     def __init__(self, data: SegmentationData) -> None:
         super().__init__(data)
@@ -184,13 +208,14 @@ class Segmentation(Task):
         rest = {"texts": query.texts, "is_sentence": query.is_sentence, "size": query.size}
         return Example(query.id, (query.picture,), truth, {**query.extra, **rest})
 
-    def example_from_image(self, path: Path, text: str | None = None) -> Example:
+    def example_of(self, pictures: Sequence[Picture], words: str | None = None) -> Example:
         """A user's picture and sentence."""
+        text = words
         if text is None or not text.strip():
             raise UserError("--text: what shall be cut out? Say it, e.g. --text 'the red cup on the left'.")
         is_sentence = len(text.split()) > 5 or text.strip()[-1] in "?.!"
         fields_ = {"texts": (text.strip(),), "is_sentence": is_sentence}
-        return Example(str(path), (Picture(str(path), path),), None, fields_)
+        return Example(pictures[0].name, tuple(pictures), None, fields_)
 
     # ---------------------------------------------------------------- questions
 
@@ -204,7 +229,7 @@ class Segmentation(Task):
             user = f"{text} Please output segmentation mask."
         else:
             user = f"What is {text} in this image? Please output segmentation mask."
-        return Prompt((example.images[0].open(),), user, answer=self._answer(example))
+        return Prompt(example.images, user, answer=self._answer(example))
 
     def _answer(self, example: Example) -> str | None:
         if example.truth is None:
@@ -229,7 +254,7 @@ class Segmentation(Task):
 
     # ---------------------------------------------------------------- answers
 
-    def parse(self, reply: str) -> int | None:
+    def parse(self, reply: str, example: Example | None = None) -> int | None:
         """How many masks a reply has; None where it has none and does not say that nothing is meant."""
         count = reply.count(self.data.token)
         return count if count or reply.strip() == self.data.nothing else None
@@ -255,7 +280,7 @@ class Segmentation(Task):
         if example.truth is not None:
             whole = example.truth.target.whole()
             truth = rle.encode(whole == 1)
-            union = rle.decode(value) if value else np.zeros(whole.shape, dtype=bool)
+            union = rle.decode(value, max_pixels=self.max_pixels) if value else np.zeros(whole.shape, dtype=bool)
             iou = metrics.iou(metrics.overlap(union, whole))
             extra |= {"iou": round(iou, 4), "correct": value is not None and iou > RIGHT}
         return Prediction(example.id, value, reply, truth=truth, extra=extra)
@@ -277,7 +302,11 @@ class Segmentation(Task):
         for example in examples:
             prediction = by_id[example.id]
             whole = example.truth.target.whole()
-            marked = np.zeros(whole.shape, dtype=bool) if prediction.value is None else rle.decode(prediction.value)
+            marked = (
+                np.zeros(whole.shape, dtype=bool)
+                if prediction.value is None
+                else rle.decode(prediction.value, max_pixels=self.max_pixels)
+            )
             overlaps.append(metrics.overlap(marked, whole))
             truths.append(whole)
             said: list[float] = prediction.extra.get("predicted_iou") or []
@@ -302,14 +331,18 @@ class Segmentation(Task):
         if prediction.value is None:
             return []
         many = prediction.extra.get("masks")
-        return [rle.decode(m) for m in many] if many else [rle.decode(prediction.value)]
+        return (
+            [rle.decode(m, max_pixels=self.max_pixels) for m in many]
+            if many
+            else [rle.decode(prediction.value, max_pixels=self.max_pixels)]
+        )
 
-    def told(self, prediction: Prediction) -> str:
+    def describe(self, prediction: Prediction) -> str:
         """How much of the picture is marked, and the IoU: the real one where the truth is known, else the expected one."""
         if prediction.value is None:
             return f"no mask ({prediction.text.strip() or 'an empty reply'})"
         height, width = prediction.value["size"]
-        text = f"{rle.area(prediction.value) / (height * width):.1%}"
+        text = f"{rle.area(prediction.value, max_pixels=self.max_pixels) / (height * width):.1%}"
         expected = prediction.extra.get("predicted_iou") or []
         if "iou" in prediction.extra:
             return f"{text}, IoU {prediction.extra['iou']:.2f}"

@@ -1,0 +1,45 @@
+"""Finds tasks by name, this package's and other packages'."""
+
+from __future__ import annotations
+
+from foveal import plugins
+from foveal.config.sections import Recipe
+from foveal.errors import UserError
+from foveal.tasks.task import Task
+
+
+def find_task(name: str) -> type[Task]:
+    """The task of that name; no other is imported.
+
+    Raises:
+        UserError: There is none (the message names the nearest), it cannot be imported, or it is no task.
+    """
+    task = plugins.find("task", name)
+    if not (isinstance(task, type) and issubclass(task, Task)):
+        raise UserError(
+            f"The task {name!r} is no subclass of foveal.tasks.task.Task; correct its package's entry points."
+        )
+    return task
+
+
+def open_task(recipe: Recipe) -> Task:
+    """The task of a recipe with its data section and pixel limit.
+
+    Raises:
+        UserError: There is no such task, or its data section is impossible.
+    """
+    task = find_task(recipe.task)(recipe.data)
+    task.max_pixels = recipe.model.max_pixels
+    return task
+
+
+def all_tasks() -> tuple[dict[str, type[Task]], dict[str, str]]:
+    """All tasks that are installed by name, and the reason for each one that is broken."""
+    good: dict[str, type[Task]] = {}
+    broken: dict[str, str] = {}
+    for name in plugins.names("task"):
+        try:
+            good[name] = find_task(name)
+        except UserError as error:
+            broken[name] = str(error)
+    return good, broken
