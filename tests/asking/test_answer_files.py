@@ -26,7 +26,7 @@ from foveal.errors import ImageError, UserError
 from foveal.examples import Example, Loaded
 from foveal.images import Picture, find_images, walk_images
 from foveal.results import Prediction
-from foveal.tasks.capabilities import check_words
+from foveal.tasks.capabilities import UserWords, check_words
 from foveal.tasks.task import Task
 
 FACTS = {"task": "brightness", "model": "m", "text": None, "recipe": "0123"}
@@ -43,7 +43,7 @@ class Brightness(Task):
     def prompt(self, example, rng=None):
         raise NotImplementedError
 
-    def parse(self, reply):
+    def parse(self, reply, example=None):
         return reply
 
     def measure(self, examples, predictions):
@@ -57,9 +57,8 @@ class Drawn(Brightness):
         return Example(pictures[0].name, (Picture(pictures[0].name, lambda: BLACK),))
 
 
-class Named(Brightness):
+class Named(UserWords, Brightness):
     name = "named"
-    takes_text = True
 
 
 class Fake:
@@ -464,9 +463,9 @@ def test_a_killed_process_is_continued_to_the_same_rows(tmp_path, name):
     go(folder, tmp_path / f"whole-{name}")
     out = tmp_path / name
     source = (
-        "import sys; from pathlib import Path; from foveal.evaluation import answer_files\n"
+        "import sys; from pathlib import Path; from foveal.asking import answer_files\n"
         "answer_files.PART_ROWS = 8\n"
-        "from test_streaming import Fake, go\n"
+        "from test_answer_files import Fake, go\n"
         "go(Path(sys.argv[1]), Path(sys.argv[2]), Fake(pause=0.1), each=lambda b: print(len(b), flush=True))"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}

@@ -98,7 +98,7 @@ def test_each_question_shows_the_points_so_far(script: Script) -> None:
         points = {"three": [(10.5, 8.4), (30.5, 8.4), (50.5, 48.4)], "recovers": [(10.5, 8.4), *repeats, (40.5, 32.4)]}
         for k, prompt in enumerate(script.seen[name]):
             marked = mark(plain, [Thing(p) for p in points[name][:k]], "disc", 0.5, relative="image", size=0.8)
-            assert np.array_equal(np.asarray(prompt.images[0]), np.asarray(marked))
+            assert np.array_equal(np.asarray(prompt.opened()[0]), np.asarray(marked))
             assert prompt.user == "next cells" and prompt.answer is None
 
 

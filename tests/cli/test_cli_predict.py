@@ -73,15 +73,18 @@ def test_the_same_command_continues_a_file_and_leaves_a_complete_one(run, square
 
 
 def test_answers_that_are_files_are_written(run, pictures, command, monkeypatch):
+    from foveal import plugins
+    from foveal.tasks.capabilities import Export
     from foveal.tasks.classification.task import Classification
 
-    def export(self, example, prediction, folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{Path(example.id).stem}.txt"
-        path.write_text(prediction.value)
-        return [path]
+    class Exporting(Export, Classification):
+        def export(self, example, prediction, folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{Path(example.id).stem}.txt"
+            path.write_text(prediction.value)
+            return [path]
 
-    monkeypatch.setattr(Classification, "export", export)
+    monkeypatch.setattr(plugins, "find", lambda kind, name: Exporting)
     assert command("predict", run, pictures, "--skip-bad", "--files", "new/files").code == 0
     assert [p.name for p in Path("new/files").iterdir()] == ["a.txt"]
 

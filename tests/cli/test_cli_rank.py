@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from foveal import images
 from foveal.tasks.comparison.synthetic import Synthetic
 
 RECIPE = """\
@@ -51,7 +50,6 @@ def here(folds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(tmp_path / "one" / "a.png", tmp_path / "bad")
     (tmp_path / "bad" / "z.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(images, "_limit", [images.MAX_PIXELS])  # which a recipe sets for the process
     return tmp_path
 
 

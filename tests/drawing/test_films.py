@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from foveal.drawing.films import film_sheet, save_gif, save_sheet, write_films
+from foveal.drawing.films import film_sheet, save_gif, save_sheet
 from foveal.errors import UserError
 from foveal.examples import Example
 from foveal.images import Picture
+from foveal.report.films import write_films
 from foveal.results import Prediction
 from foveal.tasks.counting.task import Counting, CountingData
 

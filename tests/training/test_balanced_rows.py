@@ -19,6 +19,7 @@ from foveal.examples import Example, Loaded, Split
 from foveal.prompts import Prompt
 from foveal.results import Prediction
 from foveal.runs import open_run
+from foveal.tasks.capabilities import WeightedRows
 from foveal.tasks.task import Task
 from foveal.training.rows import Row, TrainingRows
 from foveal.training.train import train
@@ -27,7 +28,7 @@ from foveal.training.trainer import FovealTrainer
 QUIET = Console(quiet=True)
 
 
-class Named(Task):
+class Named(WeightedRows, Task):
     """Rows of groups; the question holds a number that is drawn, as an augmentation would be."""
 
     name, summary, Data = "named", "", dict

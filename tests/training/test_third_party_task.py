@@ -26,7 +26,7 @@ class ColoursData:
     """Folder of pictures named after their colour."""
 
 
-class Colours(Task):
+class Colours(ClosedAnswers, BlindGuess, Task):
     name = "colours"
     summary = "Which colour fills the picture?"
     Data = ColoursData
@@ -41,7 +41,7 @@ class Colours(Task):
     def answers(self):
         return ("red", "green", "blue")
 
-    def parse(self, reply):
+    def parse(self, reply, example=None):
         return reply if reply in self.answers() else None
 
     def measure(self, examples, predictions):

@@ -58,7 +58,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
         files += find_images(name) if Path(name).is_dir() else [Path(name)]
     files = list(dict.fromkeys(files))[: given.limit or None]
     for file in files:
-        Picture(str(file), file).open()
+        Picture(str(file), file, recipe.model.max_pixels).open()
     if len(files) < 2:
         raise UserError(f"{files[0]}: is the only picture; a ranking needs at least two.")
     pairs = len(files) * (len(files) - 1) // 2

@@ -249,3 +249,25 @@ def own_models(task: type[Task]) -> tuple[str, ...]:
 def parts_of(task: type[Task]) -> Mapping[str, tuple[str, ...]]:
     """See ``OwnModels.parts``."""
     return task.parts if issubclass(task, OwnModels) else {}
+
+
+#: Methods that mean something only in a task that mixes in their capability.
+_METHODS: dict[str, type] = {
+    "answers": ClosedAnswers, "chance": BlindGuess, "mirror": MirroredPairs, "weight": WeightedRows, "groups": WeightedRows,
+    "reply_start": ReasonsFirst, "episode": Episodes, "draw": Drawing, "describe": Drawing, "frames": Films,
+    "export": Export, "models": OwnModels, "make": Generator,
+}  # fmt: skip
+
+
+def check_capabilities(task: type[Task]) -> None:
+    """Refuses a task that defines what belongs to a capability without having it, which would be ignored.
+
+    Raises:
+        UserError: Names the method and the class to mix in.
+    """
+    for name, capability in _METHODS.items():
+        if getattr(task, name, None) is not None and not issubclass(task, capability):
+            raise UserError(
+                f"The task {task.name!r} has {name}, but is no {capability.__name__}; add foveal.tasks.capabilities."
+                f"{capability.__name__} in front of Task among its bases."
+            )

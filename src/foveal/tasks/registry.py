@@ -5,6 +5,7 @@ from __future__ import annotations
 from foveal import plugins
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
+from foveal.tasks.capabilities import check_capabilities
 from foveal.tasks.task import Task
 
 
@@ -12,13 +13,14 @@ def find_task(name: str) -> type[Task]:
     """The task of that name; no other is imported.
 
     Raises:
-        UserError: There is none (the message names the nearest), it cannot be imported, or it is no task.
+        UserError: There is none (the message names the nearest), it cannot be imported, or it is no whole task.
     """
     task = plugins.find("task", name)
     if not (isinstance(task, type) and issubclass(task, Task)):
         raise UserError(
             f"The task {name!r} is no subclass of foveal.tasks.task.Task; correct its package's entry points."
         )
+    check_capabilities(task)
     return task
 
 

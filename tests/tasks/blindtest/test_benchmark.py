@@ -145,7 +145,7 @@ def test_all_puzzles_are_asked_both_questions():
     assert {row.part for row in asked if row.puzzle != "shapes"} == {""}
     for row in asked[::5]:
         prompt = row.prompt()
-        assert prompt.images[0].size == (224, 224) and len(prompt.user) > 20 and "<" not in prompt.user
+        assert prompt.opened()[0].size == (224, 224) and len(prompt.user) > 20 and "<" not in prompt.user
     short = collect(Options("m", count=2, wording="short", questions="second", image_size=64), Console(quiet=True))
     assert len(short) == 14 and all(len(row.prompt().user) < 30 and row.question == "second" for row in short)
 
@@ -222,7 +222,7 @@ def oracle(count: int, wording: str = "published") -> Any:
     known = {}
     for row in collect(Options("m", count=count, wording=wording, image_size=64), Console(quiet=True)):
         prompt = row.prompt()
-        known[prompt.images[0].tobytes(), prompt.user] = prompt.answer
+        known[prompt.opened()[0].tobytes(), prompt.user] = prompt.answer
     return lambda body: completion(known[picture_of(body).tobytes(), question_of(body)])
 
 

@@ -231,7 +231,7 @@ def test_loading_published_pictures(real_data: Path) -> None:
     task = grids(source=str(folder))
     examples = task.load("test").examples
     assert {e.id: e.truth for e in examples} == labels
-    assert task.prompt(examples[0]).images[0].mode == "RGB"
+    assert task.prompt(examples[0]).opened()[0].mode == "RGB"
 
 
 # Labels and replies.

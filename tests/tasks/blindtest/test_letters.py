@@ -326,7 +326,7 @@ def test_loading_published_pictures(real_data: Path) -> None:
     task = Letters(PuzzleData(source=str(folder / "circled_letter")))
     examples = task.load("test").examples
     assert {e.id: e.truth for e in examples} == {row["file"]: row["letter"].lower() for row in table(folder)}
-    assert task.prompt(examples[0]).images[0].size == (512, 512)
+    assert task.prompt(examples[0]).opened()[0].size == (512, 512)
     assert task.prompt(examples[0]).answer == examples[0].truth
     # The letters of the sample, without the rest of them.
     assert task.chance(examples) == max(Counter(e.truth for e in examples).values()) / len(examples)

@@ -234,7 +234,7 @@ def test_loading_published_pictures(real_data: Path) -> None:
     task = lines(source=str(folder))
     examples = task.load("test").examples
     assert {e.id: e.truth for e in examples} == labels
-    assert task.prompt(examples[0]).images[0].mode == "RGB"
+    assert task.prompt(examples[0]).opened()[0].mode == "RGB"
     with pytest.raises(UserError, match="serve as the test split"):
         task.load("train")
 
@@ -253,7 +253,7 @@ def test_prompts_and_answers() -> None:
     prompt = lines().prompt(example)
     assert prompt.user == Lines.first.text
     assert prompt.answer == f"{{{example.truth}}}"
-    assert prompt.images[0].size == (224, 224)
+    assert prompt.opened()[0].size == (224, 224)
     assert lines().answers() == ("{0}", "{1}", "{2}")
     word = lines(wording="short", answer_format="bare")
     assert word.prompt(example).user == "count"

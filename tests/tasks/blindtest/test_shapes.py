@@ -326,7 +326,7 @@ def test_prompts_and_answers() -> None:
         assert asked.answer == f"{{{example.truth}}}"
     assert shapes().answers() == ("5", "6", "7", "8", "9")
     assert shapes(question="second").answers() == ("{5}", "{6}", "{7}", "{8}", "{9}")
-    assert shapes(question="either").answers() is None
+    assert shapes(question="either").answers() == ()
     assert shapes().chance(examples) == pytest.approx(0.2)
     assert shapes().prompt(Example("x", examples[0].images, fields={"text": "count rings"})).user == "count rings"
 

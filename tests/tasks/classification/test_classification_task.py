@@ -166,7 +166,7 @@ def test_prompt(plain: Path) -> None:
     )
     assert prompt.system == "You are an expert."
     assert prompt.answer == "cat"
-    assert [image.mode for image in prompt.images] == ["RGB"]
+    assert [image.mode for image in prompt.opened()] == ["RGB"]
     assert made(plain, question="What is it {here}?").prompt(example).user == "What is it {here}?"
 
 

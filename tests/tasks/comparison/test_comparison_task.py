@@ -174,7 +174,7 @@ def test_a_prompt_has_both_pictures_in_order_and_the_truth_as_its_answer() -> No
     task = made(asked="more dots")
     row = task.load("test").examples[0]
     prompt = task.prompt(row)
-    assert [i.tobytes() for i in prompt.images] == [p.open().tobytes() for p in row.images]
+    assert [i.tobytes() for i in prompt.opened()] == [p.open().tobytes() for p in row.images]
     assert "shows more dots, the first or the second" in prompt.user and prompt.answer == row.truth
     assert made(wording="short").prompt(row).user == "compare"
     assert task.answers() == ("First", "Second", "Similar") and set(task.mirrored) == set(task.answers())
@@ -207,7 +207,7 @@ def test_mirrors_are_made_for_training_where_consistency_is_asked() -> None:
     examples = task.load("train").examples
     plain, both = (TrainingRows(task, examples, 0, mirrors=m)[3] for m in (False, True))
     assert isinstance(plain, Row) and plain.mirror is None and both.mirror is not None
-    assert [i.tobytes() for i in both.mirror.images] == [i.tobytes() for i in both.prompt.images][::-1]
+    assert [i.tobytes() for i in both.mirror.opened()] == [i.tobytes() for i in both.prompt.opened()][::-1]
     assert both.mirror.answer == MIRRORED[both.prompt.answer or ""]
 
 

@@ -273,9 +273,7 @@ def test_a_checkpoint_of_other_sizes_or_of_nothing_is_told(run: Run, read: Read,
         opened(read(), weights=tmp_path)
 
 
-def test_settings_of_models_that_draw_masks_are_refused(read):
+def test_keys_of_models_that_draw_masks_are_unknown_here(read):
     for words, key in ((("--model.vision", "sam"), "vision"), (("--model.sam", "some/sam"), "sam")):
-        with pytest.raises(
-            UserError, match=rf"^model\.{key}: is for models that draw masks, which counting does not ask;"
-        ):
+        with pytest.raises(UserError, match=rf"^There is no key --model\.{key}; "):
             opened(read(*words))

@@ -197,7 +197,7 @@ def test_the_number_of_marks_is_uniform_and_the_next_object_is_the_answer(number
         training.epoch = epoch
         for i, row in enumerate(rows):
             prompt = training[i].prompt
-            drawn = marks_drawn(prompt.images[0], row)
+            drawn = marks_drawn(prompt.opened()[0], row)
             k = sum(drawn)
             # Exactly the first k are marked, ...
             assert drawn == [True] * k + [False] * (number - k)
@@ -255,7 +255,7 @@ def test_the_random_order_is_another_one_in_each_epoch_but_fixed_outside_of_trai
     counting, row = task(order="random"), example(6)
     marked: Counter[frozenset[int]] = Counter()
     for i in range(200):
-        drawn = marks_drawn(counting.prompt(row, random.Random(i)).images[0], row)
+        drawn = marks_drawn(counting.prompt(row, random.Random(i)).opened()[0], row)
         marked[frozenset(np.flatnonzero(drawn).tolist())] += 1
     # Of six objects every one is marked alone at some time, which a fixed order would never do.
     assert {next(iter(m)) for m in marked if len(m) == 1} == set(range(6))
@@ -272,7 +272,7 @@ def test_marks_look_as_the_recipe_says(style: str) -> None:
     counting, row = task(marking=marking), example(5)
     rng = random.Random(3)
     k = counting.prefix(5, random.Random(3))
-    shown = counting.prompt(row, rng).images[0]
+    shown = counting.prompt(row, rng).opened()[0]
     wanted = mark(row.images[0].open(), row.fields["things"][:k], style, 0.3, color="red", size=0.5)  # type: ignore[arg-type]
     assert k and np.array_equal(np.asarray(shown), np.asarray(wanted))
 
@@ -299,7 +299,7 @@ def test_what_is_asked(strategy: str, wording: str, asked: str) -> None:
     assert counting.prompt(row).user == counting.prompt(row, random.Random(0)).user == asked
     prompt = counting.prompt(own)
     assert prompt.user == asked and prompt.answer is None
-    assert np.array_equal(np.asarray(prompt.images[0]), np.asarray(row.images[0].open()))
+    assert np.array_equal(np.asarray(prompt.opened()[0]), np.asarray(row.images[0].open()))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -383,12 +383,12 @@ def test_marks_are_jittered_in_training_only_and_within_the_share(monkeypatch):
     monkeypatch.setattr(task, "_marks", lambda picture, things: seen.append(list(things)) or picture)
     example = next(e for e in task.load("train").examples if e.truth >= 5)
     things = example.fields["things"]
-    task.prompt(example)
+    task.prompt(example).opened()
     still = seen.pop()
     assert still == list(things[: len(still)])
     moved = 0.0
     for i in range(40):
-        task.prompt(example, random.Random(i))
+        task.prompt(example, random.Random(i)).opened()
         for given, real in zip(seen.pop(), things, strict=False):
             apart = [abs(a - b) / real.extent for a, b in zip(given.point, real.point, strict=True)]
             assert max(apart) <= 0.5 and given.box == real.box

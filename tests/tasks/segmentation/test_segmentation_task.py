@@ -67,7 +67,7 @@ def test_sentences_and_phrases_are_asked_in_lisas_two_ways(folder: Path) -> None
         "What is a dog in this image? Please output segmentation mask.",
     ]
     assert [p.answer for p in asked] == ["<SEG>.", "<SEG>.", "none"]
-    assert asked[0].images[0].size == SIZE
+    assert asked[0].opened()[0].size == SIZE
     short, example = row(folder, 1, wording="short")
     assert short.prompt(example).user == "the red cup"
 

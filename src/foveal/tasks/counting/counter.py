@@ -16,6 +16,7 @@ from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.examples import Example
 from foveal.results import Prediction
+from foveal.tasks.counting.episodes import counted
 from foveal.tasks.counting.point_model import PointCounter, PointCounterConfig
 from foveal.tasks.counting.pointing import DONE, read_point
 from foveal.tasks.counting.task import Counting
@@ -118,7 +119,7 @@ class Counter(Specialist[Counting]):
                     counts[i].take("done", DONE, done)
                 else:
                     counts[i].take(point, f"{x:.3f}, {y:.3f}", (1 - done) * share)
-        return [task.finished(e, c) for e, c in zip(examples, counts, strict=True)]
+        return [counted(e, c) for e, c in zip(examples, counts, strict=True)]
 
 
 class _Holder:
