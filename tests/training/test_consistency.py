@@ -18,8 +18,7 @@ from foveal.config.sections import Recipe, Training, check
 from foveal.errors import UserError
 from foveal.tasks.comparison.task import Comparison, ComparisonData
 from foveal.tasks.registry import find_task
-from foveal.tasks.specialist import NamedLosses
-from foveal.training.objectives import LabelObjective, make_objective, symmetric_divergence
+from foveal.training.objectives import LabelObjective, NamedLosses, make_objective, symmetric_divergence
 from foveal.training.rows import Row, make_row
 from foveal.training.train import train
 

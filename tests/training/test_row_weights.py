@@ -217,7 +217,7 @@ def test_a_smoothing_out_of_range_is_named(value: float) -> None:
 def test_a_models_own_loss_refuses_smoothing() -> None:
     class Own(Specialist):
         model = torch.nn.Linear(1, 1)
-        open = save_parts = ask = objective = None  # type: ignore[assignment]
+        open = save_parts = ask = None  # type: ignore[assignment]
 
     recipe = Recipe("counting", CountingData(), training=Training(label_smoothing=0.1))
     recipe.model.id = "point-counter"

@@ -69,10 +69,10 @@ def run(arguments: Sequence[str], console: Console) -> int:
     from foveal.asking.pictures import common_folder, export_folder, find_pictures, stream
     from foveal.evaluation.evaluate import open_predictor
     from foveal.files import check_writable
+    from foveal.progress import counting
     from foveal.report.pictures import write_sheet
     from foveal.tasks.capabilities import Export, Films, check_words, description_of
     from foveal.tasks.registry import find_task
-    from foveal.training.progress import counting
     from foveal.training.train import quiet
 
     quiet()

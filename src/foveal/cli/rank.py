@@ -43,9 +43,9 @@ def run(arguments: Sequence[str], console: Console) -> int:
     from foveal.evaluation.evaluate import open_predictor
     from foveal.files import check_writable, write_bytes, write_text
     from foveal.images import Picture, find_images
+    from foveal.progress import counting
     from foveal.tasks.comparison.rank import rank_pictures, strip
     from foveal.tasks.comparison.task import Comparison
-    from foveal.training.progress import counting
     from foveal.training.train import quiet
 
     if recipe.task != Comparison.name:

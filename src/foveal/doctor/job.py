@@ -25,9 +25,9 @@ from foveal.examples import Example, Loaded, Split
 from foveal.runs import Run
 from foveal.tasks.capabilities import own_models
 from foveal.tasks.registry import find_task, open_task
-from foveal.tasks.specialist import NamedLosses, Specialist
+from foveal.tasks.specialist import Specialist
 from foveal.tasks.task import Task
-from foveal.training.objectives import Objective, make_objective
+from foveal.training.objectives import NamedLosses, Objective, make_objective
 from foveal.training.rows import Row, TrainingRows
 from foveal.training.train import check_packages
 from foveal.vlm import adapters
@@ -171,7 +171,7 @@ class Job:
         """The objective, and the largest of the first rows; shows the first as the loss sees it."""
         objective = make_objective(self.recipe, task, model)
         rows = TrainingRows(task, train.examples, self.recipe.seed, mirrors=self.recipe.training.consistency > 0)
-        mask = objective.shown([rows[0]])
+        mask = objective.preview([rows[0]])
         learned = int(objective.count(objective.collate([replace(rows[0], weight=1.0)])))
         if learned < 1:
             self.checks.add("label mask", "fail", f"nothing is learned of the first row: {mask}", "correct its answer.")

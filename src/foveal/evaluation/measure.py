@@ -17,11 +17,11 @@ from foveal.examples import Example, Loaded, evenly_spread
 from foveal.files import write_text
 from foveal.metrics.formats import is_share
 from foveal.metrics.intervals import wilson_interval
+from foveal.progress import counting
 from foveal.report.page import Measured, Shown, order_shown
 from foveal.results import Prediction
 from foveal.tasks.capabilities import chance_of, description_of, drawing_of
 from foveal.tasks.task import Task
-from foveal.training.progress import counting
 
 #: Headline metrics that are shares of rows, for which a binomial interval holds.
 _OF_ROWS = ("accuracy", "exact_accuracy")

@@ -52,7 +52,7 @@ class MirroredPairs(ABC):
         """
 
 
-class WeightedRows(ABC):
+class WeightedRows:
     """Training rows that count differently, or that come in groups of equal share."""
 
     def weight(self, example: Example) -> float:
@@ -163,7 +163,7 @@ class Export(ABC):
         """
 
 
-class UserWords(ABC):
+class UserWords:
     """A question about a user's picture needs the user's words, e.g. a sentence; ``Task.example_of`` gets them."""
 
 

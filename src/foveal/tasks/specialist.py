@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import nn
@@ -23,23 +23,12 @@ T = TypeVar("T", bound=Task)
 Batch = dict[str, Any]
 
 
-class NamedLosses(NamedTuple):
-    """A loss with the parts that it was made of.
-
-    Attributes:
-        total: What is minimised, a scalar.
-        parts: Scalars by name, unweighted, for ``metrics.csv``; divided by the same normaliser.
-    """
-
-    total: torch.Tensor
-    parts: Mapping[str, torch.Tensor]
-
-
 class Specialist(ABC, Generic[T]):
     """A trainable model that belongs to one task.
 
     Class attributes:
         family: What its parameters' names begin with is told by ``components``; this names the whole in tables.
+        objective: Name of the objective that it learns by; see ``foveal.training.objectives``.
         components: Regular expression on the start of a parameter's name -> vision, projector, language or head.
 
     Attributes:
@@ -50,6 +39,7 @@ class Specialist(ABC, Generic[T]):
     """
 
     family: ClassVar[str]
+    objective: ClassVar[str]
     components: ClassVar[Mapping[str, str]]
     id: str
     source: str
@@ -77,13 +67,8 @@ class Specialist(ABC, Generic[T]):
         return next(self.model.parameters()).device
 
     @abstractmethod
-    def objective(self) -> Any:
-        """Makes batches and computes the loss: see ``foveal.training.objectives.Objective``. It must be picklable and
-        hold no model, for the data loader's processes use it."""
-
-    @abstractmethod
     def ask(self, examples: Sequence[Example]) -> list[Prediction]:
         """Predictions of a batch of examples, in their order; called in eval mode without gradients."""
 
-    def save_parts(self, folder: Path) -> None:  # noqa: B027
+    def save_parts(self, folder: Path) -> None:
         """Writes beside the weights what loading them needs, e.g. a tokenizer; by default nothing."""

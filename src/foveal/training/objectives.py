@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import nn
 
+from foveal import plugins
 from foveal.asking.asker import make_encoder
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.tasks.capabilities import MirroredPairs, answers_of
-from foveal.tasks.specialist import NamedLosses, Specialist
+from foveal.tasks.specialist import Specialist
 from foveal.tasks.task import Task
 from foveal.training.rows import Row
 from foveal.vlm.encoding import Batch, Encoder
@@ -23,31 +25,54 @@ from foveal.vlm.scoring import label_count, label_entropy, label_loss, label_sco
 Normaliser = torch.Tensor | float | None
 
 
-class Objective(Protocol):
-    """A loss with its batches. Picklable, because data workers collate."""
+class NamedLosses(NamedTuple):
+    """A loss with the parts that it was made of.
 
+    Attributes:
+        total: What is minimised, a scalar.
+        parts: Scalars by name, unweighted, for ``metrics.csv``; divided by the same normaliser.
+    """
+
+    total: torch.Tensor
+    parts: Mapping[str, torch.Tensor]
+
+
+class Objective(ABC):
+    """A loss with its batches. Picklable, because data workers collate.
+
+    One is found by name: a package lists it in the entry points ``foveal.objectives``, and a recipe says ``objective``.
+    """
+
+    @classmethod
+    @abstractmethod
+    def make(cls, recipe: Recipe, task: Task, model: Vlm | Specialist[Any]) -> Self:
+        """The objective of a recipe.
+
+        Raises:
+            UserError: It does not suit the recipe, the task or the model.
+        """
+
+    @abstractmethod
     def collate(self, rows: Sequence[Row]) -> Batch:
         """Rows as tensors, first dimension the row."""
-        ...
 
+    @abstractmethod
     def count(self, batch: Batch) -> torch.Tensor:
         """What the batch's loss is averaged over (answer tokens or rows, each times its row's weight), a scalar.
 
         Counts of several batches are added up: it must be of one type in every batch and process.
         """
-        ...
 
+    @abstractmethod
     def loss(self, model: nn.Module, batch: Batch, normaliser: Normaliser) -> torch.Tensor | NamedLosses:
         """The sum of the batch's losses over ``normaliser``, or over its own count where that is None."""
-        ...
 
-    def shown(self, rows: Sequence[Row]) -> str:
+    @abstractmethod
+    def preview(self, rows: Sequence[Row]) -> str:
         """The first row as the loss sees it, for people."""
-        ...
 
-    def at(self, share: float) -> None:
-        """Told before each step how much of the training is done, from 0 to 1."""
-        return
+    def at(self, share: float) -> None:  # noqa: B027
+        """Hears before each step how much of the training is done, from 0 to 1; by default nothing changes."""
 
 
 class AnswerObjective(Objective):
@@ -61,6 +86,11 @@ class AnswerObjective(Objective):
     def __init__(self, encoder: Encoder, *, smoothing: float = 0.0) -> None:
         self.encoder, self.smoothing = encoder, smoothing
 
+    @classmethod
+    def make(cls, recipe: Recipe, task: Task, model: Vlm | Specialist[Any]) -> Self:
+        """See ``Objective.make``."""
+        return cls(make_encoder(_vlm(recipe, model), recipe), smoothing=recipe.training.label_smoothing)
+
     def collate(self, rows: Sequence[Row]) -> Batch:
         """Right-padded rows with ``labels`` on the answers."""
         return self.encoder.training_batch([r.prompt for r in rows], [r.example.id for r in rows]) | weights_of(rows)
@@ -73,7 +103,7 @@ class AnswerObjective(Objective):
         """See ``answer_loss``."""
         return answer_loss(model, batch, normaliser, smoothing=self.smoothing)
 
-    def shown(self, rows: Sequence[Row]) -> str:
+    def preview(self, rows: Sequence[Row]) -> str:
         """The first row's tokens, learned ones in [[ ]]."""
         return self.encoder.decode_labels(self.collate(rows[:1]))
 
@@ -102,6 +132,20 @@ class LabelObjective(Objective):
         self.encoder, self.answers, self.family = encoder, tuple(answers), family
         self.order = [self.answers.index(mirrored[a]) for a in self.answers] if mirrored else None
         self.weight, self.ramp, self.smoothing, self.done = weight, ramp, smoothing, 1.0
+
+    @classmethod
+    def make(cls, recipe: Recipe, task: Task, model: Vlm | Specialist[Any]) -> Self:
+        """See ``Objective.make``."""
+        vlm, training, answers = _vlm(recipe, model), recipe.training, answers_of(task)
+        if not answers:
+            raise UserError(f"objective: label needs a closed set of answers, which {task.name} has not; use answer.")
+        encoder = make_encoder(vlm, recipe)
+        if training.consistency == 0 or not isinstance(task, MirroredPairs):
+            return cls(encoder, answers, vlm.family, smoothing=training.label_smoothing)
+        return cls(
+            encoder, answers, vlm.family, mirrored=task.mirrored, weight=training.consistency,
+            ramp=training.consistency_ramp, smoothing=training.label_smoothing,
+        )  # fmt: skip
 
     def at(self, share: float) -> None:
         """Sets the weight of the divergence."""
@@ -150,7 +194,7 @@ class LabelObjective(Objective):
         weight = self.weight * (min(1.0, self.done / self.ramp) if self.ramp > 0 else 1.0)
         return NamedLosses(entropy + weight * divergence, {"ce": entropy.detach(), "consistency": divergence.detach()})
 
-    def shown(self, rows: Sequence[Row]) -> str:
+    def preview(self, rows: Sequence[Row]) -> str:
         """The first row's prompt and the choices after it."""
         prompt = rows[0].prompt
         choices = " | ".join(f"[[{a}]]" if a == prompt.answer else a for a in self.answers)
@@ -177,41 +221,36 @@ def symmetric_divergence(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
     return 0.5 * ((a.exp() - b.exp()) * (a - b)).sum(-1)
 
 
+def _vlm(recipe: Recipe, model: Vlm | Specialist[Any]) -> Vlm:
+    if isinstance(model, Vlm):
+        return model
+    raise UserError(
+        f"objective: {recipe.objective} is for vision-language models; {model.id} learns {model.objective}."
+    )
+
+
 def make_objective(recipe: Recipe, task: Task, model: Vlm | Specialist[Any]) -> Objective:
-    """The objective that a recipe names, or that the task's own model brings along.
+    """The objective that a recipe names, or that of the task's own model.
 
     Raises:
-        UserError: ``label`` for a task without a closed set of answers, ``training.consistency`` without a mirror, or
-            ``training.label_smoothing`` with a model of the task's own.
+        UserError: There is none of that name; it does not suit the recipe, the task or the model; or a setting of
+            ``training`` has no meaning for it.
     """
     training = recipe.training
-    if recipe.training.consistency and (recipe.objective != "label" or not isinstance(task, MirroredPairs)):
+    if training.consistency and (recipe.objective != "label" or not isinstance(task, MirroredPairs)):
         raise UserError(
             f"training.consistency: needs objective: label and a task that compares pictures, not {recipe.objective} "
             f"with {task.name}; set it to 0."
         )
+    name = recipe.objective
     if isinstance(model, Specialist):
         if training.label_smoothing:
             raise UserError(
                 f"training.label_smoothing: {recipe.model.id} has a loss of its own without it; set it to 0, or choose a "
                 "vision-language model."
             )
-        own: Objective = model.objective()
-        return own
-    encoder = make_encoder(model, recipe)
-    if recipe.objective == "answer":
-        return AnswerObjective(encoder, smoothing=training.label_smoothing)
-    answers = answers_of(task)
-    if not answers:
-        raise UserError(f"objective: label needs a closed set of answers, which {task.name} has not; use answer.")
-    if training.consistency == 0:
-        return LabelObjective(encoder, answers, model.family, smoothing=training.label_smoothing)
-    return LabelObjective(
-        encoder,
-        answers,
-        model.family,
-        mirrored=task.mirrored if isinstance(task, MirroredPairs) else None,
-        weight=training.consistency,
-        ramp=training.consistency_ramp,
-        smoothing=training.label_smoothing,
-    )
+        # A recipe that says nothing means the model's own.
+        name = model.objective if name == Recipe.objective else name
+    kind = plugins.find("objective", name)
+    objective: Objective = kind.make(recipe, task, model)
+    return objective

@@ -37,11 +37,12 @@ from foveal.runs import Run, check_new_run, create_run, environment
 from foveal.tasks.registry import open_task
 from foveal.tasks.specialist import Specialist
 from foveal.tasks.task import Task
+from foveal.training.callbacks import TrainingBar
+from foveal.training.checkpoints import last_checkpoint, read_state
 from foveal.training.objectives import make_objective
 from foveal.training.processes import agree_on_run, finish, is_main
-from foveal.training.progress import TrainingBar
 from foveal.training.rows import TrainingRows
-from foveal.training.trainer import PROGRESS_FILE, FovealTrainer, worker_sentence
+from foveal.training.trainer import FovealTrainer, worker_sentence
 from foveal.vlm import adapters
 from foveal.vlm.loading import Vlm, lacks_memory, memory_errors, pick_device
 
@@ -133,7 +134,7 @@ def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Tra
         vlm = open_model(task, recipe, training=True)
         objective = make_objective(recipe, task, vlm)
         rows = TrainingRows(task, training.examples, recipe.seed, mirrors=recipe.training.consistency > 0)
-        mask = objective.shown([rows[0]])
+        mask = objective.preview([rows[0]])
         predictor = make_predictor(task, vlm, recipe)
         default = f"{recipe.task}-{Path(recipe.model.id).name}"
         run = run or agree_on_run(
@@ -185,9 +186,9 @@ def _load_rows(task: Task, split: Split) -> Loaded:
 
 def _prepare(run: Run, recipe: Recipe, splits: dict[str, Loaded], mask: str) -> Path | None:
     """Finds the checkpoint to continue from; where there is none yet, writes what describes the run."""
-    checkpoint = _last_checkpoint(run)
+    checkpoint = last_checkpoint(run)
     if checkpoint is not None:
-        epoch = _state(checkpoint).epoch or 0.0
+        epoch = read_state(checkpoint).epoch or 0.0
         if is_main():
             run.drop_metrics_after(epoch)
         return checkpoint
@@ -208,30 +209,6 @@ def _prepare(run: Run, recipe: Recipe, splits: dict[str, Loaded], mask: str) -> 
     run.write_json("data.json", {"task": recipe.task, "splits": table})
     write_text(run.path / "label_mask.txt", mask + "\n")
     return None
-
-
-def _last_checkpoint(run: Run) -> Path | None:
-    last = run.checkpoints / "last"
-    if last.is_symlink() and not last.exists():
-        raise UserError(
-            f"{last}: its checkpoint {last.readlink()} is gone; restore it, or train anew with "
-            f"`foveal train {run.recipe} --name NEW`."
-        )
-    if not last.exists():
-        return None
-    folder = run.checkpoint("last")
-    for name in ("trainer_state", "foveal_progress", "optimizer", "scheduler", "rng_state"):
-        if not any(folder.glob(f"{name}*")):
-            raise UserError(f"{folder}: lacks {name}, so the run cannot be continued exactly; restore the file.")
-    return folder
-
-
-def _state(checkpoint: Path) -> transformers.TrainerState:
-    file = checkpoint / "trainer_state.json"
-    try:
-        return transformers.TrainerState.load_from_json(str(file))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{file}: cannot be read ({error}); the checkpoint is damaged, restore it.") from error
 
 
 def _describe(
@@ -287,7 +264,7 @@ def _fit(
         predictor=predictor, arguments=arguments, callbacks=[progress],
     )  # fmt: skip
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
-    if checkpoint is not None and trainer.finished(_state(checkpoint)):
+    if checkpoint is not None and trainer.finished(read_state(checkpoint)):
         console.print("The training was finished already; it is only measured again.")
         return sum(float(row.get("seconds", 0.0)) for row in run.read_metrics())
     if checkpoint is not None:
@@ -297,7 +274,7 @@ def _fit(
     started = time.monotonic()
     try:
         if checkpoint is not None:
-            trainer.resume_progress(checkpoint / PROGRESS_FILE)
+            trainer.resume_epoch(checkpoint)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except _UNREADABLE as error:
         if checkpoint is None or progress.began or lacks_memory(error):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
-from tiny_segmenter import chosen, opened, recipe_of, tiny_sam
+from tiny_segmenter import chosen, objective_of, opened, recipe_of, tiny_sam
 from transformers import AutoModel
 
 from foveal.config.reading import read_recipe
@@ -246,7 +246,7 @@ def test_the_first_row_is_shown_with_the_area_of_its_mask(tiny: Tiny, folder: Pa
 
     segmenter = opened(recipe_of(folder, tiny("paligemma")), training=True)
     (example,) = chosen(segmenter, (1,))
-    shown = segmenter.objective().shown([make_row(segmenter.task, example, False)])
+    shown = objective_of(segmenter).preview([make_row(segmenter.task, example, False)])
     area = (example.truth.target.whole() == 1).mean()
     assert "[[<SEG>]]" in shown and shown.endswith(f"masks: {area:.1%} of the picture")
 

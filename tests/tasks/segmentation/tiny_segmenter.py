@@ -18,6 +18,7 @@ from foveal.config.sections import Recipe
 from foveal.examples import Example
 from foveal.tasks.registry import find_task
 from foveal.tasks.segmentation.segmenting import Segmenter
+from foveal.training.objectives import Objective, make_objective
 from foveal.training.rows import make_row
 
 RECIPE = """\
@@ -80,12 +81,15 @@ def chosen(segmenter: Segmenter, amounts: Sequence[int]) -> list[Example]:
     found: list[Example] = []
     examples = segmenter.task.load("train").examples
     for amount in amounts:
-        found.append(
-            next(e for e in examples if e not in found and len(segmenter.task.targets(e)) == amount)  # type: ignore[attr-defined]
-        )
+        found.append(next(e for e in examples if e not in found and len(segmenter.task.targets(e)) == amount))
     return found
+
+
+def objective_of(segmenter: Segmenter) -> Objective:
+    """What the segmenter learns by."""
+    return make_objective(Recipe("segmentation", segmenter.task.data), segmenter.task, segmenter)
 
 
 def batch_of(segmenter: Segmenter, examples: Sequence[Example]) -> dict[str, Any]:
     """What the objective makes of examples."""
-    return segmenter.objective().collate([make_row(segmenter.task, e, False) for e in examples])
+    return objective_of(segmenter).collate([make_row(segmenter.task, e, False) for e in examples])

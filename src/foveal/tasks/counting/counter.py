@@ -21,8 +21,11 @@ from foveal.tasks.counting.point_model import PointCounter, PointCounterConfig
 from foveal.tasks.counting.pointing import DONE, read_point
 from foveal.tasks.counting.task import Counting
 from foveal.tasks.counting.tower import FrozenTower
-from foveal.tasks.specialist import Batch, NamedLosses, Specialist
+from foveal.tasks.specialist import Batch, Specialist
+from foveal.tasks.task import Task
+from foveal.training.objectives import NamedLosses, Objective
 from foveal.vlm.components import register_components
+from foveal.vlm.loading import Vlm
 
 #: Longest category in a batch, in bytes: batches hold tensors alone.
 _LONGEST = 96
@@ -32,6 +35,7 @@ class Counter(Specialist[Counting]):
     """A PointCounter with its frozen tower."""
 
     family: ClassVar[str] = "point_counter"
+    objective: ClassVar[str] = "points"
     components: ClassVar[Mapping[str, str]] = {
         r"(vision_projection|text_projection|patch_norm|text_norm|seen_norm|patch_attention)\b": "projector",
         r"(cross_attention|pointer_norm|offset|done|scale)\b": "head",
@@ -95,11 +99,6 @@ class Counter(Specialist[Counting]):
         model = model.to(tower.device)
         return cls(task, model if training else model.eval().requires_grad_(False), tower)
 
-    def objective(self) -> PointObjective:
-        """See ``PointObjective``."""
-        data = self.task.data
-        return PointObjective(self.tower.side, data.point_format, data.counter.consistency_weight > 0)
-
     def ask(self, examples: Sequence[Example]) -> list[Prediction]:
         """Counts all pictures of the batch together."""
         task: Any = self.task
@@ -129,7 +128,7 @@ class _Holder:
         self.tower = tower
 
 
-class PointObjective:
+class PointObjective(Objective):
     """The losses of ``PointCounter``: coord, done and consistency.
 
     Args:
@@ -140,6 +139,14 @@ class PointObjective:
 
     def __init__(self, side: int, form: Any, again: bool) -> None:
         self.side, self.form, self.again = side, form, again
+
+    @classmethod
+    def make(cls, recipe: Recipe, task: Task, model: Vlm | Specialist[Any]) -> Self:
+        """See ``Objective.make``."""
+        if not isinstance(model, Counter):
+            raise UserError(f"objective: points is for point-counter, not for {recipe.model.id}; use answer.")
+        data = model.task.data
+        return cls(model.tower.side, data.point_format, data.counter.consistency_weight > 0)
 
     def collate(self, rows: Sequence[Any]) -> Batch:
         """Pictures [B, 3, side, side] (uint8), targets [B, 2] as shares, done [B], categories as bytes, keys [B]."""
@@ -177,10 +184,7 @@ class PointObjective:
         )  # fmt: skip
         return NamedLosses(out.loss, out.losses)
 
-    def at(self, share: float) -> None:
-        """Nothing changes in the course of the training."""
-
-    def shown(self, rows: Sequence[Any]) -> str:
+    def preview(self, rows: Sequence[Any]) -> str:
         """The first row as the loss sees it."""
         row = rows[0]
         return f"picture {self.side} x {self.side} of {row.example.id}, {row.prompt.user} [[{row.prompt.answer}]]"

@@ -63,6 +63,7 @@ def decode(rle: Mapping[str, Any], *, name: str = "<mask>", max_pixels: int = MA
     Args:
         rle: ``size`` (height, width) and ``counts``: compressed as text or bytes, or a list of lengths.
         name: How an error calls the mask.
+        max_pixels: Larger ones are refused.
 
     Raises:
         UserError: It is malformed, its lengths do not add up to its size, or it has more pixels than are allowed for

@@ -31,7 +31,9 @@ from foveal.tasks.segmentation.segmenter import (
     loss_weights,
 )
 from foveal.tasks.segmentation.task import Segmentation, segmenter_section
-from foveal.tasks.specialist import Batch, NamedLosses, Specialist
+from foveal.tasks.specialist import Batch, Specialist
+from foveal.tasks.task import Task
+from foveal.training.objectives import NamedLosses, Objective
 from foveal.vlm.components import component_modules, register_components, register_prefix
 from foveal.vlm.encoding import Encoder
 from foveal.vlm.loading import Vlm, load
@@ -48,6 +50,7 @@ class Segmenter(Specialist[Segmentation]):
     """A SharedEncoderSegmenter with its processor."""
 
     family: ClassVar[str] = "segmenter"
+    objective: ClassVar[str] = "mask"
     components: ClassVar[Mapping[str, str]] = {
         r"sam\.vision_encoder\b": "vision",
         r"(to_prompt|to_grid|to_tokens|rows)\b": "projector",
@@ -107,10 +110,6 @@ class Segmenter(Specialist[Segmentation]):
         else:
             model = model.eval().requires_grad_(False)
         return cls(task, vlm, model, encoder, recipe)
-
-    def objective(self) -> MaskObjective:
-        """See ``MaskObjective``."""
-        return MaskObjective(self.encoder, self.sees, self.task.targets, self.task.data.segmenter.mask_size)
 
     def inputs(self, examples: Sequence[Example]) -> tuple[Batch, torch.Tensor | None, list[Frame]]:
         """Left-padded prompts on the device, what SAM's encoder sees, and each picture's frame.
@@ -184,7 +183,7 @@ class Sees:
         return torch.from_numpy(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)))
 
 
-class MaskObjective:
+class MaskObjective(Objective):
     """Text, BCE, Dice and IoU-head losses; see ``SharedEncoderSegmenter.forward``.
 
     Args:
@@ -196,6 +195,15 @@ class MaskObjective:
 
     def __init__(self, encoder: Encoder, sees: Sees, targets: Callable[[Example], list[Mask]], side: int) -> None:
         self.encoder, self.sees, self.targets, self.side = encoder, sees, targets, side
+
+    @classmethod
+    def make(cls, recipe: Recipe, task: Task, model: Vlm | Specialist[Any]) -> Self:
+        """See ``Objective.make``."""
+        if not isinstance(model, Segmenter):
+            raise UserError(
+                f"objective: mask is for models that draw masks, which {recipe.model.id} does not; use answer."
+            )
+        return cls(model.encoder, model.sees, model.task.targets, model.task.data.segmenter.mask_size)
 
     def collate(self, rows: Sequence[Any]) -> Batch:
         """The VLM's tensors with labels; targets [B, K, S, S] and what counts of them [B, S, S] in 255ths; amounts [B]."""
@@ -225,10 +233,7 @@ class MaskObjective:
         out = model(**batch, normaliser=normaliser)
         return NamedLosses(out.loss, out.losses)
 
-    def at(self, share: float) -> None:
-        """Nothing changes in the course of the training."""
-
-    def shown(self, rows: Sequence[Any]) -> str:
+    def preview(self, rows: Sequence[Any]) -> str:
         """The first row's tokens, learned ones in [[ ]], and its masks."""
         prompts, _ = self.sees.squares([rows[0].prompt])
         batch = self.encoder.training_batch(prompts, [rows[0].example.id])
@@ -237,7 +242,7 @@ class MaskObjective:
 
 
 def _check(recipe: Recipe) -> None:
-    if recipe.objective != "answer":
+    if recipe.objective not in ("answer", "mask"):
         raise UserError("objective: segmentation learns text and masks together; leave objective at answer.")
     if recipe.training.consistency:
         raise UserError("training.consistency: segmentation has no mirrored pairs; set it to 0.")

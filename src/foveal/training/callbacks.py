@@ -1,48 +1,69 @@
-"""Progress on the terminal: one bar with images per second and the time that is left."""
+"""What happens at the beginnings and ends of a training, its epochs and its steps."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.text import Text
+from rich.progress import Progress
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-
-class Rate(ProgressColumn):
-    """Images per second over the whole bar so far."""
-
-    def render(self, task: Task) -> Text:
-        """The column's text."""
-        per_step = float(task.fields.get("images_per_step", 1))
-        seconds = task.elapsed or 0.0
-        done = (task.completed - float(task.fields.get("start", 0))) * per_step
-        return Text(f"{done / seconds:,.0f} images/s" if seconds > 0.5 and done else "… images/s", style="cyan")
+from foveal.config.sections import Recipe
+from foveal.progress import bar
+from foveal.training.epochs import Epoch
+from foveal.training.rows import TrainingRows
 
 
-def bar(console: Console) -> Progress:
-    """A progress bar with description, share, images per second, elapsed and remaining time."""
-    return Progress(
-        TextColumn("{task.description:<28}", markup=False), BarColumn(bar_width=28), TextColumn("{task.percentage:>3.0f} %"), Rate(),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-        console=console, transient=not console.is_terminal, disable=not console.is_terminal, refresh_per_second=4,
-    )  # fmt: skip
+class EpochFlow(TrainerCallback):  # type: ignore[misc]
+    """When to measure, to save and to stop; tells the rows their epoch, which decides on augmentation.
 
+    Args:
+        recipe: The resolved recipe.
+        epoch: The running epoch, which the trainer sums up.
+        rows: The training rows.
+        stops: Whether the training shall stop early.
+    """
 
-@contextmanager
-def counting(console: Console, title: str, total: int) -> Iterator[Any]:
-    """A bar for ``total`` images; yields the function to call with each number done. Ends with a line of its rate."""
-    started = time.monotonic()
-    with bar(console) as progress:
-        task = progress.add_task(title, total=total, note="", images_per_step=1)
-        yield lambda n: progress.advance(task, n)
-    seconds = time.monotonic() - started
-    if not console.is_terminal:
-        console.print(f"{title}: {total:,} images, {total / max(seconds, 1e-9):,.0f} images/s, {seconds:.1f} s")
+    def __init__(self, recipe: Recipe, epoch: Epoch, rows: TrainingRows, stops: Callable[[], bool]) -> None:
+        self.recipe, self.epoch, self.rows, self.stops = recipe, epoch, rows, stops
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """The data set draws this epoch's augmentation; on the resumed epoch too."""
+        self.rows.epoch = int(state.epoch or 0)
+        self.epoch.started = time.monotonic()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, train_dataloader: Any, **_: Any
+    ) -> None:
+        """Measurements and checkpoints inside an epoch."""
+        self.epoch.steps += 1
+        every, parts = self.recipe.training.save_steps, self.recipe.training.measurements
+        in_epoch = math.ceil(len(train_dataloader) / args.gradient_accumulation_steps)
+        position = state.global_step % in_epoch
+        measure = parts > 1 and position != 0 and position * parts // in_epoch > (position - 1) * parts // in_epoch
+        if measure or (every and state.global_step % every == 0 and state.global_step < state.max_steps):
+            self.epoch.checkpoint, self.epoch.is_best = "step", False
+            control.should_save = True
+            control.should_evaluate |= measure
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """The next one is an epoch's, unless a step says otherwise."""
+        self.epoch.checkpoint = "epoch"
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Measure, and save where it is due; ``_determine_best_metric`` adds the best."""
+        epoch = math.ceil(round(state.epoch or 0.0, 6))
+        control.should_evaluate = True
+        control.should_save |= epoch % self.recipe.training.save_epochs == 0 or state.global_step >= state.max_steps
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Stops early; what it stops at is the last checkpoint."""
+        stops = self.stops()
+        control.should_training_stop |= stops
+        control.should_save |= stops
 
 
 class TrainingBar(TrainerCallback):  # type: ignore[misc]
