@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from foveal.errors import UserError
 
@@ -62,6 +64,24 @@ def write_text(path: Path, text: str) -> None:
     """
     # A file's name that is not UTF-8 has lone surrogates here; this way they read back from JSON as they were.
     write_bytes(path, text.encode(errors="backslashreplace"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replaces ``path`` by ``value`` in one step; what is not finite becomes null, for JSON has no such numbers.
+
+    Raises:
+        UserError: The disk is full or may not be written.
+    """
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    write_text(path, text + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(v) for key, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 @contextmanager

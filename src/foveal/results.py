@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -33,6 +34,14 @@ class Prediction:
     def confidence(self) -> float | None:
         """Probability of the answer that was chosen, or None where none was computed."""
         return max(self.probabilities.values()) if self.probabilities else None
+
+    def row(self) -> dict[str, Any]:
+        """The prediction as a JSON object; what is unknown is left out."""
+        row: dict[str, Any] = {"id": self.id, "value": self.value, "text": self.text, "confidence": self.confidence}
+        row |= {"probabilities": dict(self.probabilities)} if self.probabilities else {}
+        row |= {"truth": self.truth, "correct": self.value == self.truth} if self.truth is not None else {}
+        # A task whose answers are right by degrees says itself what counts as correct.
+        return row | dict(self.extra)
 
 
 @dataclass(frozen=True)
@@ -77,19 +86,28 @@ class Metrics(tuple[Metric, ...]):
     def of(self, name: str) -> Metric:
         """The metric of a value's name: ``recall/two``, ``recall_two`` and ``val_recall`` are all of ``recall``.
 
-        What the task did not declare is a plain number without a direction.
+        What the task did not declare is a plain number without a direction; what ends in ``_loss`` is a loss.
         """
-        base = name.removeprefix("val_").removeprefix("train_").partition("/")[0]
+        base = _base(name)
+        if base.endswith("_loss") and not any(base == m.name for m in self):
+            return Metric(base, direction="lower")
         known = [m for m in self if base == m.name or base.startswith(f"{m.name}_")]
         return max(known, key=lambda m: len(m.name), default=Metric(base))
 
     def title(self, name: str) -> str:
-        """What tables call a value: ``macro_f1`` is ``macro F1``, ``recall/two_lines`` is ``recall: two_lines``."""
-        base, slash, part = name.removeprefix("val_").removeprefix("train_").partition("/")
-        metric = self.of(base)
-        rest = base.removeprefix(metric.name).strip("_").replace("_", " ")
-        words = f"{metric.label} {rest}" if rest else metric.label
+        """What tables call a value: ``macro_f1`` is ``macro F1``, ``recall/two_lines`` is ``recall: two_lines``.
+
+        A class keeps its name, and ``val_`` and ``train_`` stay in front.
+        """
+        head, slash, part = name.partition("/")
+        base, metric = _base(name), self.of(name)
+        words = f"{head.removesuffix(base)} {metric.label} {base.removeprefix(metric.name)}".replace("_", " ")
+        words = " ".join(words.split())
         return f"{words}: {part}" if slash else words
+
+
+def _base(name: str) -> str:
+    return name.removeprefix("val_").removeprefix("train_").partition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -122,10 +140,15 @@ class Result:
     examples: Sequence[Example] = ()
     predictions: Sequence[Prediction] = ()
 
+    @property
+    def value(self) -> float:
+        """The headline metric's value; NaN where it was not measured."""
+        return self.values.get(self.headline, math.nan)
+
 
 def is_correct(example: Example, prediction: Prediction) -> bool | None:
     """Whether an answer is right, None where that is not known; a task may say so itself in ``Prediction.extra``."""
     if example.truth is None or prediction.value is None:
         return None
-    said = prediction.extra.get("correct")
-    return bool(said) if said is not None else bool(prediction.value == example.truth)
+    judged = prediction.extra.get("correct")
+    return bool(prediction.value == example.truth) if judged is None else bool(judged)

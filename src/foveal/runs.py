@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import UserError
-from foveal.files import check_writable, disk_errors, write_text
+from foveal.files import check_writable, disk_errors, write_json, write_text
 
 #: Packages whose versions decide what a run gives.
 PACKAGES = ("foveal", "torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes", "numpy", "pillow")
@@ -80,7 +80,7 @@ class Run:
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes ``value`` as ``name`` in the run's folder, in one step."""
-        write_text(self.path / name, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+        write_json(self.path / name, value)
 
     def read_metrics(self) -> list[dict[str, float | str]]:
         """Rows of ``metrics.csv``, numbers as floats; empty where there is none yet."""

@@ -25,7 +25,6 @@ import numpy as np
 
 from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
-from foveal.evaluation.measure import prediction_row
 from foveal.examples import Example
 from foveal.files import check_writable, disk_errors, replacing, write_text
 from foveal.results import Prediction
@@ -199,7 +198,7 @@ class AnswerFile(ABC):
 
 
 class JsonAnswers(AnswerFile):
-    """A line of JSON for each picture: see ``prediction_row``; one with ``error`` where it could not be read."""
+    """A line of JSON for each picture: see ``Prediction.row``; one with ``error`` where it could not be read."""
 
     _stream: BinaryIO | None = None
 
@@ -365,7 +364,7 @@ def open_answers(path: Path, facts: Mapping[str, Any], batch_size: int) -> Answe
 def _row(a: Answered) -> dict[str, Any]:
     if a.prediction is None:
         return {"id": str(a.path), "value": None, "text": None, "confidence": None, "error": a.error}
-    return prediction_row(a.prediction) | {"id": str(a.path)}
+    return a.prediction.row() | {"id": str(a.path)}
 
 
 def _columns(a: Answered) -> dict[str, Any]:

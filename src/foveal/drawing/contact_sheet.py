@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from foveal.files import write_bytes
 from foveal.images import upright_rgb
 
-_PAPER, _FRAME, _INK = "#ffffff", "#d5dade", "#1c2126"
-_RIGHT, _WRONG = "#1a7440", "#b3261e"
-_GAP = 12
+#: Colours of sheets, and the pixels between their pictures.
+PAPER, FRAME = "#ffffff", "#d5dade"
+GAP = 12
+_INK, _RIGHT, _WRONG = "#1c2126", "#1a7440", "#b3261e"
 _LINES = 3
 
 
@@ -38,28 +42,38 @@ def contact_sheet(
         )
     columns = min(columns, len(items))
     size = max(10, round(cell / 13))
-    font = ImageFont.load_default(size)
-    leading = round(size * 1.3)
+    font, line_height = ImageFont.load_default(size), round(size * 1.3)
     captions = [wrap(text, cell, font.getlength, _LINES) for _, text in items]
     rows = [range(first, min(first + columns, len(items))) for first in range(0, len(items), columns)]
     lines = [max(len(captions[i]) for i in row) for row in rows]
-    height = _GAP + sum(cell + (6 + n * leading if n else 0) + _GAP for n in lines)
-    sheet = Image.new("RGB", (_GAP + columns * (cell + _GAP), height), _PAPER)
+    heights = [cell + (6 + n * line_height if n else 0) + GAP for n in lines]
+    sheet = Image.new("RGB", (GAP + columns * (cell + GAP), GAP + sum(heights)), PAPER)
     draw = ImageDraw.Draw(sheet)
-    top = _GAP
-    for row, n in zip(rows, lines, strict=True):
+    top = GAP
+    for row, height in zip(rows, heights, strict=True):
         for place, i in enumerate(row):
-            left = _GAP + place * (cell + _GAP)
+            left = GAP + place * (cell + GAP)
             picture = ImageOps.contain(upright_rgb(items[i][0]), (cell, cell), Image.Resampling.LANCZOS)
             at = left + (cell - picture.width) // 2, top + (cell - picture.height) // 2
             sheet.paste(picture, at)
-            draw.rectangle((left - 1, top - 1, left + cell, top + cell), outline=_FRAME)
+            draw.rectangle((left - 1, top - 1, left + cell, top + cell), outline=FRAME)
             if marks is not None and (mark := marks[i]) is not None:
                 _draw_mark(draw, left + cell - 4, top + 4, max(12, cell // 9), mark)
             for k, text in enumerate(captions[i]):
-                draw.text((left, top + cell + 6 + k * leading), text, fill=_INK, font=font)
-        top += cell + (6 + n * leading if n else 0) + _GAP
+                draw.text((left, top + cell + 6 + k * line_height), text, fill=_INK, font=font)
+        top += height
     return sheet
+
+
+def save_sheet(sheet: Image.Image, path: Path) -> None:
+    """Saves a sheet as PNG.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    stream = io.BytesIO()
+    sheet.save(stream, "PNG", optimize=True)
+    write_bytes(path, stream.getvalue())
 
 
 def wrap(text: str, width: float, measure: Callable[[str], float], lines: int) -> list[str]:
@@ -101,10 +115,10 @@ def _draw_mark(draw: ImageDraw.ImageDraw, right: float, top: float, side: float,
     def at(x: float, y: float) -> tuple[float, float]:
         return right - side + x * side, top + y * side
 
-    draw.ellipse((*at(0, 0), *at(1, 1)), fill=_RIGHT if mark else _WRONG, outline=_PAPER)
+    draw.ellipse((*at(0, 0), *at(1, 1)), fill=_RIGHT if mark else _WRONG, outline=PAPER)
     wide = max(1, round(side / 9))
     if mark:
-        draw.line([at(0.27, 0.53), at(0.43, 0.68), at(0.73, 0.34)], fill=_PAPER, width=wide, joint="curve")
+        draw.line([at(0.27, 0.53), at(0.43, 0.68), at(0.73, 0.34)], fill=PAPER, width=wide, joint="curve")
     else:
-        draw.line([at(0.32, 0.32), at(0.68, 0.68)], fill=_PAPER, width=wide)
-        draw.line([at(0.68, 0.32), at(0.32, 0.68)], fill=_PAPER, width=wide)
+        draw.line([at(0.32, 0.32), at(0.68, 0.68)], fill=PAPER, width=wide)
+        draw.line([at(0.68, 0.32), at(0.32, 0.68)], fill=PAPER, width=wide)

@@ -9,11 +9,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from foveal.drawing.contact_sheet import FRAME, GAP, PAPER
 from foveal.errors import UserError
 from foveal.files import write_bytes
-
-_PAPER, _FRAME = "#ffffff", "#d5dade"
-_GAP = 12
 
 
 def save_gif(frames: Sequence[Image.Image], path: Path, *, seconds: float = 0.6, hold: float = 2.5) -> None:
@@ -65,21 +63,10 @@ def film_sheet(frames: Sequence[Image.Image], *, columns: int = 4, limit: int = 
     columns = min(columns, steps)
     height = max(1, round(cell * frames[0].height / frames[0].width))
     rows = math.ceil(steps / columns)
-    sheet = Image.new("RGB", (_GAP + columns * (cell + _GAP), _GAP + rows * (height + _GAP)), _PAPER)
+    sheet = Image.new("RGB", (GAP + columns * (cell + GAP), GAP + rows * (height + GAP)), PAPER)
     draw = ImageDraw.Draw(sheet)
     for k, frame in enumerate(chosen):
-        left, top = _GAP + k % columns * (cell + _GAP), _GAP + k // columns * (height + _GAP)
+        left, top = GAP + k % columns * (cell + GAP), GAP + k // columns * (height + GAP)
         sheet.paste(frame.resize((cell, height), Image.Resampling.LANCZOS), (left, top))
-        draw.rectangle((left - 1, top - 1, left + cell, top + height), outline=_FRAME)
+        draw.rectangle((left - 1, top - 1, left + cell, top + height), outline=FRAME)
     return sheet
-
-
-def save_sheet(sheet: Image.Image, path: Path) -> None:
-    """Saves a sheet as PNG.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
-    stream = io.BytesIO()
-    sheet.save(stream, "PNG", optimize=True)
-    write_bytes(path, stream.getvalue())

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import math
 
-#: Metrics between 0 and 1 that are written in per cent.
-SHARES = frozenset(
-    {"accuracy", "balanced_accuracy", "precision", "recall", "f1", "macro_f1", "unparsable", "consistency"}
-)
-_ABBREVIATIONS = {"f1": "F1", "iou": "IoU", "giou": "gIoU", "ciou": "cIoU", "miou": "mIoU", "mae": "MAE", "rmse": "RMSE", "auc": "AUC",
-    "ece": "ECE", "nll": "NLL", "brier": "Brier", "bce": "BCE"}  # fmt: skip
+from foveal.results import Metric
+
 _MISSING = "–"
 _MINUS = "−"
 
 
-def is_share(name: str) -> bool:
-    """Whether the metric is a share of 1: ``accuracy``, ``recall/two``, ``val_f1``, ``yes_share``."""
-    base = name.removeprefix("val_").removeprefix("train_").partition("/")[0]
-    return base in SHARES or base.startswith("accuracy_") or base.endswith(("_share", "_accuracy"))
-
-
-def percent(share: float) -> str:
+def percent(share: float, sign: str = "%") -> str:
     """``0.973`` as ``97.3%``. What is only nearly all or nearly nothing is never rounded to 100% or 0%."""
     if not math.isfinite(share):
         return _MISSING
     if 0 < share < 0.0005:
-        return "<0.1%"
+        return f"<0.1{sign}"
     if 0.9995 <= share < 1:
-        return ">99.9%"
-    return f"{100 * share:.1f}%".replace("-", _MINUS)
+        return f">99.9{sign}"
+    return f"{100 * share:.1f}{sign}".replace("-", _MINUS)
 
 
 def number(value: float) -> str:
@@ -58,17 +48,17 @@ def scientific(value: float) -> str:
     return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}".replace("-", _MINUS)
 
 
-def format_metric(name: str, value: float) -> str:
+def format_metric(metric: Metric, value: float, sign: str = "%") -> str:
     """A metric's value: shares in per cent, all else as a number, and a dash for what is not finite."""
-    return percent(value) if is_share(name) else number(value)
+    return percent(value, sign) if metric.unit == "share" else number(value)
 
 
-def format_change(name: str, before: float, after: float) -> str:
+def format_change(metric: Metric, before: float, after: float) -> str:
     """What was gained, with its sign: percentage points for shares, the metric's own unit otherwise."""
     change = after - before
     if not math.isfinite(change):
         return _MISSING
-    if is_share(name):
+    if metric.unit == "share":
         text = f"{100 * change:+.1f}"
         return (text if float(text) else "±0.0").replace("-", _MINUS) + " pp"
     if change == 0:
@@ -76,17 +66,10 @@ def format_change(name: str, before: float, after: float) -> str:
     return ("+" if change > 0 else "") + number(change)
 
 
-def format_interval(name: str, interval: tuple[float, float]) -> str:
+def format_interval(metric: Metric, interval: tuple[float, float], sign: str = "%") -> str:
     """Two bounds: ``96.9 to 97.6%``."""
-    low, high = (format_metric(name, bound) for bound in interval)
-    return f"{low.removesuffix('%') if high.endswith('%') else low} to {high}"
-
-
-def metric_title(name: str) -> str:
-    """``macro_f1`` as ``macro F1``, ``recall/two_lines`` as ``recall: two_lines`` (a class keeps its name)."""
-    base, slash, rest = name.partition("/")
-    words = " ".join(_ABBREVIATIONS.get(word, word) for word in base.split("_") if word)
-    return f"{words}: {rest}" if slash else words
+    low, high = (format_metric(metric, bound, sign) for bound in interval)
+    return f"{low.removesuffix(sign) if high.endswith(sign) else low} to {high}"
 
 
 def capitalised(title: str) -> str:

@@ -1,33 +1,35 @@
-"""Predictions shown as pictures: a contact sheet with each answer and its probability."""
+"""Predictions as PNG files: contact sheets, the confusion matrix and the reliability diagram."""
 
 from __future__ import annotations
 
-import io
 import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
-from foveal.asking.asker import Predictor
-from foveal.drawing.contact_sheet import contact_sheet
-from foveal.evaluation.measure import is_correct
-from foveal.examples import Example, evenly_spread
-from foveal.files import write_bytes
+from foveal.drawing.contact_sheet import contact_sheet, save_sheet
+from foveal.examples import Example
 from foveal.metrics.calibration import reliability_of
+from foveal.report.charts import confusion
 from foveal.report.plots import confusion_png, reliability_png
-from foveal.results import Prediction
+from foveal.results import Prediction, Result, is_correct
 from foveal.tasks.capabilities import answers_of, description_of, drawing_of
 from foveal.tasks.task import Task
+
+_COLUMNS = 6
+#: Rows in the picture of a measurement.
+_DRAWN = 24
 
 
 def caption(task: Task, example: Example, prediction: Prediction) -> str:
     """The answer, its probability and, where it is known and another, the truth."""
-    answer = description_of(task, prediction)
-    text = answer if prediction.confidence is None else f"{answer} · {100 * prediction.confidence:.0f} %"
+    text = f"{description_of(task, prediction)}{_confidence(prediction)}"
     if example.truth is not None and not is_correct(example, prediction):
         text += f"  (truth {example.truth})"
     return text
+
+
+def _confidence(prediction: Prediction) -> str:
+    return "" if prediction.confidence is None else f" · {100 * prediction.confidence:.0f} %"
 
 
 def write_sheet(task: Task, examples: Sequence[Example], predictions: Sequence[Prediction], path: Path) -> Path:
@@ -36,77 +38,38 @@ def write_sheet(task: Task, examples: Sequence[Example], predictions: Sequence[P
     Raises:
         UserError: The file cannot be written.
     """
-    cells: list[tuple[Image.Image, str]] = [
-        (drawing_of(task, e, p), caption(task, e, p)) for e, p in zip(examples, predictions, strict=True)
-    ]
-    stream = io.BytesIO()
-    contact_sheet(cells, columns=min(6, max(1, len(cells)))).save(stream, "PNG")
-    write_bytes(path, stream.getvalue())
+    items = [(drawing_of(task, e, p), caption(task, e, p)) for e, p in zip(examples, predictions, strict=True)]
+    save_sheet(contact_sheet(items, _COLUMNS), path)
     return path
 
 
-def write_grid(task: Task, examples: Sequence[Example], predictions: Sequence[Prediction], path: Path) -> Path:
-    """Writes a PNG of 24 measured examples, drawn by lot but always the same: each as the task draws it, with a tick or a cross, the truth,
-    the answer, its probability where one was computed, and the question.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
-    cells, marks = [], []
-    # Equal steps could meet the same kind of row again and again where kinds alternate.
-    for i in sorted(random.Random(0).sample(range(len(examples)), min(24, len(examples)))):
-        example, prediction = examples[i], predictions[i]
-        answer = description_of(task, prediction)
-        sure = "" if prediction.confidence is None else f" · {100 * prediction.confidence:.0f} %"
-        text = f"truth {example.truth}, answer {answer or 'none'}{sure}\n{task.prompt(example).user}"
-        cells.append((drawing_of(task, example, prediction), text))
-        marks.append(is_correct(example, prediction) is True)
-    stream = io.BytesIO()
-    contact_sheet(cells, columns=min(6, len(cells)), cell=224, marks=marks).save(stream, "PNG")
-    write_bytes(path, stream.getvalue())
-    return path
-
-
-def write_pictures(task: Task, examples: Sequence[Example], predictions: Sequence[Prediction], folder: Path) -> None:
+def write_pictures(task: Task, result: Result, folder: Path) -> None:
     """Writes what a measurement looks like: ``predictions.png``, ``confusion.png`` where the answers are a closed set, and
     ``reliability.png`` where all predictions have probabilities.
 
     Raises:
         UserError: A file cannot be written.
     """
-    write_grid(task, examples, predictions, folder / "predictions.png")
-    answers = answers_of(task)
-    if answers:
-        write_confusion(task, answers, examples, predictions, folder / "confusion.png")
-    bins = reliability_of(examples, predictions)
-    if bins:
+    _write_predictions(task, result, folder / "predictions.png")
+    if answers := answers_of(task):
+        # What an answer means may depend on the row, but not which values there are.
+        values = [str(task.parse(answer, result.examples[0])) for answer in answers]
+        truths = [str(e.truth) for e in result.examples]
+        confusion_png(confusion(truths, result.predictions, values), folder / "confusion.png")
+    if bins := reliability_of(result.examples, result.predictions):
         reliability_png(bins, folder / "reliability.png")
 
 
-def write_confusion(
-    task: Task, answers: Sequence[str], examples: Sequence[Example], predictions: Sequence[Prediction], path: Path
-) -> None:
-    """Writes the confusion matrix of values: a row for each truth that occurs, a column for each of the task's answers
-    and for what could not be read or is none of them.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
-    values = list(dict.fromkeys(str(task.parse(a, examples[0])) for a in answers))
-    truths = [str(e.truth) for e in examples]
-    rows = [v for v in values if v in set(truths)] + sorted(set(truths) - set(values))
-    place = {v: k for k, v in enumerate(values)}
-    counts = [[0] * (len(values) + 1) for _ in rows]
-    for truth, prediction in zip(truths, predictions, strict=True):
-        said = place.get(str(prediction.value), len(values)) if prediction.value is not None else len(values)
-        counts[rows.index(truth)][said] += 1
-    lost = any(row[-1] for row in counts)
-    columns = [*values, "other"] if lost else values
-    confusion_png([row[: len(columns)] for row in counts], rows, path, answers=columns)
-
-
-def predict_new(task: Task, predictor: Predictor, path: Path, count: int = 24) -> Path:
-    """Asks the model about pictures of the test split, evenly spread, and writes them as a sheet."""
-    loaded = task.load("test").examples
-    examples = [loaded[i] for i in evenly_spread(len(loaded), count)]
-    return write_sheet(task, examples, list(predictor.predict(examples)), path)
+def _write_predictions(task: Task, result: Result, path: Path) -> None:
+    """24 rows, drawn by lot but always the same: as the task draws them, each with a tick or a cross, the truth, the
+    answer, its probability where one was computed, and the question."""
+    rows = list(zip(result.examples, result.predictions, strict=True))
+    items, marks = [], []
+    # Equal steps could meet the same kind of row again and again where kinds alternate.
+    for i in sorted(random.Random(0).sample(range(len(rows)), min(_DRAWN, len(rows)))):
+        example, prediction = rows[i]
+        answer = f"{description_of(task, prediction) or 'none'}{_confidence(prediction)}"
+        text = f"truth {example.truth}, answer {answer}\n{task.prompt(example).user}"
+        items.append((drawing_of(task, example, prediction), text))
+        marks.append(is_correct(example, prediction) is True)
+    save_sheet(contact_sheet(items, _COLUMNS, cell=224, marks=marks), path)

@@ -12,32 +12,17 @@ from dataclasses import dataclass
 from html import escape
 
 from foveal.metrics.calibration import Bin
-from foveal.metrics.formats import number, percent
+from foveal.metrics.formats import brief, number, percent, scientific
+from foveal.report.charts import COLOURS, MARKERS, Chart, Series
 
-_FALLBACKS = ("#1d5fc4", "#b3590a", "#5b4bb5", "#0f766e")
+#: How values are written, and the numbers of the y axis, by a chart's unit.
+_WRITTEN: dict[str, tuple[Callable[[float], str], Callable[[float], str]]] = {
+    "share": (percent, lambda value: f"{100 * value:.4g}%"),
+    "number": (brief, number),
+    "rate": (scientific, scientific),
+}
 #: Average width of a character in 12 px text, in pixels; wide enough for every common sans serif.
 _CHARACTER = 6.8
-#: Series with more points than this are drawn without markers.
-_MARKERS = 40
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line of a chart.
-
-    Attributes:
-        label: Its name in the legend; a line without a name has no place there.
-        points: (x, y) by rising x; a y that is not finite leaves a gap and is counted in the legend.
-        colour: Index of the colour, which stays with a meaning across charts.
-    """
-
-    label: str
-    points: Sequence[tuple[float, float]]
-    colour: int = 0
-
-    def finite(self) -> list[tuple[float, float]]:
-        """The points that can be drawn."""
-        return [p for p in self.points if math.isfinite(p[1])]
 
 
 @dataclass(frozen=True)
@@ -96,91 +81,66 @@ def value_range(values: Sequence[float], floor: float | None, ceiling: float | N
     return low, high
 
 
-def line_chart(
-    series: Sequence[Series],
-    *,
-    title: str,
-    x_label: str = "epoch",
-    y_format: Callable[[float], str] = number,
-    tick_format: Callable[[float], str] | None = None,
-    reference: tuple[str, float] | None = None,
-    include: Sequence[float] = (),
-    floor: float | None = None,
-    ceiling: float | None = None,
-    width: int = 360,
-    height: int = 230,
-) -> str:
+def line_chart(chart: Chart, *, width: int = 360, height: int = 230) -> str:
     """An accessible line chart with axes, grid, legend and the last value of each line.
 
     Args:
-        series: The lines; without any finite point the chart says so in words.
-        title: What a screen reader calls the chart.
-        x_label: Name of the x axis.
-        y_format: Writes values in the legend and the points' tooltips.
-        tick_format: Writes the numbers of the y axis; ``y_format`` by default.
-        reference: Label and height of a dashed horizontal line.
-        include: Values that the y axis reaches at least.
-        floor: The y axis does not start below it, unless values lie there.
-        ceiling: The y axis does not end above it, unless values lie there.
+        chart: What is drawn; without any finite point the chart says so in words.
         width: Of the drawing, in pixels at its natural size; the page may scale it.
         height: Likewise.
 
     Returns:
         An ``<svg>`` element.
     """
-    drawn = [(s, s.finite()) for s in series if s.points]
-    points = [p for _, finite in drawn for p in finite]
+    title = f"{chart.title} by epoch"
+    lines = [s for s in chart.series if s.points]
+    points = [p for s in lines for p in s.finite()]
     if not points:
-        return _message(title, "No values yet" if not drawn else "No finite values", width, height)
-    tick_format = tick_format or y_format
-    if reference is not None and not math.isfinite(reference[1]):
-        reference = None
+        return _message(title, "No finite values" if lines else "No values yet", width, height)
+    value_text, tick_text = _WRITTEN[chart.unit]
+    reference = chart.reference if chart.reference and math.isfinite(chart.reference[1]) else None
+    legend, rows = _legend(lines, reference, value_text, width)
 
-    values = [y for _, y in points] + list(include) + ([reference[1]] if reference else [])
-    y_ticks = covering_ticks(*value_range(values, floor, ceiling), count=5 if height >= 200 else 3)
-    x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
-    single = x_high == x_low
-    if single:
-        x_low, x_high = x_low - 1, x_high + 1
-    x_ticks = inner_ticks(x_low, x_high, whole=all(float(x).is_integer() for x, _ in points))
-    if single:
-        x_ticks = [points[0][0]]
+    y_ticks = _y_ticks(chart, [y for _, y in points] + ([reference[1]] if reference else []), height)
+    labels = [tick_text(tick) for tick in y_ticks]
+    left, right = 14 + _CHARACTER * max(map(len, labels)), width - 12
+    y = Scale(y_ticks[0], y_ticks[-1], height - 38, 14 + 18 * rows)
+    x, x_ticks = _x_axis([x for x, _ in points], left + 6, right - 6)
 
-    entries = [(s.label, finite, s) for s, finite in drawn]
-    legend, rows = _legend(entries, reference, y_format, width)
-    labels = [tick_format(t) for t in y_ticks]
-    left = 14 + _CHARACTER * max(map(len, labels))
-    top, bottom, right = 14 + 18 * rows, height - 38, width - 12
-    x = Scale(x_low, x_high, left + 6, right - 6)
-    y = Scale(y_ticks[0], y_ticks[-1], bottom, top)
-
-    parts = [_open(_describe(title, entries, reference, y_format), width, height), *legend]
+    parts = [_open(_describe(title, lines, reference, value_text), width, height), *legend]
     for tick, label in zip(y_ticks, labels, strict=True):
-        weight = "var(--axis, #8b949e)" if tick == y_ticks[0] else "var(--rule, #e2e6ea)"
-        parts.append(
-            f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" stroke="{weight}"/>'
-        )
+        parts.append(_grid_line(left, right, y(tick), first=tick == y_ticks[0]))
         parts.append(_text(left - 7, y(tick) + 3.8, label, anchor="end"))
-    for tick in x_ticks:
-        parts.append(_text(x(tick), bottom + 17, number(tick), anchor="middle"))
-    parts.append(_text((left + right) / 2, height - 4, x_label, anchor="middle"))
+    parts += [_text(x(tick), y.start + 17, number(tick), anchor="middle") for tick in x_ticks]
+    parts.append(_text((left + right) / 2, height - 4, "epoch", anchor="middle"))
     if reference:
         at = y(reference[1])
-        parts.append(
-            f'<line class="reference" x1="{left:.1f}" x2="{right:.1f}" y1="{at:.1f}" y2="{at:.1f}" '
-            'stroke="var(--muted, #59636e)" stroke-width="1.5" stroke-dasharray="5 4"/>'
-        )
-    for s, _ in drawn:
-        parts.extend(_line(s, x, y, x_label, y_format))
-    parts.append("</svg>")
-    return "".join(parts)
+        parts.append(_dashed(left, at, right, at, "var(--muted, #59636e)"))
+    for s in lines:
+        parts += _line(s, x, y, value_text)
+    return "".join([*parts, "</svg>"])
 
 
-def reliability_chart(table: Sequence[Bin], *, title: str, width: int = 460, height: int = 320) -> str:
+def _y_ticks(chart: Chart, values: Sequence[float], height: int) -> list[float]:
+    """The numbers of the y axis, which do not leave 0 to 1 for shares unless values do."""
+    floor, ceiling = (0.0, 1.0) if chart.unit == "share" else (None, None)
+    reached = [*values, 0.0] if chart.from_zero else values
+    return covering_ticks(*value_range(reached, floor, ceiling), count=5 if height >= 200 else 3)
+
+
+def _x_axis(values: Sequence[float], start: float, end: float) -> tuple[Scale, list[float]]:
+    """The axis of epochs; a single one stands in the middle."""
+    low, high = min(values), max(values)
+    if low == high:
+        return Scale(low - 1, high + 1, start, end), [low]
+    return Scale(low, high, start, end), inner_ticks(low, high, whole=all(float(x).is_integer() for x in values))
+
+
+def reliability_chart(bins: Sequence[Bin], *, title: str, width: int = 460, height: int = 320) -> str:
     """Bars of the accuracy of each bin of confidence against the diagonal; the number of rows stands on each.
 
     Args:
-        table: Bins of ``calibration.reliability``.
+        bins: Bins of ``calibration.reliability``.
         title: What a screen reader calls the chart.
         width: Of the drawing, in pixels at its natural size; the page may scale it.
         height: Likewise.
@@ -188,45 +148,57 @@ def reliability_chart(table: Sequence[Bin], *, title: str, width: int = 460, hei
     Returns:
         An ``<svg>`` element.
     """
-    full = [b for b in table if b.rows]
+    full = [b for b in bins if b.rows]
     if not full:
         return _message(title, "No values yet", width, height)
     x, y = Scale(0, 1, 52, width - 12), Scale(0, 1, height - 40, 18)
-    said = "; ".join(f"confidence {percent(b.confidence)}, accuracy {percent(b.accuracy)}" for b in full)
-    parts = [_open(f"{title}: {said}", width, height)]
+    words = "; ".join(f"confidence {percent(b.confidence)}, accuracy {percent(b.accuracy)}" for b in full)
+    parts = [_open(f"{title}: {words}", width, height)]
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        weight = "var(--axis, #8b949e)" if tick == 0 else "var(--rule, #e2e6ea)"
-        parts.append(f'<line x1="{x(0):.1f}" x2="{x(1):.1f}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" stroke="{weight}"/>')
+        parts.append(_grid_line(x(0), x(1), y(tick), first=tick == 0))
         parts.append(_text(x(0) - 7, y(tick) + 3.8, f"{100 * tick:g}%", anchor="end"))
         parts.append(_text(x(tick), y(0) + 16, f"{100 * tick:g}%", anchor="end" if tick == 1 else "middle"))
     parts.append(_text((x(0) + x(1)) / 2, height - 6, "confidence (the numbers are rows)", anchor="middle"))
-    for b in full:
-        left, top = x(b.lower) + 1, y(b.accuracy)
-        rows = f"{b.rows:,} row{'' if b.rows == 1 else 's'}"
-        hover = f"{rows}: confidence {percent(b.confidence)}, accuracy {percent(b.accuracy)}"
-        parts.append(
-            f'<rect x="{left:.1f}" y="{top:.1f}" width="{x(b.upper) - left - 1:.1f}" height="{y(0) - top:.1f}" '
-            f'fill="{_colour(0)}" opacity="0.75"><title>{escape(hover)}</title></rect>'
-        )
-    parts.append(
-        f'<line class="reference" x1="{x(0):.1f}" y1="{y(0):.1f}" x2="{x(1):.1f}" y2="{y(1):.1f}" '
-        'stroke="var(--ink, #1c2126)" stroke-width="1.5" stroke-dasharray="5 4"/>'
+    parts += [_reliability_bar(b, x, y) for b in full]
+    parts.append(_dashed(x(0), y(0), x(1), y(1), "var(--ink, #1c2126)"))
+    parts += [_rows_on_bar(b, x, y) for b in full]
+    return "".join([*parts, "</svg>"])
+
+
+def _reliability_bar(b: Bin, x: Scale, y: Scale) -> str:
+    left, top = x(b.lower) + 1, y(b.accuracy)
+    rows = f"{b.rows:,} row{'' if b.rows == 1 else 's'}"
+    hover = f"{rows}: confidence {percent(b.confidence)}, accuracy {percent(b.accuracy)}"
+    return (
+        f'<rect x="{left:.1f}" y="{top:.1f}" width="{x(b.upper) - left - 1:.1f}" height="{y(0) - top:.1f}" '
+        f'fill="{_colour(0)}" opacity="0.75"><title>{escape(hover)}</title></rect>'
     )
-    for b in full:
-        brief_rows = str(b.rows) if b.rows < 1000 else f"{b.rows / 1000:.{1 if b.rows < 9950 else 0}f}k"
-        # A halo of paper keeps a number readable where the diagonal passes behind it.
-        parts.append(
-            f'<text x="{x((b.lower + b.upper) / 2):.1f}" y="{y(b.accuracy) - 4:.1f}" text-anchor="middle" font-size="10" '
-            'fill="var(--ink, #1c2126)" stroke="var(--paper, #ffffff)" stroke-width="3" paint-order="stroke">'
-            f"{brief_rows}</text>"
-        )
-    parts.append("</svg>")
-    return "".join(parts)
 
 
-def _line(s: Series, x: Scale, y: Scale, x_label: str, y_format: Callable[[float], str]) -> list[str]:
+def _rows_on_bar(b: Bin, x: Scale, y: Scale) -> str:
+    rows = str(b.rows) if b.rows < 1000 else f"{b.rows / 1000:.{1 if b.rows < 9950 else 0}f}k"
+    # A halo of paper keeps a number readable where the diagonal passes behind it.
+    return (
+        f'<text x="{x((b.lower + b.upper) / 2):.1f}" y="{y(b.accuracy) - 4:.1f}" text-anchor="middle" font-size="10" '
+        'fill="var(--ink, #1c2126)" stroke="var(--paper, #ffffff)" stroke-width="3" paint-order="stroke">'
+        f"{rows}</text>"
+    )
+
+
+def _grid_line(left: float, right: float, y: float, *, first: bool) -> str:
+    stroke = "var(--axis, #8b949e)" if first else "var(--rule, #e2e6ea)"
+    return f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{stroke}"/>'
+
+
+def _dashed(x1: float, y1: float, x2: float, y2: float, stroke: str) -> str:
+    return (
+        f'<line class="reference" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
+        f'stroke="{stroke}" stroke-width="1.5" stroke-dasharray="5 4"/>'
+    )
+
+
+def _line(s: Series, x: Scale, y: Scale, value_text: Callable[[float], str]) -> list[str]:
     """The polyline of a series, broken at gaps, and its markers."""
-    finite = s.finite()
     colour = _colour(s.colour)
     parts, piece = [], list[str]()
     for px, py in [*s.points, (math.nan, math.nan)]:
@@ -239,8 +211,9 @@ def _line(s: Series, x: Scale, y: Scale, x_label: str, y_format: Callable[[float
                 'stroke-linejoin="round" stroke-linecap="round"/>'
             )
         piece = []
-    for px, py in finite if len(finite) <= _MARKERS else []:
-        hover = f"{s.label + ', ' if s.label else ''}{x_label} {number(px)}: {y_format(py)}"
+    finite = s.finite()
+    for px, py in finite if len(finite) <= MARKERS else []:
+        hover = f"{s.label + ', ' if s.label else ''}epoch {number(px)}: {value_text(py)}"
         parts.append(
             f'<circle cx="{x(px):.1f}" cy="{y(py):.1f}" r="2.6" fill="{colour}"><title>{escape(hover)}</title></circle>'
         )
@@ -248,21 +221,19 @@ def _line(s: Series, x: Scale, y: Scale, x_label: str, y_format: Callable[[float
 
 
 def _legend(
-    entries: Sequence[tuple[str, list[tuple[float, float]], Series]],
-    reference: tuple[str, float] | None,
-    y_format: Callable[[float], str],
-    width: int,
+    lines: Sequence[Series], reference: tuple[str, float] | None, value_text: Callable[[float], str], width: int
 ) -> tuple[list[str], int]:
     """The legend's elements and how many rows it takes."""
     items: list[tuple[str, str, str]] = []
-    for label, finite, s in entries:
-        if not label:
+    for s in lines:
+        if not s.label:
             continue
+        finite = s.finite()
         missing = len(s.points) - len(finite)
-        text = f"{label} {y_format(finite[-1][1])}" if finite else label
+        text = f"{s.label} {value_text(finite[-1][1])}" if finite else s.label
         items.append((text + (f" ({missing} not finite)" if missing else ""), _colour(s.colour), ""))
     if reference:
-        items.append((f"{reference[0]} {y_format(reference[1])}", "var(--muted, #59636e)", ' stroke-dasharray="5 4"'))
+        items.append((f"{reference[0]} {value_text(reference[1])}", "var(--muted, #59636e)", ' stroke-dasharray="5 4"'))
     parts, at, row = [], 2.0, 0
     for text, colour, dash in items:
         wide = 24 + _CHARACTER * len(text) + 10
@@ -279,21 +250,19 @@ def _legend(
 
 
 def _describe(
-    title: str,
-    entries: Sequence[tuple[str, list[tuple[float, float]], Series]],
-    reference: tuple[str, float] | None,
-    y_format: Callable[[float], str],
+    title: str, lines: Sequence[Series], reference: tuple[str, float] | None, value_text: Callable[[float], str]
 ) -> str:
     """The chart in words."""
-    said = []
-    for label, finite, _ in entries:
-        if len(finite) > 1:
-            said.append(f"{label} from {y_format(finite[0][1])} to {y_format(finite[-1][1])}".strip())
-        elif finite:
-            said.append(f"{label} {y_format(finite[0][1])}".strip())
+    parts = []
+    for s in lines:
+        values = [value_text(y) for _, y in s.finite()]
+        if len(values) > 1:
+            parts.append(f"{s.label} from {values[0]} to {values[-1]}".strip())
+        elif values:
+            parts.append(f"{s.label} {values[0]}".strip())
     if reference:
-        said.append(f"{reference[0]} {y_format(reference[1])}")
-    return f"{title}: {'; '.join(said)}"
+        parts.append(f"{reference[0]} {value_text(reference[1])}")
+    return f"{title}: {'; '.join(parts)}"
 
 
 def _message(title: str, message: str, width: int, height: int) -> str:
@@ -314,4 +283,4 @@ def _text(x: float, y: float, text: str, *, anchor: str = "start", ink: bool = F
 
 
 def _colour(index: int) -> str:
-    return f"var(--series-{index % len(_FALLBACKS)}, {_FALLBACKS[index % len(_FALLBACKS)]})"
+    return f"var(--series-{index % len(COLOURS)}, {COLOURS[index % len(COLOURS)]})"
