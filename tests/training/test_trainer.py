@@ -207,7 +207,7 @@ def test_label_objective_learns_the_colours_and_never_shows_the_answer(squares, 
         tmp_path / "r.yaml", squares, "builtin", training="  epochs: 10\n  optimizer: muon\n", top="objective: label\n"
     )
     done = train(read_recipe(path, ["--output", str(tmp_path), "--name", "a"]), QUIET)
-    assert done.results[-1].metrics["accuracy"] >= 8 / 9
+    assert done.results[-1].values["accuracy"] >= 8 / 9
 
 
 def test_two_workers_train_the_same_weights_as_none(tiny, squares, tmp_path):

@@ -183,7 +183,7 @@ def test_a_quantised_run_ends_with_an_adapter_that_evaluates(tiny, tmp_path):
     assert (best / "adapter_model.safetensors").is_file() and not (best / "model.safetensors").exists()
     assert run.report.is_file() and run.read_metrics()
     result, folder = evaluate(recipe, run, QUIET, split="test", checkpoint="best", samples=0, name="again")
-    assert result.metrics == done.results[-1].metrics
+    assert result.values == done.results[-1].values
     probabilities = [[p.probabilities for p in r.predictions] for r in (result, done.results[-1])]
     assert probabilities[0] == probabilities[1]
     assert (folder / "results.json").is_file()

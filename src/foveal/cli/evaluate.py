@@ -44,6 +44,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     recipe, found = recipe_or_run(target, rest)
     prepare(recipe.model.device)
     from foveal.evaluation.evaluate import evaluate
+    from foveal.evaluation.measure import sentence
     from foveal.training.train import quiet
 
     quiet()
@@ -51,8 +52,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
         recipe, found, console, split=given.split or recipe.evaluation.split, checkpoint=given.checkpoint,
         samples=given.samples, name=given.name,
     )  # fmt: skip
-    console.print(result.sentence(), soft_wrap=True)
-    for name, value in result.metrics.items():
+    console.print(sentence(result), soft_wrap=True)
+    for name, value in result.values.items():
         console.print(f"  {name:<24}{value:.4f}")
     console.print(f"Report: {folder / 'report.html'}", soft_wrap=True)
     return 0

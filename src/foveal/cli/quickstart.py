@@ -17,6 +17,8 @@ _DESCRIPTION = (
     "measures again, predicts new pictures and writes a run folder with report.html. "
     "Any key of the recipe can be changed, e.g. --data.train 5000 --name mine."
 )
+#: Pictures that the model is asked about when all is done.
+_NEW = 24
 
 
 def parser() -> Parser:
@@ -40,11 +42,16 @@ def run(arguments: Sequence[str], console: Console) -> int:
         return 0
     prepare(recipe.model.device)
     started = time.monotonic()
-    from foveal.report.pictures import predict_new
+    from foveal.examples import evenly_spread
+    from foveal.report.pictures import write_sheet
+    from foveal.tasks.task import load_split
     from foveal.training.train import train
 
     trained = train(recipe, console)
-    sheet = predict_new(trained.task, trained.predictor, trained.run.path / "predictions.png")
+    rows = load_split(trained.task, "test").examples
+    examples = [rows[i] for i in evenly_spread(len(rows), _NEW)]
+    sheet = trained.run.path / "predictions.png"
+    write_sheet(trained.task, examples, list(trained.predictor.predict(examples)), sheet)
     console.print(f"New pictures with the model's answers: {sheet}", soft_wrap=True)
     console.print(f"Report: {trained.run.report}   ({time.monotonic() - started:.0f} s in all)", soft_wrap=True)
     return 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from pathlib import Path
 
@@ -12,12 +10,11 @@ from rich.console import Console
 from foveal.asking.asker import Predictor, make_predictor, open_model
 from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
-from foveal.evaluation.measure import Result, measure, save, showcase
+from foveal.evaluation.measure import measure
 from foveal.examples import Split
 from foveal.files import write_text
-from foveal.report.page import Report, overview
-from foveal.report.page import write as write_report
-from foveal.report.pictures import write_pictures
+from foveal.report.write import write_measurement, write_page
+from foveal.results import Result
 from foveal.runs import Run, check_new_run, create_run, environment
 from foveal.tasks.registry import open_task
 from foveal.tasks.task import Task
@@ -73,17 +70,12 @@ def evaluate(
         write_text(run.recipe, dump_recipe(recipe))
         run.write_json("environment.json", environment() | {"seed": recipe.seed})
     folder = run.evaluation(name or split)
-    save(result, folder, {"checkpoint": model, "split": split, "model": recipe.model.id, "task": recipe.task})
-    write_pictures(task, result.examples, result.predictions, folder)
+    keys = {"checkpoint": model, "split": split, "model": recipe.model.id, "task": recipe.task}
+    write_measurement(task, result, folder, keys)
     facts = {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), "checkpoint": model,
-        "time": f"{result.seconds:.1f} s of predicting, {time.monotonic() - started:.1f} s in all", "seed": str(recipe.seed),
-        "run": str(run.path),
+        "checkpoint": model, "time": f"{result.seconds:.1f} s of predicting, {time.monotonic() - started:.1f} s in all",
+        "seed": str(recipe.seed), "run": str(run.path),
     }  # fmt: skip
-    page = Report(
-        title=f"{recipe.task} with {recipe.model.id}: {name or split}", task=recipe.task, model=recipe.model.id, facts=facts,
-        measured=[result.row()], history=[], shown=showcase(task, result.examples, result.predictions, recipe.evaluation.shown),
-        recipe=dump_recipe(recipe), overview=overview(result.examples, result.predictions),
-    )  # fmt: skip
-    write_report(folder / "report.html", page)
+    title = f"{recipe.task} with {recipe.model.id}: {name or split}"
+    write_page(folder / "report.html", task, recipe, [result], title=title, facts=facts)
     return result, folder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +17,10 @@ from rich.table import Table
 from foveal.config.reading import read_recipe
 from foveal.config.sections import Recipe, check
 from foveal.errors import UserError
-from foveal.files import write_text
+from foveal.files import write_json
 from foveal.metrics.formats import format_metric
+from foveal.report.write import RESULTS_FILE, read_result
+from foveal.results import Metrics
 from foveal.runs import Run, check_new_run, fold_run, fold_runs, is_run, open_run, run_name
 from foveal.tasks.registry import find_task
 from foveal.training.processes import world_size
@@ -76,12 +77,12 @@ def train_folds(recipe: Recipe, folds: Sequence[int], console: Console) -> Path:
     own = {fold: _of_fold(recipe, fold, folder) for fold in folds}
     for fold, one in own.items():
         _check_fold(one, fold_run(folder, fold))
-    results: dict[int, dict[str, float]] = {}
+    results: dict[int, Mapping[str, float]] = {}
     for fold, one in own.items():
         place = Run(fold_run(folder, fold))
-        measured = place.evaluation(recipe.evaluation.split) / "results.json"
+        measured = place.evaluation(recipe.evaluation.split)
         # The report is the last that a training writes.
-        finished = measured.is_file() and place.report.is_file()
+        finished = (measured / RESULTS_FILE).is_file() and place.report.is_file()
         state = ", is finished" if finished else ", continued" if is_run(place.path) else ""
         console.print(f"Fold {fold}, seed {one.seed}: {place.path}{state}", soft_wrap=True)
         if not finished:
@@ -90,10 +91,10 @@ def train_folds(recipe: Recipe, folds: Sequence[int], console: Console) -> Path:
             except KeyboardInterrupt as error:
                 raise KeyboardInterrupt(f"continue with the same command and --name {folder.name}") from error
             _let_go()
-        results[fold] = _metrics(measured)
+        results[fold] = read_result(measured, find_task(recipe.task).metrics).values
     summary = summarise(results)
-    write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
-    console.print(_table(summary))
+    write_json(folder / SUMMARY_FILE, summary)
+    console.print(_table(summary, find_task(recipe.task).metrics))
     return folder
 
 
@@ -134,14 +135,6 @@ def _let_go() -> None:
         torch.cuda.empty_cache()
 
 
-def _metrics(file: Path) -> dict[str, float]:
-    try:
-        metrics: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))["metrics"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: cannot be read ({error}); remove it, and the fold is measured again.") from None
-    return metrics
-
-
 def summarise(results: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
     """Mean and sample standard deviation of every metric that all folds have, with the folds' own values.
 
@@ -161,14 +154,14 @@ def summarise(results: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
     return {"folds": list(results), "metrics": rows}
 
 
-def _table(summary: Mapping[str, Any]) -> Table:
+def _table(summary: Mapping[str, Any], metrics: Metrics) -> Table:
     count = len(summary["folds"])
     table = Table(title=f"{count} fold{'s' if count > 1 else ''}", title_justify="left")
     for column in ("metric", "mean", "deviation", *(f"fold {k}" for k in summary["folds"])):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, row in summary["metrics"].items():
-        deviation = "–" if row["deviation"] is None else format_metric(name, row["deviation"])
-        table.add_row(
-            name, format_metric(name, row["mean"]), deviation, *(format_metric(name, v) for v in row["folds"])
-        )
+        metric = metrics.of(name)
+        deviation = "–" if row["deviation"] is None else format_metric(metric, row["deviation"])
+        folds = (format_metric(metric, value) for value in row["folds"])
+        table.add_row(name, format_metric(metric, row["mean"]), deviation, *folds)
     return table

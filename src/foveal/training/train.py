@@ -6,8 +6,6 @@ import importlib.util
 import logging
 import os
 import re
-import shlex
-import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -26,13 +24,11 @@ from transformers import TrainingArguments
 from foveal.asking.asker import Predictor, make_predictor, open_model
 from foveal.config.sections import Recipe, check, dump_recipe
 from foveal.errors import UserError
-from foveal.evaluation.measure import Result, measure, read_measured, save, showcase
+from foveal.evaluation.measure import measure, sentence
 from foveal.examples import Loaded, Split
 from foveal.files import write_text
-from foveal.report.page import Measured, Report, overview
-from foveal.report.page import write as write_report
-from foveal.report.pictures import write_pictures
-from foveal.report.plots import curves_png
+from foveal.report.write import RESULTS_FILE, read_result, write_measurement, write_page, write_result
+from foveal.results import Result
 from foveal.runs import Run, check_new_run, create_run, environment
 from foveal.tasks.registry import open_task
 from foveal.tasks.specialist import Specialist
@@ -146,10 +142,10 @@ def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Tra
         )
         results = []
         first = run.evaluation(f"{recipe.evaluation.split}-before")
-        if recipe.evaluation.before and not (first / "results.json").exists() and checkpoint is None and is_main():
+        if recipe.evaluation.before and not (first / RESULTS_FILE).exists() and checkpoint is None and is_main():
             before = measure(task, predictor, measured, console, label="before training")
-            save(before, first, {"checkpoint": None, "split": recipe.evaluation.split})
-            console.print(f"  {before.sentence()}", soft_wrap=True)
+            write_result(before, first, {"checkpoint": None, "split": recipe.evaluation.split})
+            console.print(f"  {sentence(before)}", soft_wrap=True)
             results.append(before)
         seconds = _fit(recipe, run, task, vlm, objective, rows, validation, predictor, console, checkpoint)
         finish()
@@ -168,12 +164,16 @@ def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Tra
         raise KeyboardInterrupt(f"continue with: foveal train --resume {run.path}" if run else "") from error
     except UserError as error:
         raise worker_sentence(error) from error
-    save(after, run.evaluation(recipe.evaluation.split), {"checkpoint": best.name, "split": recipe.evaluation.split})
-    write_pictures(task, after.examples, after.predictions, run.evaluation(recipe.evaluation.split))
-    console.print(f"  {after.sentence()}", soft_wrap=True)
+    keys = {"checkpoint": best.name, "split": recipe.evaluation.split}
+    write_measurement(task, after, run.evaluation(recipe.evaluation.split), keys)
+    console.print(f"  {sentence(after)}", soft_wrap=True)
     results.append(after)
-    table = [*read_measured(first), after.row()]
-    report(run, recipe, task, vlm, after, table, seconds=seconds, total=time.monotonic() - started, mask=mask)
+    measured_before = [read_result(first, task.metrics)] if (first / RESULTS_FILE).exists() else []
+    write_page(
+        run.report, task, recipe, [*measured_before, after], title=f"{recipe.task} with {recipe.model.id}",
+        facts=_facts(run, recipe, vlm, seconds=seconds, total=time.monotonic() - started),
+        history=run.read_metrics(), label_mask=mask,
+    )  # fmt: skip
     return Trained(run, results, task, predictor, seconds)
 
 
@@ -289,40 +289,14 @@ def _fit(
     return time.monotonic() - started
 
 
-def report(
-    run: Run,
-    recipe: Recipe,
-    task: Task,
-    vlm: Vlm | Specialist[Any],
-    last: Result,
-    table: Sequence[Measured],
-    *,
-    seconds: float,
-    total: float,
-    mask: str,
-) -> None:
-    """Writes ``curves.png`` and ``report.html`` from what the run measured."""
-    history = run.read_metrics()
-    if history:
-        curves_png(history, run.path / "curves.png", headline=f"val_{last.headline}", chance=last.chance)
-    hardware = (
-        "GPU " + torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"CPU, {torch.get_num_threads()} threads"
-    )
-    facts = {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+def _facts(run: Run, recipe: Recipe, vlm: Vlm | Specialist[Any], *, seconds: float, total: float) -> dict[str, str]:
+    """How the run was made, as its page says it."""
+    on_gpu = torch.cuda.is_available()
+    parts = [f"{component}: {n} of {all_}" for component, all_, n, _ in adapters.describe(vlm.model)[:-1] if n != "0"]
+    return {
         "training time": f"{seconds:.0f} s (everything: {total:.0f} s)",
-        "machine": hardware,
+        "machine": f"GPU {torch.cuda.get_device_name()}" if on_gpu else f"CPU, {torch.get_num_threads()} threads",
         "seed": str(recipe.seed),
-        "trained": "; ".join(f"{c}: {n} of {p}" for c, p, n, _ in adapters.describe(vlm.model)[:-1] if n != "0")
-        or "nothing",
+        "trained": "; ".join(parts) or "nothing",
         "run": str(run.path),
     }
-    page = Report(
-        title=f"{recipe.task} with {recipe.model.id}", task=recipe.task, model=recipe.model.id, facts=facts,
-        measured=table, history=history,
-        shown=showcase(task, last.examples, last.predictions, recipe.evaluation.shown), label_mask=mask, recipe=dump_recipe(recipe),
-        overview=overview(last.examples, last.predictions),
-    )  # fmt: skip
-    write_report(run.report, page)
