@@ -7,11 +7,14 @@ from foveal.metrics.formats import (
     format_change,
     format_interval,
     format_metric,
-    is_share,
-    metric_title,
     number,
     percent,
     scientific,
+)
+from foveal.results import Metric, Metrics
+
+METRICS = Metrics(
+    tuple(Metric(name, "share") for name in ("accuracy", "recall", "f1", "yes_share", "exact_accuracy", "unparsable"))
 )
 
 
@@ -39,12 +42,7 @@ from foveal.metrics.formats import (
     ],
 )
 def test_format_metric(name, value, text):
-    assert format_metric(name, value) == text
-
-
-@pytest.mark.parametrize("name", ["learning_rate", "mae", "loss", "val_loss", "f1_of_mae", "accuracyish", "seconds"])
-def test_what_is_no_share(name):
-    assert not is_share(name)
+    assert format_metric(METRICS.of(name), value) == text
 
 
 @pytest.mark.parametrize(
@@ -61,27 +59,20 @@ def test_what_is_no_share(name):
     ],
 )
 def test_format_change(name, before, after, text):
-    assert format_change(name, before, after) == text
+    assert format_change(METRICS.of(name), before, after) == text
 
 
 def test_intervals():
-    assert format_interval("accuracy", (0.97025, 0.98119)) == "97.0 to 98.1%"
-    assert format_interval("accuracy", (0.98, 0.9999)) == "98.0 to >99.9%"
-    assert format_interval("mae", (2.0, 2.6)) == "2 to 2.6"
+    assert format_interval(METRICS.of("accuracy"), (0.97025, 0.98119)) == "97.0 to 98.1%"
+    assert format_interval(METRICS.of("accuracy"), (0.98, 0.9999)) == "98.0 to >99.9%"
+    assert format_interval(METRICS.of("mae"), (2.0, 2.6)) == "2 to 2.6"
 
 
-@pytest.mark.parametrize(
-    ("name", "title"),
-    [
-        ("accuracy", "accuracy"),
-        ("macro_f1", "macro F1"),
-        ("recall/two_lines", "recall: two_lines"),
-        ("mae", "MAE"),
-        ("yes_share", "yes share"),
-    ],
-)
-def test_titles(name, title):
-    assert metric_title(name) == title
+def test_a_sentence_writes_its_own_sign():
+    assert percent(2999 / 3000, " %") == ">99.9 %"
+    assert percent(0.0001, " %") == "<0.1 %"
+    assert format_metric(METRICS.of("accuracy"), 0.979, " %") == "97.9 %"
+    assert format_interval(METRICS.of("accuracy"), (0.97025, 0.9999), " %") == "97.0 to >99.9 %"
 
 
 def test_numbers():

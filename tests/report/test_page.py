@@ -1,32 +1,24 @@
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from foveal.errors import UserError
 from foveal.examples import Example
-from foveal.report.page import (
-    Measured,
-    Overview,
-    Report,
-    Shown,
-    compared,
-    counts,
-    order_shown,
-    overview,
-    render,
-    write,
-)
-from foveal.results import Prediction
+from foveal.report.cards import Card
+from foveal.report.charts import training_charts
+from foveal.report.page import Page, render
+from foveal.report.tables import compared
+from foveal.results import Metric, Metrics, Prediction, Result
 
 VOID = {"meta", "link", "img", "br"}
 EVIL = '<script>alert("x")</script>'
 
 
-class Page(HTMLParser):
+class Html(HTMLParser):
     """Checks that tags balance, and collects what a test asks for."""
 
     def __init__(self, text):
@@ -67,13 +59,24 @@ def picture(seed=0, size=(300, 300)):
     return image
 
 
-def shown(correct=True, probability=0.9, *, truth="2", answer="1", question="How many?", seed=0, **more):
-    return Shown(picture(seed), question, truth, answer, probability, correct, **more)
+METRICS = Metrics(
+    (
+        Metric("accuracy", "share", "higher", of_rows=True),
+        Metric("recall", "share", "higher"),
+        Metric("precision", "share", "higher"),
+        Metric("f1", "share", "higher", "F1"),
+        Metric("mae", direction="lower", title="MAE"),
+    )
+)
+
+
+def card(verdict="right", confidence=0.9, *, truth="2", answer="1", question="How many?", seed=0, id="", **more):
+    return Card(id, picture(seed), question, truth, answer, verdict, confidence, **more)
 
 
 def measured(label="after training", accuracy=0.95, *, rows=2, interval=(0.9, 0.98), **more):
-    metrics = {"accuracy": accuracy, "mae": 1.5, "recall/two": 0.5}
-    return Measured(label, "held-out pictures", rows, metrics | more, "accuracy", 0.5, interval)
+    values = {"accuracy": accuracy, "mae": 1.5, "recall/two": 0.5}
+    return Result(label, "held-out pictures", rows, values | more, "accuracy", METRICS, 0.5, interval)
 
 
 def report(**changes):
@@ -89,44 +92,26 @@ def report(**changes):
     ]
     fields = {
         "title": "Lines", "task": "blindtest/lines", "model": "builtin", "facts": {"command": "foveal train", "seed": "0"},
-        "measured": [measured("before training", 0.5, interval=(0.4, 0.6)), measured()], "history": history,
-        "shown": [shown(True), shown(False)], "label_mask": ">>> {2} <<<", "recipe": "task: blindtest/lines",
+        "results": [measured("before training", 0.5, interval=(0.4, 0.6)), measured()], "history": history,
+        "cards": [card("wrong"), card()], "label_mask": ">>> {2} <<<", "recipe": "task: blindtest/lines",
     }  # fmt: skip
-    return Report(**(fields | changes))
-
-
-def test_order():
-    right_sure, right_unsure = shown(True, 0.99), shown(True, 0.4)
-    wrong_sure, wrong_unsure, wrong_unknown = shown(False, 0.9), shown(False, 0.5), shown(False, None)
-    unparsable, unknown = shown(None, None), shown(None, 0.9, truth=None)
-    mixed = [unknown, right_sure, wrong_unknown, right_unsure, unparsable, wrong_unsure, wrong_sure]
-    wanted = [wrong_sure, wrong_unsure, wrong_unknown, unparsable, right_unsure, right_sure, unknown]
-    assert [id(s) for s in order_shown(mixed)] == [id(s) for s in wanted]
-    assert order_shown([]) == []
-
-
-def test_order_of_equals_is_kept():
-    items = [shown(False, 0.5, note=str(i)) for i in range(5)]
-    assert [s.note for s in order_shown(items)] == list("01234")
-
-
-def test_counts():
-    items = [shown(True)] * 3 + [shown(False)] * 2 + [shown(None)] + [shown(None, truth=None)] * 4
-    assert counts(items) == "2 of 6 wrong, 1 unparsable, 4 without a known truth"
-    assert counts([shown(None, truth=None)]) == "1 without a known truth"
+    fields |= changes
+    last = fields["results"][-1] if fields["results"] else measured()
+    charts = training_charts(fields["history"], METRICS, last.headline, last.chance)
+    return Page(**fields, charts=charts)
 
 
 def test_only_measurements_of_the_same_rows_are_compared():
     first, other, last = measured("a"), measured("b", rows=7), measured("c")
-    assert compared([first, other, last]) == (0, 2)
-    assert compared([first, last, other]) == (0, 1)
+    assert compared([first, other, last]) == (first, last)
+    assert compared([first, last, other]) == (first, last)
     assert compared([first, other]) is None
     assert compared([first]) is compared([]) is None
-    assert "Change" not in Page(render(report(measured=[first, other]))).text
+    assert "Change" not in Html(render(report(results=[first, other]))).text
 
 
 def test_a_whole_page_is_well_formed_and_says_it_all():
-    page = Page(render(report()))
+    page = Html(render(report()))
     assert len(page.ids) == len(set(page.ids))
     for words in ("Lines", "blindtest/lines", "builtin", "95.0%", "90.0 to 98.0%", "chance 50.0%", "+45.0 pp",
                   "before training", "recall: two", "MAE", "Measured on 2 rows: held-out pictures.", "1 of 2 wrong",
@@ -137,7 +122,7 @@ def test_a_whole_page_is_well_formed_and_says_it_all():
 
 
 def test_the_page_can_be_used_without_eyes():
-    page = Page(render(report()))
+    page = Html(render(report()))
     assert page.of("html") == [{"lang": "en"}]
     assert all(a.get("alt") for a in page.of("img"))
     assert all((a.get("role") == "img" and a.get("aria-label")) or a.get("aria-hidden") for a in page.of("svg"))
@@ -149,7 +134,7 @@ def test_the_page_can_be_used_without_eyes():
 
 
 def test_right_and_wrong_are_told_by_words_and_shape_too():
-    page = Page(render(report(shown=[shown(True), shown(False), shown(None)])))
+    page = Html(render(report(cards=[card("wrong"), card("unparsable"), card()])))
     assert re.search(r"\bright\b", page.text)
     assert re.search(r"\bwrong\b", page.text)
     assert re.search(r"\bunparsable\b", page.text)
@@ -160,7 +145,7 @@ def test_right_and_wrong_are_told_by_words_and_shape_too():
 def test_a_page_makes_no_request_and_runs_no_script():
     text = render(report())
     assert "//" not in re.sub(r"base64,[A-Za-z0-9+/=]*", "", text)
-    page = Page(text)
+    page = Html(text)
     assert not page.of("script")
     assert all(a.get("src", "data:").startswith("data:") for _, a in page.tags)
     assert all(a.get("href", "data:").startswith("data:") for _, a in page.tags)
@@ -171,40 +156,44 @@ def test_a_page_makes_no_request_and_runs_no_script():
 
 
 def test_everything_foreign_is_escaped():
-    cell = shown(False, question=EVIL, truth=EVIL, answer=EVIL, probabilities={EVIL: 0.9, "b": 0.1}, note=EVIL)
-    row = Measured(EVIL, EVIL, 3, {EVIL: 0.5, f"recall/{EVIL}": 0.1}, EVIL, 0.1, None)
-    evil = Report(EVIL, EVIL, EVIL, {EVIL: EVIL}, [row], [{"epoch": 1.0, f"val_{EVIL}": 0.5, EVIL: EVIL}],
-                  [cell, shown(question='" onload="x')], EVIL, EVIL)  # fmt: skip
-    page = Page(render(evil))
+    evil = card("wrong", question=EVIL, truth=EVIL, answer=EVIL, probabilities={EVIL: 0.9, "b": 0.1}, id=EVIL)
+    result = Result(EVIL, EVIL, 3, {EVIL: 0.5, f"recall/{EVIL}": 0.1}, EVIL, chance=0.1)
+    history = [{"epoch": 1.0, f"val_{EVIL}": 0.5, EVIL: EVIL}]
+    charts = training_charts(history, Metrics(), EVIL, 0.1)
+    assert len(charts) == 1
+    page = Page(
+        EVIL, EVIL, EVIL, {EVIL: EVIL}, [result], history, charts, [evil, card(question='" onload="x')], EVIL, EVIL
+    )
+    page = Html(render(page))
     assert not page.of("script")
     assert not any("onload" in a for _, a in page.tags)
     assert EVIL in page.text
 
 
 def test_the_question_stands_once_where_it_is_common():
-    assert Page(render(report(shown=[shown(seed=i) for i in range(4)]))).text.count("How many?") == 1
-    mixed = [shown(question="How many?"), shown(question="Which?")]
-    page = Page(render(report(shown=mixed)))
+    assert Html(render(report(cards=[card(seed=i) for i in range(4)]))).text.count("How many?") == 1
+    mixed = [card(question="How many?"), card(question="Which?")]
+    page = Html(render(report(cards=mixed)))
     assert page.text.count("How many?") == page.text.count("Which?") == 1
     assert {a["alt"] for a in page.of("img")} == {"Picture 1: How many?", "Picture 2: Which?"}
 
 
 def test_the_number_of_pictures_is_limited_and_said():
-    items = [shown(i % 2 == 0) for i in range(200)]
-    page = Page(render(report(shown=items, measured=[])))
+    items = [card("wrong") for _ in range(100)] + [card() for _ in range(100)]
+    page = Html(render(report(cards=items, results=[])))
     assert len(page.of("img")) == 96
     assert "100 of 200 wrong. The first 96 are shown." in page.text
-    assert len(Page(render(report(shown=items), limit=5)).of("img")) == 5
+    assert len(Html(render(report(cards=items), limit=5)).of("img")) == 5
 
 
 def test_a_selection_does_not_pass_for_a_sample():
-    page = Page(render(report(measured=[measured(rows=3000)])))
+    page = Html(render(report(results=[measured(rows=3000)])))
     assert "1 of 2 wrong: chosen from 3,000 rows for what they show, not at random." in page.text
-    assert "not at random" not in Page(render(report(measured=[measured(rows=2)]))).text
+    assert "not at random" not in Html(render(report(results=[measured(rows=2)]))).text
 
 
 def bars(**fields):
-    page = Page(render(report(shown=[shown(**fields)], measured=[], history=[])))
+    page = Html(render(report(cards=[card(**fields)], results=[], history=[])))
     widths = [a["width"] for a in page.of("rect")][1::2]
     return [a["title"] for a in page.of("th")], widths
 
@@ -214,9 +203,9 @@ def test_bars_are_as_long_as_the_probabilities_and_keep_their_order():
         ["0", "1", "2"],
         ["5.0%", "70.0%", "25.0%"],
     )
-    assert bars(answer="1", probability=0.625) == (["1"], ["62.5%"])
-    assert bars(probability=None) == ([], [])
-    assert bars(probability=math.nan) == ([], [])
+    assert bars(answer="1", confidence=0.625) == (["1"], ["62.5%"])
+    assert bars(confidence=None) == ([], [])
+    assert bars(confidence=math.nan) == ([], [])
 
 
 def test_many_answers_are_folded_but_never_the_true_one():
@@ -227,7 +216,7 @@ def test_many_answers_are_folded_but_never_the_true_one():
 
 
 def test_empty_reports_are_pages_too():
-    page = Page(render(Report("Empty", "t", "m", {}, [], [], [])))
+    page = Html(render(Page("Empty", "t", "m", {}, [])))
     assert "Empty" in page.text
     for word in ("Metrics", "Curves", "Pictures", "How it was made"):
         assert word not in page.text
@@ -243,32 +232,36 @@ def test_empty_reports_are_pages_too():
     ],
 )
 def test_odd_histories(history):
-    Page(render(report(history=history)))
+    Html(render(report(history=history)))
 
 
 def test_the_headline_that_is_no_share_has_no_track():
-    rows = [Measured(n, "s", 5, {"mae": v}, "mae", 5.0, (1.0, 2.0)) for n, v in (("before", 12.5), ("after", 2.25))]
-    page = Page(render(report(measured=rows)))
+    rows = [
+        Result(n, "s", 5, {"mae": v}, "mae", METRICS, 5.0, (1.0, 2.0)) for n, v in (("before", 12.5), ("after", 2.25))
+    ]
+    page = Html(render(report(results=rows)))
     assert "−10.25 from 12.5 before" in page.text
     assert "chance 5" in page.text
     assert "scale from 0 to 100%" not in page.text
 
 
 def test_the_track_shows_value_interval_and_chance_at_their_places():
-    page = Page(render(report(measured=[measured(accuracy=0.625, interval=(0.5625, 0.6875))], shown=[], history=[])))
+    page = Html(render(report(results=[measured(accuracy=0.625, interval=(0.5625, 0.6875))], cards=[], history=[])))
     assert [a["cx"] for a in page.of("circle") if "cx" in a] == ["62.5%"]
     lines = [(a["x1"], a["x2"]) for a in page.of("line")][:3]
     assert lines == [("0%", "100%"), ("50.0%", "50.0%"), ("56.25%", "68.75%")]
 
 
 def test_missing_metrics_leave_gaps():
-    rows = [Measured("a", "s", 5, {}, "accuracy"), Measured("b", "s", 5, {"accuracy": math.nan}, "accuracy")]
-    assert "–" in Page(render(report(measured=rows))).text
-    Page(render(report(measured=rows[:1])))
+    rows = [
+        Result("a", "s", 5, {}, "accuracy", METRICS), Result("b", "s", 5, {"accuracy": math.nan}, "accuracy", METRICS)
+    ]  # fmt: skip
+    assert "–" in Html(render(report(results=rows))).text
+    Html(render(report(results=rows[:1])))
 
 
 def test_many_classes_are_folded_away():
-    page = Page(render(report(measured=[measured(**{f"recall/{i}": 0.1 for i in range(20)})])))
+    page = Html(render(report(results=[measured(**{f"recall/{i}": 0.1 for i in range(20)})])))
     assert "Metrics of each class (21)" in page.text
 
 
@@ -278,13 +271,13 @@ def section(page, start, end):
 
 
 def test_the_most_confident_mistakes_stand_first_with_their_runner_up():
-    def row(i, correct):
+    def row(i, verdict):
         sure = 0.6 + i / 100
         chances = {"2": 0.01, "1": sure, "3": 0.99 - sure}
-        return shown(correct, sure, probabilities=chances, note=f"row {i:02d}", seed=i)
+        return card(verdict, sure, probabilities=chances, id=f"row {i:02d}", seed=i)
 
-    items = [row(i, i % 2 == 0) for i in range(36)]
-    page = Page(render(report(shown=items)))
+    items = [row(i, "wrong") for i in range(35, 0, -2)] + [row(i, "right") for i in range(0, 36, 2)]
+    page = Html(render(report(cards=items)))
     first = section(page, "Most confident mistakes", "Other pictures")
     assert re.findall(r"row \d\d", first) == [f"row {i:02d}" for i in range(35, 11, -2)]
     assert re.findall(r"Runner-up 3 · (\S+)%", first) == [f"{39 - i}.0" for i in range(35, 11, -2)]
@@ -293,57 +286,60 @@ def test_the_most_confident_mistakes_stand_first_with_their_runner_up():
     assert len(page.of("img")) == 36 and page.text.count("How many?") == 1
 
 
-@pytest.mark.parametrize("items", [[shown(True, probabilities={"1": 0.9, "2": 0.1})], [shown(False)], []])
+@pytest.mark.parametrize("items", [[card(probabilities={"1": 0.9, "2": 0.1})], [card("wrong")], []])
 def test_there_are_no_confident_mistakes_without_mistakes_or_probabilities(items):
-    assert "mistakes" not in Page(render(report(shown=items))).text
+    assert "mistakes" not in Html(render(report(cards=items))).text
 
 
 def test_only_mistakes_are_a_page_too():
-    page = Page(render(report(shown=[shown(False, probabilities={"1": 0.9, "2": 0.1})])))
+    page = Html(render(report(cards=[card("wrong", probabilities={"1": 0.9, "2": 0.1})])))
     assert "Runner-up 2 · 10.0%" in page.text and "Other pictures" not in page.text
 
 
 def test_the_reliability_is_drawn_from_all_rows():
     examples = [Example(str(i), (), "cat" if i < 6 else "dog") for i in range(10)]
-    said = [Prediction(e.id, "cat", "cat", {"cat": 0.8, "dog": 0.2}) for e in examples]
-    page = Page(render(report(overview=overview(examples, said))))
+    predictions = [Prediction(e.id, "cat", "cat", {"cat": 0.8, "dog": 0.2}) for e in examples]
+    result = replace(measured(), examples=examples, predictions=predictions)
+    page = Html(render(report(results=[result])))
     assert "ECE 0.200 on 10 rows" in page.text
     assert any("accuracy 60.0%" in a.get("aria-label", "") for a in page.of("svg"))
-    without = overview(examples, [*said[:-1], Prediction("9", "cat", "cat")])
-    assert without.bins == [] and without.rows == {"cat": 6, "dog": 4}
-    assert "ECE" not in Page(render(report(overview=without))).text
+    without = replace(result, predictions=[*predictions[:-1], Prediction("9", "cat", "cat")])
+    assert "ECE" not in Html(render(report(results=[without]))).text
 
 
 def test_the_metrics_of_each_class_are_one_table():
     before = measured("before", **{"recall/two": 0.25, "f1/two": 0.2})
     after = measured("after", **{"recall/one": 1.0, "precision/two": 0.75, "f1/two": 0.6})
-    page = Page(render(report(measured=[before, after], overview=Overview(rows={"one": 1200, "two": 3}))))
+    counted = replace(after, examples=[Example("", (), truth) for truth in ["one"] * 1200 + ["two"] * 3])
+    counted = replace(counted, predictions=[Prediction("", None, "")] * 1203)
+    page = Html(render(report(results=[before, counted])))
     table = section(page, "Class Rows", "How many?")
     assert table.strip().startswith(
         "Recall Precision F1 two 3 50.0% from 25.0% 75.0% 60.0% from 20.0% one 1,200 100.0%"
     )
     assert "recall: two" not in page.text
-    partly = Page(render(report(measured=[before, after], overview=Overview(rows={"one": 1200}))))
+    partly = replace(counted, examples=counted.examples[:1200], predictions=counted.predictions[:1200])
+    partly = Html(render(report(results=[before, partly])))
     assert "Class Recall Precision F1" in partly.text and "1,200" not in partly.text
 
 
 def test_the_metrics_of_many_classes_are_folded_and_no_columns_of_the_epochs():
     many = {f"{base}/{i}": 0.1 for i in range(20) for base in ("recall", "f1")}
     history = [{"epoch": 1.0, "val_loss": 1.0, **{f"val_{k}": v for k, v in many.items()}}]
-    text = Page(render(report(measured=[measured(**many)], history=history))).text
+    text = Html(render(report(results=[measured(**many)], history=history))).text
     assert "Metrics of each class, after training (21)" in text
     assert "val loss" in text and "val recall" not in text
 
 
-def test_thumbnails_are_small_and_a_cell_may_lack_its_picture():
-    items = [Shown(picture(size=(4000, 3000)), "q", "1", "1", None, True), Shown(None, "q", "1", "1", None, True)]
-    page = Page(render(report(shown=items)))
+def test_thumbnails_are_small_and_a_card_may_lack_its_picture():
+    items = [Card("", image, "q", "1", "1", "right") for image in (picture(size=(4000, 3000)), None)]
+    page = Html(render(report(cards=items)))
     assert [(a["width"], a["height"]) for a in page.of("img")] == [("224", "168")]
     assert "aspect-ratio: 1.33" in page.of("img")[0]["style"]
 
 
 def test_long_replies_are_cut():
-    text = render(report(shown=[shown(None, answer="word " * 5000)]))
+    text = render(report(cards=[card("unparsable", answer="word " * 5000)]))
     assert "…" in text
     assert len(text) < 100_000
 
@@ -354,17 +350,9 @@ def test_photographs_take_less_than_20_kb_each():
     photograph = Image.fromarray(
         np.clip(np.stack([x + grain, y + grain, 255 - x + grain], -1), 0, 255).astype(np.uint8)
     )
-    items = [Shown(photograph, "q", "1", "1", 0.5, True, {"1": 0.5, "2": 0.5})] * 100
-    assert len(render(report(shown=items), limit=100)) < 100 * 20_000
-    assert "image/jpeg" in render(report(shown=items), limit=1)
-
-
-def test_write(tmp_path):
-    write(tmp_path / "new" / "report.html", report())
-    assert (tmp_path / "new" / "report.html").read_text(encoding="utf-8") == render(report())
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError):
-        write(tmp_path / "file" / "report.html", report())
+    items = [Card("", photograph, "q", "1", "1", "right", 0.5, {"1": 0.5, "2": 0.5})] * 100
+    assert len(render(report(cards=items), limit=100)) < 100 * 20_000
+    assert "image/jpeg" in render(report(cards=items), limit=1)
 
 
 def _luminance(colour):

@@ -5,10 +5,9 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from foveal.metrics.calibration import Bin
-from foveal.metrics.formats import number
+from foveal.report.charts import Chart, Series
 from foveal.report.svg import (
     Scale,
-    Series,
     covering_ticks,
     inner_ticks,
     line_chart,
@@ -61,7 +60,7 @@ def test_scale_maps_ends_and_middle():
 
 def test_points_lie_where_the_axes_say():
     points = [(1.0, 0.8), (2.0, 0.35), (4.0, 0.1)]
-    root = parse(line_chart([Series("validation", points)], title="Loss", include=[0.0]))
+    root = parse(line_chart(Chart("Loss", [Series("validation", points)], from_zero=True)))
     labels = texts(root)
     # The axes are read off the drawn labels (a label's baseline is 3.8 px below its tick), not from the code.
     x1, x4 = labels["1"][0], labels["4"][0]
@@ -80,7 +79,7 @@ def test_everything_lies_inside_the_picture():
         Series("validation", [(i / 10, math.sin(i) * 1e5) for i in range(100)]),
         Series("training", [(3.0, 0.5)], 1),
     ]
-    root = parse(line_chart(series, title="t", reference=("chance", -2e5), width=300, height=180))
+    root = parse(line_chart(Chart("t", series, reference=("chance", -2e5)), width=300, height=180))
     assert root.get("viewBox") == "0 0 300 180"
     for x, y in texts(root).values():
         assert 0 <= x <= 300
@@ -93,7 +92,7 @@ def test_everything_lies_inside_the_picture():
 
 
 def test_the_reference_is_dashed_at_its_height():
-    root = parse(line_chart([Series("v", [(1, 0.0), (2, 1.0)])], title="t", reference=("chance", 0.5)))
+    root = parse(line_chart(Chart("t", [Series("v", [(1, 0.0), (2, 1.0)])], reference=("chance", 0.5))))
     dashed = next(line for line in root.iter("line") if line.get("class") == "reference")
     ends = sorted(float(c.get("cy")) for c in root.iter("circle"))
     assert float(dashed.get("y1")) == float(dashed.get("y2")) == pytest.approx(sum(ends) / 2, abs=0.11)
@@ -103,7 +102,7 @@ def test_the_reference_is_dashed_at_its_height():
 
 def test_a_value_that_is_not_finite_breaks_the_line_and_is_counted():
     points = [(1, 0.9), (2, 0.8), (3, math.nan), (4, 0.6), (5, 0.5), (6, math.inf)]
-    root = parse(line_chart([Series("train", points)], title="t"))
+    root = parse(line_chart(Chart("t", [Series("train", points)])))
     assert [len(p.get("points").split()) for p in root.iter("polyline")] == [2, 2]
     assert len(list(root.iter("circle"))) == 4
     assert "train 0.5 (2 not finite)" in texts(root)
@@ -115,35 +114,43 @@ def test_a_value_that_is_not_finite_breaks_the_line_and_is_counted():
     [([], "No values yet"), ([Series("v", [])], "No values yet"), ([Series("v", [(1, math.nan)])], "No finite values")],
 )
 def test_nothing_to_draw_is_said(series, message):
-    root = parse(line_chart(series, title="Loss"))
+    root = parse(line_chart(Chart("Loss", series)))
     assert list(texts(root)) == [message]
-    assert root.get("aria-label") == f"Loss: {message}"
+    assert root.get("aria-label") == f"Loss by epoch: {message}"
 
 
 def test_one_row_is_a_point_in_the_middle():
-    root = parse(line_chart([Series("v", [(1.0, 0.7)])], title="t"))
+    root = parse(line_chart(Chart("t", [Series("v", [(1.0, 0.7)])])))
     circle = next(root.iter("circle"))
     assert not list(root.iter("polyline"))
     assert float(circle.get("cx")) == texts(root)["1"][0]
 
 
 def test_shares_never_leave_their_bounds():
-    root = parse(line_chart([Series("v", [(1, 1.0), (2, 1.0)])], title="t", floor=0.0, ceiling=1.0))
-    ticks = [float(t) for t in texts(root) if re.fullmatch(r"[01]\.?\d*", t) and t not in ("1", "2")]
-    assert max(ticks, default=1.0) <= 1.0
+    root = parse(line_chart(Chart("t", [Series("v", [(1, 1.0), (2, 1.0)])], "share")))
+    ticks = [float(t[:-1]) for t in texts(root) if re.fullmatch(r"[\d.]+%", t)]
+    assert len(ticks) > 2 and max(ticks) == 100
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "legend"),
+    [("share", 0.9996, "v >99.9%"), ("number", 0.060691, "v 0.0607"), ("rate", 2.5e-4, "v 2.5e−4")],
+)
+def test_the_unit_says_how_values_are_written(unit, value, legend):
+    assert legend in texts(parse(line_chart(Chart("t", [Series("v", [(1, 0.0), (2, value)])], unit))))
 
 
 def test_the_chart_is_described_in_words_and_escaped():
-    svg = line_chart([Series("<b>&", [(1, 2.0), (2, 1.5)])], title='A "title"', y_format=number)
+    svg = line_chart(Chart('A "title"', [Series("<b>&", [(1, 2.0), (2, 1.5)])]))
     assert "<b>" not in svg
     root = parse(svg)
     assert root.get("role") == "img"
-    assert root.get("aria-label") == 'A "title": <b>& from 2 to 1.5'
+    assert root.get("aria-label") == 'A "title" by epoch: <b>& from 2 to 1.5'
 
 
 def test_the_legend_breaks_into_rows():
     series = [Series(f"a rather long name {i}", [(1, float(i)), (2, 1.0)], i) for i in range(3)]
-    labels = texts(parse(line_chart(series, title="t")))
+    labels = texts(parse(line_chart(Chart("t", series))))
     heights = {y for text, (_, y) in labels.items() if text.startswith("a rather")}
     assert len(heights) == 3
 

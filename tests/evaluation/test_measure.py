@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from foveal.errors import UserError
+from foveal.evaluation.measure import measure, sentence
+from foveal.examples import Example
+from foveal.metrics.intervals import wilson_interval
+from foveal.results import Metric, Metrics, Prediction, Result
+from foveal.tasks.blindtest.lines import Lines, LinesData
+
+QUIET = Console(file=io.StringIO())
+
+
+class Perfect:
+    """Answers right, but for the first row."""
+
+    def predict(self, examples: Sequence[Example], progress: Callable[[int], None]) -> Iterator[Prediction]:
+        for i, e in enumerate(examples):
+            progress(1)
+            yield Prediction(e.id, e.truth if i else None, str(e.truth), None, e.truth)
+
+
+def measured(task: Lines, samples: int = 0, **changes: Any) -> Result:
+    loaded = replace(task.load("test"), **changes)
+    return measure(task, Perfect(), loaded, QUIET, label="before", samples=samples)  # type: ignore[arg-type]
+
+
+def test_a_measurement_holds_values_rows_chance_and_interval() -> None:
+    task = Lines(LinesData(test=12, image_size=64))
+    result = measured(task)
+    assert result.value == result.values["accuracy"] == 11 / 12 and result.values["unparsable"] == 1 / 12
+    assert (result.label, result.rows, result.headline) == ("before", 12, "accuracy")
+    assert result.interval == wilson_interval(11, 12) and result.chance == task.chance(result.examples)
+    assert result.metrics is Lines.metrics and len(result.examples) == len(result.predictions) == 12
+    assert [e.id for e in measured(task, 3).examples] == ["0", "4", "8"]
+
+
+def test_only_a_share_of_rows_has_an_interval() -> None:
+    class Other(Lines):
+        metrics = Metrics((Metric("accuracy", "share", "higher"),))
+
+    assert measured(Other(LinesData(test=3, image_size=64))).interval is None
+
+
+def test_rows_without_truth_are_refused() -> None:
+    task = Lines(LinesData(test=3, image_size=64))
+    with pytest.raises(UserError, match="elsewhere: 1 rows have no truth \\(e\\.g\\. x\\); use foveal predict\\."):
+        measured(task, examples=[Example("x", ())], source="elsewhere")
+    with pytest.raises(UserError, match="elsewhere: holds no rows to measure\\."):
+        measured(task, examples=[], source="elsewhere")
+
+
+def test_the_sentence_of_a_share() -> None:
+    metrics = Metrics((Metric("accuracy", "share", "higher", of_rows=True),))
+    result = Result("after", "pictures", 3000, {"accuracy": 0.979}, "accuracy", metrics, 0.5, (0.9733, 0.98366))
+    assert sentence(result) == (
+        "after: accuracy 97.9 % (95 % interval 97.3 to 98.4 %), chance 50.0 %, on 3,000 rows of pictures"
+    )
+
+
+def test_nearly_all_is_not_all() -> None:
+    metrics = Metrics((Metric("accuracy", "share", "higher", of_rows=True),))
+    result = Result("a", "s", 3000, {"accuracy": 2999 / 3000}, "accuracy", metrics, None, wilson_interval(2999, 3000))
+    assert sentence(result) == "a: accuracy >99.9 % (95 % interval 99.8 to >99.9 %), on 3,000 rows of s"
+    result = Result("a", "s", 3, {"accuracy": 1.0}, "accuracy", metrics, None, wilson_interval(3, 3))
+    assert sentence(result) == "a: accuracy 100.0 % (95 % interval 43.9 to 100.0 %), on 3 rows of s"
+
+
+def test_the_sentence_of_a_number() -> None:
+    result = Result("a", "s", 5, {"mae": 1.23456}, "mae", Metrics((Metric("mae", direction="lower"),)), 5.0)
+    assert sentence(result) == "a: mae 1.235, chance 5, on 5 rows of s"
