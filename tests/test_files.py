@@ -199,3 +199,10 @@ def test_place_that_may_not_be_looked_into(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Path, "exists", failing(errno.EACCES))
     with pytest.raises(UserError, match="permission denied"), new_folder(tmp_path / "data"):
         pytest.fail("the block was entered")
+
+
+def test_json_has_null_for_what_is_not_finite(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [1.5, float("nan")], "b": (float("inf"), None, "é"), "c": tmp_path})
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"a": [1.5, None], "b": [None, None, "é"], "c": str(tmp_path)} and text.endswith("}\n")
+    assert "é" in text

@@ -25,9 +25,6 @@ METRICS = Metrics(
     (
         Metric("accuracy", "share", "higher", of_rows=True),
         Metric("macro_accuracy", "share", "higher"),
-        Metric("precision", "share", "higher"),
-        Metric("recall", "share", "higher"),
-        Metric("f1", "share", "higher", "F1"),
         Metric("consistency", "share", "higher"),
         Metric("fairness", direction="higher"),
         Metric("primacy_share", "share"),

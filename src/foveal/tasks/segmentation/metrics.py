@@ -28,12 +28,14 @@ METRICS = Metrics(
         Metric("giou", direction="higher", title="gIoU"),
         Metric("ciou", direction="higher", title="cIoU"),
         Metric("miou", direction="higher", title="mIoU"),
-        Metric("precision", "share", "higher", "precision at IoU"),
+        Metric("precision", direction="higher"),
         Metric("box_giou", direction="higher", title="box gIoU"),
         Metric("class_iou", direction="higher", title="class IoU"),
         Metric("predicted_iou_error", direction="lower", title="predicted IoU error"),
         Metric("baseline_giou", direction="higher", title="baseline gIoU"),
         Metric("baseline_ciou", direction="higher", title="baseline cIoU"),
+        Metric("bce_loss", direction="lower", title="BCE loss"),
+        Metric("iou_loss", direction="lower", title="IoU loss"),
     )
 )
 
