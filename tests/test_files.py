@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 import tempfile
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from foveal.errors import UserError
-from foveal.files import disk_errors, new_folder, write_bytes, write_text
+from foveal.files import disk_errors, new_folder, write_bytes, write_json, write_text
 
 
 def failing(code: int) -> Callable[..., Any]:
@@ -201,7 +202,7 @@ def test_place_that_may_not_be_looked_into(tmp_path: Path, monkeypatch: pytest.M
         pytest.fail("the block was entered")
 
 
-def test_json_has_null_for_what_is_not_finite(tmp_path):
+def test_json_has_null_for_what_is_not_finite(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"a": [1.5, float("nan")], "b": (float("inf"), None, "é"), "c": tmp_path})
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert json.loads(text) == {"a": [1.5, None], "b": [None, None, "é"], "c": str(tmp_path)} and text.endswith("}\n")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from foveal.drawing.films import film_sheet, save_gif, save_sheet
+from foveal.drawing.contact_sheet import save_sheet
+from foveal.drawing.films import film_sheet, save_gif
 from foveal.errors import UserError
 from foveal.examples import Example
 from foveal.images import Picture
