@@ -29,7 +29,7 @@ from foveal.tasks.specialist import Specialist
 from foveal.tasks.task import Task
 from foveal.training.objectives import NamedLosses, Objective, make_objective
 from foveal.training.rows import Row, TrainingRows
-from foveal.training.train import check_packages
+from foveal.training.arguments import check_packages
 from foveal.vlm import adapters
 from foveal.vlm.components import by_component
 from foveal.vlm.loading import Vlm, load, memory_errors, resolve

@@ -2,54 +2,38 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import re
 import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
 
 import torch
 import transformers
 from rich.console import Console
-from rich.table import Table
 from safetensors import SafetensorError
-from transformers import TrainingArguments
 
 from foveal.asking.asker import Predictor, make_predictor, open_model
-from foveal.config.sections import Recipe, check, dump_recipe
+from foveal.config.sections import Recipe, check
 from foveal.errors import UserError
 from foveal.evaluation.measure import measure, sentence
-from foveal.examples import Loaded, Split
-from foveal.files import write_text
 from foveal.report.write import RESULTS_FILE, read_result, write_measurement, write_page, write_result
 from foveal.results import Result
-from foveal.runs import Run, check_new_run, create_run, environment
-from foveal.tasks.registry import open_task
-from foveal.tasks.specialist import Specialist
+from foveal.runs import Run, check_new_run, create_run
 from foveal.tasks.task import Task
+from foveal.training.arguments import check_packages, engine_arguments
 from foveal.training.callbacks import TrainingBar
 from foveal.training.checkpoints import last_checkpoint, read_state
-from foveal.training.objectives import make_objective
 from foveal.training.processes import agree_on_run, finish, is_main
-from foveal.training.rows import TrainingRows
+from foveal.training.setup import Setup, open_data
 from foveal.training.trainer import FovealTrainer, worker_sentence
 from foveal.vlm import adapters
-from foveal.vlm.loading import Vlm, lacks_memory, memory_errors, pick_device
-
-_SCHEDULES = {
-    "cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup", "plateau": "reduce_lr_on_plateau",
-}  # fmt: skip
-_OPTIMIZERS = {
-    "adamw": "adamw_torch", "muon": "adamw_torch", "adafactor": "adafactor", "adamw_8bit": "adamw_8bit",
-    "paged_adamw_8bit": "paged_adamw_8bit",
-}  # fmt: skip
-
+from foveal.vlm.loading import lacks_memory, memory_errors
 
 #: What reading a checkpoint raises that is damaged or belongs to another recipe.
 _UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, UnpicklingError, SafetensorError)
@@ -84,22 +68,6 @@ def quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def check_packages(recipe: Recipe) -> None:
-    """Refuses a recipe that needs a package which is not installed.
-
-    Raises:
-        UserError: Names the setting and how to install the package.
-    """
-    extras = {"wandb": "track", "tensorboard": "track", "trackio": "track", "bitsandbytes": "quant", "mlflow": None}
-    needs: list[tuple[str, str]] = [("training.report_to", name) for name in recipe.training.report_to]
-    if recipe.training.optimizer.endswith("_8bit"):
-        needs.append(("training.optimizer", "bitsandbytes"))
-    for key, package in needs:
-        if importlib.util.find_spec(package) is None:
-            what = f"'foveal[{extras[package]}]'" if extras[package] else package
-            raise UserError(f"{key}: needs the package {package}; install it with: pip install {what}")
-
-
 @memory_errors()
 def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Trained:
     """Trains, measures and reports.
@@ -112,48 +80,55 @@ def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Tra
     Raises:
         UserError: Something a user can put right; nothing is left half-written.
     """
+    started = time.monotonic()
     quiet()
     check(recipe)
     check_packages(recipe)
-    run = resume
-    started = time.monotonic()
     transformers.set_seed(recipe.seed)
-    if run is None:
+    if resume is None:
         check_new_run(recipe.output, recipe.name)
-    task = open_task(recipe)
-    # What the task found out about its data (class names, say) belongs to the run.
-    recipe = replace(recipe, data=task.data)
-    training = _load_rows(task, "train")
-    validation = _load_rows(task, "validation") if recipe.training.evaluate else Loaded([], "none")
-    measured = _load_rows(task, recipe.evaluation.split)
-    try:
-        vlm = open_model(task, recipe, training=True)
-        objective = make_objective(recipe, task, vlm)
-        rows = TrainingRows(task, training.examples, recipe.seed, mirrors=recipe.training.consistency > 0)
-        mask = objective.preview([rows[0]])
-        predictor = make_predictor(task, vlm, recipe)
-        default = f"{recipe.task}-{Path(recipe.model.id).name}"
-        run = run or agree_on_run(
-            lambda: create_run(recipe.output, recipe.name, default_name=default), cpu=vlm.device.type == "cpu"
-        )
-        _describe(console, recipe, vlm, training, validation, mask)
-        checkpoint = _prepare(
-            run, recipe, {"train": training, "validation": validation, recipe.evaluation.split: measured}, mask
-        )
-        results = []
-        first = run.evaluation(f"{recipe.evaluation.split}-before")
-        if recipe.evaluation.before and not (first / RESULTS_FILE).exists() and checkpoint is None and is_main():
-            before = measure(task, predictor, measured, console, label="before training")
-            write_result(before, first, {"checkpoint": None, "split": recipe.evaluation.split})
-            console.print(f"  {sentence(before)}", soft_wrap=True)
-            results.append(before)
-        seconds = _fit(recipe, run, task, vlm, objective, rows, validation, predictor, console, checkpoint)
+    task, recipe, data = open_data(recipe)
+    with _sentences(resume) as place:
+        setup = Setup.open(task, recipe, data)
+        run = place.run = resume or _new_run(setup)
+        setup.describe(console)
+        checkpoint = last_checkpoint(run)
+        if is_main():
+            if checkpoint is None:
+                setup.write(run)
+            else:
+                run.drop_metrics_after(read_state(checkpoint).epoch or 0.0)
+        results = _measure_before(setup, run, console) if checkpoint is None and is_main() else []
+        seconds = _fit(setup, run, console, checkpoint)
         finish()
         if not is_main():
-            return Trained(run, results, task, predictor, seconds)
+            return Trained(run, results, task, setup.predictor, seconds)
         best = run.checkpoint("best")
         predictor = make_predictor(task, open_model(task, recipe, weights=best), recipe)
-        after = measure(task, predictor, measured, console, label=f"after training ({best.name})")
+        after = measure(task, predictor, data.measured, console, label=f"after training ({best.name})")
+    _report(setup, run, after, best.name, seconds=seconds, total=time.monotonic() - started)
+    console.print(f"  {sentence(after)}", soft_wrap=True)
+    return Trained(run, [*results, after], task, predictor, seconds)
+
+
+@dataclass
+class _Place:
+    """The run that a training writes, once it has one."""
+
+    run: Run | None
+
+
+@contextmanager
+def _sentences(resume: Run | None) -> Iterator[_Place]:
+    """Turns what goes wrong between opening the model and measuring it into sentences.
+
+    Raises:
+        UserError: A data worker failed or was ended from outside.
+        KeyboardInterrupt: Says how to continue.
+    """
+    place = _Place(resume)
+    try:
+        yield place
     except RuntimeError as error:
         if str(error).startswith("DataLoader worker (pid"):
             raise UserError(
@@ -161,108 +136,44 @@ def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Tra
             ) from error
         raise
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"continue with: foveal train --resume {run.path}" if run else "") from error
+        remedy = f"continue with: foveal train --resume {place.run.path}" if place.run else ""
+        raise KeyboardInterrupt(remedy) from error
     except UserError as error:
         raise worker_sentence(error) from error
-    keys = {"checkpoint": best.name, "split": recipe.evaluation.split}
-    write_measurement(task, after, run.evaluation(recipe.evaluation.split), keys)
-    console.print(f"  {sentence(after)}", soft_wrap=True)
-    results.append(after)
-    measured_before = [read_result(first, task.metrics)] if (first / RESULTS_FILE).exists() else []
-    write_page(
-        run.report, task, recipe, [*measured_before, after], title=f"{recipe.task} with {recipe.model.id}",
-        facts=_facts(run, recipe, vlm, seconds=seconds, total=time.monotonic() - started),
-        history=run.read_metrics(), label_mask=mask,
-    )  # fmt: skip
-    return Trained(run, results, task, predictor, seconds)
 
 
-def _load_rows(task: Task, split: Split) -> Loaded:
-    loaded = task.load(split)
-    if len(loaded.examples) == 0:
-        raise UserError(f"{loaded.source}: the {split} split holds no rows.")
-    return loaded
-
-
-def _prepare(run: Run, recipe: Recipe, splits: dict[str, Loaded], mask: str) -> Path | None:
-    """Finds the checkpoint to continue from; where there is none yet, writes what describes the run."""
-    checkpoint = last_checkpoint(run)
-    if checkpoint is not None:
-        epoch = read_state(checkpoint).epoch or 0.0
-        if is_main():
-            run.drop_metrics_after(epoch)
-        return checkpoint
-    if not is_main():
-        return None
-    run.rewrite_metrics([])
-    write_text(run.recipe, dump_recipe(recipe))
-    run.write_json("environment.json", environment() | {"seed": recipe.seed})
-    table = {
-        name: {
-            "source": x.source,
-            "rows": len(x.examples),
-            "refused": [list(r) for r in x.refused],
-            "notes": list(x.notes),
-        }
-        for name, x in splits.items()
-    }
-    run.write_json("data.json", {"task": recipe.task, "splits": table})
-    write_text(run.path / "label_mask.txt", mask + "\n")
-    return None
-
-
-def _describe(
-    console: Console, recipe: Recipe, vlm: Vlm | Specialist[Any], training: Loaded, validation: Loaded, mask: str
-) -> None:
-    table = Table(title=f"{recipe.model.id} ({vlm.family}) on {vlm.device}", title_justify="left")
-    for column in ("component", "parameters", "trainable", "share"):
-        table.add_column(column, justify="left" if column == "component" else "right")
-    for row in adapters.describe(vlm.model):
-        table.add_row(*row)
-    console.print(table)
-    console.print(
-        f"{len(training.examples):,} training rows of {training.source}; {len(validation.examples):,} validation rows",
-        soft_wrap=True,
+def _new_run(setup: Setup) -> Run:
+    """The folder of a new run, which the main process makes for all."""
+    recipe = setup.recipe
+    name = f"{recipe.task}-{Path(recipe.model.id).name}"
+    return agree_on_run(
+        lambda: create_run(recipe.output, recipe.name, default_name=name), cpu=setup.model.device.type == "cpu"
     )
-    for note in dict.fromkeys((*training.notes, *validation.notes)):
-        console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
-    console.print("The first row as the loss sees it; only [[ ]] is learned:")
-    console.print(mask, markup=False, highlight=False, style="dim", soft_wrap=True)
 
 
-def _arguments(recipe: Recipe, run: Run, task: Task, dtype: torch.dtype) -> TrainingArguments:
-    t = recipe.training
-    device = pick_device(recipe.model.device)
-    plateau = {
-        "mode": "max" if task.higher_is_better() else "min",
-        "factor": t.plateau_factor,
-        "patience": t.plateau_patience,
-    }
-    return TrainingArguments(
-        output_dir=str(run.path), seed=recipe.seed, data_seed=recipe.seed, num_train_epochs=t.epochs, max_steps=t.max_steps,
-        per_device_train_batch_size=t.batch_size, gradient_accumulation_steps=t.accumulate, learning_rate=t.learning_rate,
-        weight_decay=t.weight_decay, lr_scheduler_type=_SCHEDULES[t.schedule], warmup_steps=t.warmup,
-        lr_scheduler_kwargs=plateau if t.schedule == "plateau" else {}, max_grad_norm=t.max_grad_norm,
-        optim=_OPTIMIZERS[t.optimizer], bf16=dtype == torch.bfloat16, fp16=dtype == torch.float16, use_cpu=device.type == "cpu",
-        eval_strategy="epoch" if t.evaluate else "no", save_strategy="no", logging_steps=t.log_steps, report_to=t.report_to or "none",
-        run_name=run.path.name, metric_for_best_model=f"eval_{task.headline}", greater_is_better=task.higher_is_better(),
-        dataloader_num_workers=t.workers, dataloader_pin_memory=device.type == "cuda", remove_unused_columns=False,
-        disable_tqdm=True, logging_nan_inf_filter=False, torch_compile=t.compile,
-    )  # fmt: skip
+def _before(setup: Setup, run: Run) -> Path:
+    """Where the measurement before the training is kept."""
+    return run.evaluation(f"{setup.recipe.evaluation.split}-before")
 
 
-def _fit(
-    recipe: Recipe, run: Run, task: Task, vlm: Vlm | Specialist[Any], objective: Any, rows: TrainingRows, validation: Loaded,
-    predictor: Predictor, console: Console, checkpoint: Path | None,
-) -> float:  # fmt: skip
+def _measure_before(setup: Setup, run: Run, console: Console) -> list[Result]:
+    """Measures the model as it is, where the recipe says so and it was not done yet."""
+    folder, evaluation = _before(setup, run), setup.recipe.evaluation
+    if not evaluation.before or (folder / RESULTS_FILE).exists():
+        return []
+    before = measure(setup.task, setup.predictor, setup.data.measured, console, label="before training")
+    write_result(before, folder, {"checkpoint": None, "split": evaluation.split})
+    console.print(f"  {sentence(before)}", soft_wrap=True)
+    return [before]
+
+
+def _fit(setup: Setup, run: Run, console: Console, checkpoint: Path | None) -> float:
     """Trains to the end. Returns the seconds it took."""
-    arguments = _arguments(recipe, run, task, predictor.dtype)
+    recipe = setup.recipe
+    arguments = engine_arguments(recipe, run, setup.task, setup.predictor.dtype)
     per_step = recipe.training.batch_size * recipe.training.accumulate * arguments.world_size
-    progress = TrainingBar(console, task.headline, per_step)
-    trainer = FovealTrainer(
-        model=vlm.model, recipe=recipe, run=run, task=task, objective=objective, rows=rows, validation=validation.examples,
-        predictor=predictor, arguments=arguments, callbacks=[progress],
-    )  # fmt: skip
+    progress = TrainingBar(console, setup.task.headline, per_step)
+    trainer = FovealTrainer(setup, run, arguments, callbacks=[progress])
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     if checkpoint is not None and trainer.finished(read_state(checkpoint)):
         console.print("The training was finished already; it is only measured again.")
@@ -289,14 +200,26 @@ def _fit(
     return time.monotonic() - started
 
 
-def _facts(run: Run, recipe: Recipe, vlm: Vlm | Specialist[Any], *, seconds: float, total: float) -> dict[str, str]:
-    """How the run was made, as its page says it."""
+def _report(setup: Setup, run: Run, after: Result, checkpoint: str, *, seconds: float, total: float) -> None:
+    """Writes the last measurement and the run's page."""
+    task, recipe, split = setup.task, setup.recipe, setup.recipe.evaluation.split
+    write_measurement(task, after, run.evaluation(split), {"checkpoint": checkpoint, "split": split})
+    folder = _before(setup, run)
+    results = [read_result(folder, task.metrics)] if (folder / RESULTS_FILE).exists() else []
     on_gpu = torch.cuda.is_available()
-    parts = [f"{component}: {n} of {all_}" for component, all_, n, _ in adapters.describe(vlm.model)[:-1] if n != "0"]
-    return {
+    parts = [
+        f"{name}: {learns} of {size}"
+        for name, size, learns, _ in adapters.describe(setup.model.model)[:-1]
+        if learns != "0"
+    ]
+    facts = {
         "training time": f"{seconds:.0f} s (everything: {total:.0f} s)",
         "machine": f"GPU {torch.cuda.get_device_name()}" if on_gpu else f"CPU, {torch.get_num_threads()} threads",
         "seed": str(recipe.seed),
         "trained": "; ".join(parts) or "nothing",
         "run": str(run.path),
     }
+    write_page(
+        run.report, task, recipe, [*results, after], title=f"{recipe.task} with {recipe.model.id}", facts=facts,
+        history=run.read_metrics(), label_mask=setup.preview,
+    )  # fmt: skip

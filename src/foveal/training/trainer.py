@@ -15,19 +15,18 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
-from foveal.asking.asker import Predictor, mixed
-from foveal.config.sections import Recipe
+from foveal.asking.asker import mixed
 from foveal.errors import UserError
 from foveal.examples import Example, evenly_spread
 from foveal.files import disk_errors, write_text
 from foveal.runs import Run
-from foveal.tasks.task import Task
 from foveal.training.callbacks import EpochFlow
 from foveal.training.checkpoints import PROGRESS_FILE, disk_is_full, publish
 from foveal.training.epochs import Epoch, steps_in_all, stops_early
-from foveal.training.objectives import NamedLosses, Objective
+from foveal.training.objectives import NamedLosses
 from foveal.training.optimizers import MuonWithAdamW, split_for_muon
-from foveal.training.rows import TrainingRows, make_row
+from foveal.training.rows import make_row
+from foveal.training.setup import Setup
 from foveal.vlm.adapters import parameter_groups
 
 
@@ -35,31 +34,26 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
     """Trains one model on one objective and measures it by the task's own metric.
 
     Args:
-        recipe: The resolved recipe.
+        setup: What the training is made of.
         run: Where everything is written.
-        task: Measures predictions.
-        objective: Makes batches and computes the loss.
-        rows: The training rows.
-        validation: Rows predicted at each epoch's end; empty for none.
-        predictor: Asks the model while it trains.
         arguments: Settings of the engine.
+        callbacks: Further ones beside the trainer's own.
     """
 
     optimizer: Any
     control: Any
 
     def __init__(
-        self, *, model: nn.Module, recipe: Recipe, run: Run, task: Task, objective: Objective, rows: TrainingRows,
-        validation: Sequence[Example], predictor: Predictor, arguments: TrainingArguments,
-        callbacks: list[TrainerCallback],
-    ) -> None:  # fmt: skip
+        self, setup: Setup, run: Run, arguments: TrainingArguments, *, callbacks: Sequence[TrainerCallback] = ()
+    ) -> None:
         self.epoch = Epoch()
         super().__init__(
-            model=model, args=arguments, train_dataset=rows, eval_dataset=rows, data_collator=objective.collate,
-            callbacks=[EpochFlow(recipe, self.epoch, rows, self.stops_early), *callbacks],
+            model=setup.model.model, args=arguments, train_dataset=setup.rows, eval_dataset=setup.rows,
+            data_collator=setup.objective.collate,
+            callbacks=[EpochFlow(setup.recipe, self.epoch, setup.rows, self.stops_early), *callbacks],
         )  # fmt: skip
-        self.recipe, self.run, self.task, self.objective = recipe, run, task, objective
-        self.validation, self.predictor = validation, predictor
+        self.recipe, self.run, self.task, self.objective = setup.recipe, run, setup.task, setup.objective
+        self.validation, self.predictor = setup.data.validation.examples, setup.predictor
         # Our losses are sums over the whole optimizer step's answer tokens (or rows): nothing is left to scale.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True

@@ -1,0 +1,137 @@
+"""All that a training is made of, before its first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from foveal.asking.asker import Predictor, make_predictor, open_model
+from foveal.config.sections import Recipe, dump_recipe
+from foveal.examples import Loaded
+from foveal.files import write_text
+from foveal.runs import Run, environment
+from foveal.tasks.registry import open_task
+from foveal.tasks.specialist import Specialist
+from foveal.tasks.task import Task, load_split
+from foveal.training.objectives import Objective, make_objective
+from foveal.training.rows import TrainingRows
+from foveal.vlm import adapters
+from foveal.vlm.loading import Vlm
+
+
+@dataclass(frozen=True)
+class Data:
+    """The splits of a training.
+
+    Attributes:
+        training: What is learned from.
+        validation: What chooses the best checkpoint; empty where nothing is measured in between.
+        measured: What is measured when training is done, and before it where the recipe says so.
+    """
+
+    training: Loaded
+    validation: Loaded
+    measured: Loaded
+
+    @classmethod
+    def load(cls, task: Task, recipe: Recipe) -> Data:
+        """Loads the splits that a recipe needs.
+
+        Raises:
+            UserError: One is missing, empty or malformed.
+        """
+        training = load_split(task, "train")
+        validation = load_split(task, "validation") if recipe.training.evaluate else Loaded([], "none")
+        return cls(training, validation, load_split(task, recipe.evaluation.split))
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A training that can begin.
+
+    Attributes:
+        recipe: The resolved recipe, with what the task learned of its data.
+        task: The task.
+        data: Its splits.
+        model: The model, ready to learn.
+        objective: Its loss.
+        rows: The training rows as the objective takes them.
+        predictor: Asks the model while it learns.
+        preview: The first row as the loss sees it.
+    """
+
+    recipe: Recipe
+    task: Task
+    data: Data
+    model: Vlm | Specialist[Any]
+    objective: Objective
+    rows: TrainingRows
+    predictor: Predictor
+    preview: str
+
+    @classmethod
+    def open(cls, task: Task, recipe: Recipe, data: Data) -> Setup:
+        """Opens the model and makes the objective.
+
+        Raises:
+            UserError: The model does not exist or does not suit the recipe.
+        """
+        model = open_model(task, recipe, training=True)
+        objective = make_objective(recipe, task, model)
+        rows = TrainingRows(task, data.training.examples, recipe.seed, mirrors=recipe.training.consistency > 0)
+        preview = objective.preview([rows[0]])
+        return cls(recipe, task, data, model, objective, rows, make_predictor(task, model, recipe), preview)
+
+    def describe(self, console: Console) -> None:
+        """Prints the model's components, the data, and the first row as the loss sees it."""
+        table = Table(
+            title=f"{self.recipe.model.id} ({self.model.family}) on {self.model.device}", title_justify="left"
+        )
+        for column in ("component", "parameters", "trainable", "share"):
+            table.add_column(column, justify="left" if column == "component" else "right")
+        for row in adapters.describe(self.model.model):
+            table.add_row(*row)
+        console.print(table)
+        training, validation = self.data.training, self.data.validation
+        console.print(
+            f"{len(training.examples):,} training rows of {training.source}; {len(validation.examples):,} validation rows",
+            soft_wrap=True,
+        )
+        for note in dict.fromkeys((*training.notes, *validation.notes)):
+            console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
+        console.print("The first row as the loss sees it; only [[ ]] is learned:")
+        console.print(self.preview, markup=False, highlight=False, style="dim", soft_wrap=True)
+
+    def write(self, run: Run) -> None:
+        """Writes what describes a new run: recipe, environment, data, and the first row as the loss sees it."""
+        run.rewrite_metrics([])
+        write_text(run.recipe, dump_recipe(self.recipe))
+        run.write_json("environment.json", environment() | {"seed": self.recipe.seed})
+        splits = {
+            "train": self.data.training, "validation": self.data.validation, self.recipe.evaluation.split: self.data.measured,
+        }  # fmt: skip
+        table = {
+            name: {
+                "source": loaded.source,
+                "rows": len(loaded.examples),
+                "refused": [list(r) for r in loaded.refused],
+                "notes": list(loaded.notes),
+            }
+            for name, loaded in splits.items()
+        }
+        run.write_json("data.json", {"task": self.recipe.task, "splits": table})
+        write_text(run.path / "label_mask.txt", self.preview + "\n")
+
+
+def open_data(recipe: Recipe) -> tuple[Task, Recipe, Data]:
+    """The task of a recipe, the recipe with what the task learned of its data (class names, say), and the splits.
+
+    Raises:
+        UserError: The data are missing or malformed.
+    """
+    task = open_task(recipe)
+    recipe = replace(recipe, data=task.data)
+    return task, recipe, Data.load(task, recipe)
