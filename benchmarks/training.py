@@ -104,7 +104,7 @@ def write_model(folder: Path, side: int) -> None:
     import torch
     from transformers import Idefics3Config, Idefics3ForConditionalGeneration
 
-    from foveal.vlm.loading import builtin_folder
+    from foveal.vlm.finding import builtin_folder
     from foveal.vlm.processors import load_processor
 
     processor = load_processor(builtin_folder())

@@ -4,7 +4,8 @@ import pytest
 import torch
 from families import FAMILIES, open_tiny, prompts
 
-from foveal.vlm.losses import IGNORE, answer_loss, only_positions
+from foveal.vlm.logits import IGNORE, only_positions
+from foveal.vlm.losses import answer_loss
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from families import FAMILIES, open_tiny, prompts
 
-from foveal.vlm.losses import IGNORE
+from foveal.vlm.logits import IGNORE
 from foveal.vlm.scoring import common_prefix, score
 
 ANSWERS = ("one", "two lines", "a cat here", "{2}", "{3}")

@@ -44,7 +44,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     recipe, found = recipe_or_run(target, rest)
     prepare(recipe.model.device)
     from foveal.evaluation.evaluate import evaluate
-    from foveal.training.train import quiet
+    from foveal.quiet import quiet
 
     quiet()
     result, folder = evaluate(

@@ -32,7 +32,8 @@ from foveal.training.rows import Row, TrainingRows
 from foveal.training.train import check_packages
 from foveal.vlm import adapters
 from foveal.vlm.components import by_component
-from foveal.vlm.loading import Vlm, load, memory_errors, resolve
+from foveal.vlm.finding import resolve
+from foveal.vlm.loading import Vlm, load, memory_errors
 
 #: Of so many first rows, the largest is passed through the model.
 _LOOKED_AT: Final = 8

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
-import os
 import re
 import shlex
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +26,7 @@ from foveal.errors import UserError
 from foveal.evaluation.measure import Result, measure, read_measured, save, showcase
 from foveal.examples import Loaded, Split
 from foveal.files import write_text
+from foveal.quiet import quiet
 from foveal.report.page import Measured, Report, overview
 from foveal.report.page import write as write_report
 from foveal.report.pictures import write_pictures
@@ -76,16 +74,6 @@ class Trained:
     task: Task
     predictor: Predictor
     seconds: float
-
-
-def quiet() -> None:
-    """Keeps the libraries' own chatter off the terminal; errors still show."""
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    logging.getLogger("accelerate").setLevel(logging.ERROR)
-    for category in (UserWarning, FutureWarning):
-        warnings.filterwarnings("ignore", category=category, module=r"torch|peft|transformers|accelerate")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def check_packages(recipe: Recipe) -> None:
