@@ -57,7 +57,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
 
 def _show(model_id: str, console: Console) -> int:
     check_model_id(Model(id=model_id))
-    from foveal.vlm.components import adapter_targets, sizes
+    from foveal.vlm.components import linear_layers, sizes
     from foveal.vlm.loading import load
 
     quiet()
@@ -66,7 +66,7 @@ def _show(model_id: str, console: Console) -> int:
     for name in ("component", "parameters", "layers that adapters can go to"):
         table.add_column(name, justify="left" if name == "component" else "right")
     for size in sizes(vlm.base):
-        targets = adapter_targets(vlm.base, [size.component])
-        table.add_row(size.component, f"{size.parameters:,}", str(len(targets)))
+        layers = linear_layers(vlm.base, size.component)
+        table.add_row(size.component, f"{size.parameters:,}", str(len(layers)))
     console.print(table)
     return 0

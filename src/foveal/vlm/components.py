@@ -77,21 +77,26 @@ def by_component(model: nn.Module) -> dict[str, list[tuple[str, nn.Parameter]]]:
     return {c: g for c, g in groups.items() if g}
 
 
+def linear_layers(model: PreTrainedModel, component: str) -> list[str]:
+    """Full names of the linear layers of a component that adapters can go to."""
+    pattern = family_of(model.config.model_type).adapted.get(component)
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return [name for name in linear if pattern is not None and re.fullmatch(pattern, name)]
+
+
 def adapter_targets(model: PreTrainedModel, components: Iterable[str]) -> list[str]:
-    """Full names of the linear layers of ``components``, for LoRA.
+    """``linear_layers`` of several components, for LoRA.
 
     Raises:
-        UserError: A component has no linear layer that adapters can go to.
+        UserError: A component has none.
     """
-    adapted = family_of(model.config.model_type).adapted
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     targets: list[str] = []
     for component in components:
-        chosen = [name for name in linear if component in adapted and re.fullmatch(adapted[component], name)]
-        if not chosen:
+        layers = linear_layers(model, component)
+        if not layers:
             have = ", ".join(by_component(model))
             raise UserError(f"model.lora.components: {component!r} has no linear layers in this model (it has {have}).")
-        targets += chosen
+        targets += layers
     return targets
 
 

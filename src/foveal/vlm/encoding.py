@@ -231,17 +231,8 @@ class Encoder:
                 raise UserError(f"{name}: the row has no answer to learn from; label it or leave it out.")
             answers.append(self.answer_ids(prompt, prompt.answer))
         batch = append_answers(self.encode(prompts, side="right"), answers, self.family, self._pad_id)
-        self._check_length(batch, names)
+        self.check_prompts(batch, names)
         return batch
-
-    def _check_length(self, batch: Batch, names: Sequence[str]) -> None:
-        lengths = batch["attention_mask"].sum(1).tolist()
-        for length, name in zip(lengths, names, strict=True):
-            if self.context is not None and length > self.context:
-                raise UserError(
-                    f"{name}: the row is {length} tokens long, the model's context is {self.context}; "
-                    "shorten the text or lower model.image_size (nothing is cut silently)."
-                )
 
     def check_prompts(self, batch: Batch, names: Sequence[str]) -> None:
         """Refuses rows that are longer than the model's context.
@@ -249,7 +240,13 @@ class Encoder:
         Raises:
             UserError: Names the row, its length and the limit.
         """
-        self._check_length(batch, names)
+        lengths = batch["attention_mask"].sum(1).tolist()
+        for length, name in zip(lengths, names, strict=True):
+            if self.context is not None and length > self.context:
+                raise UserError(
+                    f"{name}: the row is {length} tokens long, the model's context is {self.context}; "
+                    "shorten the text or lower model.image_size (nothing is cut silently)."
+                )
 
     def decode_labels(self, batch: Batch, row: int = 0) -> str:
         """A row as the loss sees it: prompt tokens as they are, runs of picture tokens counted, answer tokens in [[ ]]."""
