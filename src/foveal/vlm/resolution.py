@@ -47,7 +47,7 @@ def set_resolution(model: PreTrainedModel, processor: ProcessorMixin, side: int)
     unit = vision.patch_size * getattr(config, "scale_factor", 1)  # a token is made of so many pixels each way
     if side % unit or not unit * 2 <= side <= unit * 64:
         raise UserError(f"model.resolution: {side} is not possible; give a multiple of {unit} up to {unit * 64}.")
-    # A checkpoint's model has its size already, while the processor is the original one, which is told in any case.
+    # A checkpoint's model has its size already, while the processor is the original one, so it is set in any case.
     before = vision.image_size
     set_side(config, processor, side, (side // unit) ** 2)
     if side != before:
