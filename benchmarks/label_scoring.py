@@ -168,7 +168,7 @@ def main() -> None:
     import torch
 
     from foveal.config.sections import Model
-    from foveal.training.train import quiet
+    from foveal.quiet import quiet
     from foveal.vlm.encoding import Encoder
     from foveal.vlm.loading import load
 
