@@ -17,9 +17,9 @@ import torch
 from foveal.asking.asker import make_predictor, mixed, open_model, precision
 from foveal.config.sections import Evaluation, Model, Recipe
 from foveal.prompts import Prompt
+from foveal.quiet import quiet
 from foveal.tasks.counting.counter import Counter
 from foveal.tasks.counting.task import Counting, CountingData
-from foveal.training.train import quiet
 from foveal.vlm.generation import write
 
 Step = Callable[[list[Prompt]], None]

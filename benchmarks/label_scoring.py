@@ -48,7 +48,7 @@ def write_model(folder: Path, layers: int) -> None:
     import torch
     from transformers import Idefics3Config, Idefics3ForConditionalGeneration
 
-    from foveal.vlm.loading import builtin_folder
+    from foveal.vlm.finding import builtin_folder
     from foveal.vlm.processors import load_processor
 
     processor = load_processor(builtin_folder())
@@ -91,7 +91,7 @@ def naive(vlm: Vlm, encoder: Encoder, prompts: Sequence[Prompt]) -> list[list[fl
     import torch
 
     from foveal.vlm.encoding import append_answers
-    from foveal.vlm.losses import only_positions
+    from foveal.vlm.logits import only_positions
     from foveal.vlm.scoring import to_device
 
     out = []
@@ -168,7 +168,7 @@ def main() -> None:
     import torch
 
     from foveal.config.sections import Model
-    from foveal.training.train import quiet
+    from foveal.quiet import quiet
     from foveal.vlm.encoding import Encoder
     from foveal.vlm.loading import load
 

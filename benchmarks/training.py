@@ -90,8 +90,8 @@ class Round:
 
 def write_setup(setup: Setup, folder: Path) -> None:
     """Writes the pictures and, where it is not the built-in one, the model. Runs in a process of its own."""
+    from foveal.quiet import quiet
     from foveal.tasks.blindtest.lines import Lines, LinesMake
-    from foveal.training.train import quiet
 
     quiet()
     Lines.make(LinesMake(folder=str(folder / "data"), num_images=setup.rows // 3, image_size=setup.pictures))
@@ -104,7 +104,7 @@ def write_model(folder: Path, side: int) -> None:
     import torch
     from transformers import Idefics3Config, Idefics3ForConditionalGeneration
 
-    from foveal.vlm.loading import builtin_folder
+    from foveal.vlm.finding import builtin_folder
     from foveal.vlm.processors import load_processor
 
     processor = load_processor(builtin_folder())
@@ -160,7 +160,7 @@ def serve(connection: Connection, name: str, setup: Setup, folder: Path, workers
     """A side's process: loads the model, then answers ``check`` and ``round`` until the connection is closed."""
     import torch
 
-    from foveal.training.train import quiet
+    from foveal.quiet import quiet
 
     quiet()
     warnings.simplefilter("ignore", FutureWarning)

@@ -21,7 +21,7 @@ from foveal.doctor.checks import Check, Checks, gigabytes, sentence
 from foveal.doctor.examine import DEFAULT, Examination, examine, read_target
 from foveal.errors import UserError
 from foveal.training.optimizers import MuonWithAdamW, split_for_muon
-from foveal.vlm.loading import builtin_folder
+from foveal.vlm.finding import builtin_folder
 
 
 @pytest.fixture(autouse=True)

@@ -33,7 +33,9 @@ def test_its_adapter_gives_the_probabilities_that_it_gave(run, command):
         assert (new["id"], new["value"], new["truth"]) == (old["id"], old["value"], old["truth"])
         # In bfloat16 on one processor and float32 on another.
         assert new["probabilities"] == pytest.approx(old["probabilities"], abs=0.02)
-    old, new = (json.loads((f / "results.json").read_text()) for f in (OLD / "evaluation/test", run / "evaluation/again"))
+    old, new = (
+        json.loads((f / "results.json").read_text()) for f in (OLD / "evaluation/test", run / "evaluation/again")
+    )
     same = ("headline", "metrics", "chance", "interval_95", "rows", "source", "split", "task", "model")
     assert {k: new[k] for k in same} == {k: old[k] for k in same}
 

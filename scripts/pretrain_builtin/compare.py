@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 from transformers import AutoProcessor
 
 from build import build_model
-from foveal.vlm.loading import builtin_folder
+from foveal.vlm.finding import builtin_folder
 
 TRAINING = {
     "lines": ["--training.epochs", "1"],

@@ -162,7 +162,7 @@ def load(run: str | os.PathLike[str], *, checkpoint: str = "best", **settings: A
     from foveal.asking.answer_files import facts_of
     from foveal.cli.arguments import recipe_or_run
     from foveal.evaluation.evaluate import open_predictor
-    from foveal.training.train import quiet
+    from foveal.quiet import quiet
 
     words: list[str] = []
     for key, value in settings.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
@@ -72,10 +73,10 @@ def fetch(source: str, patterns: Sequence[str]) -> Path:
     return Path(folder)
 
 
-def reach(name: str, revision: str | None) -> Exception | None:
-    """Asks the Hub for a data set's commit; None, or what went wrong, after ``SECONDS`` at most."""
+def reach(name: str, revision: str | None, kind: Literal["dataset", "model"] = "dataset") -> Exception | None:
+    """Asks the Hub for a repository's commit; None, or what went wrong, after ``SECONDS`` at most."""
     try:
-        HfApi().dataset_info(name, revision=revision, timeout=SECONDS, expand=["sha"])
+        HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=SECONDS, expand="sha")
     except TROUBLE as error:
         return error
     return None

@@ -15,7 +15,7 @@ from foveal.examples import Example
 from foveal.images import Picture
 from foveal.results import Prediction
 from foveal.tasks.classification.task import Classification, ClassificationData
-from foveal.vlm.losses import IGNORE
+from foveal.vlm.logits import IGNORE
 
 NAMES = ("cat", "black bird", "star", "3")
 MODELS = ("builtin", "paligemma", "smolvlm", "qwen2_vl")

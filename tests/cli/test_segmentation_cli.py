@@ -107,7 +107,7 @@ def test_a_quick_run_on_a_few_rows_is_trained_measured_and_asked(place: Path, co
 def test_wrong_input_is_one_sentence_and_leaves_nothing(place: Path, command, tiny, words: str, what: str) -> None:
     import shlex
 
-    from foveal.vlm.loading import builtin_folder
+    from foveal.vlm.finding import builtin_folder
 
     given = shlex.split(words)
     for name, folder in {

@@ -24,7 +24,7 @@ from foveal.training.objectives import AnswerObjective, LabelObjective, make_obj
 from foveal.training.rows import Row
 from foveal.training.train import train
 from foveal.training.trainer import FovealTrainer
-from foveal.vlm.losses import IGNORE
+from foveal.vlm.logits import IGNORE
 from foveal.vlm.scoring import score
 
 ANSWERS = ("two", "one cat", "a")

@@ -62,9 +62,12 @@ def test_the_pages_sample_trains_evaluates_predicts_and_reports(tmp_path):
 @pytest.mark.parametrize(
     ("broken", "sentence"),
     [
-        (("name = \"colours\"", "name = colour"), "NameError: name 'colour' is not defined"),
+        (('name = "colours"', "name = colour"), "NameError: name 'colour' is not defined"),
         (("class Colours(ClosedAnswers, ", "class Colours("), "has answers, but is no ClosedAnswers; add"),
-        (("class Colours(ClosedAnswers, BlindGuess, Task)", "class Colours"), "is no subclass of foveal.tasks.task.Task"),
+        (
+            ("class Colours(ClosedAnswers, BlindGuess, Task)", "class Colours"),
+            "is no subclass of foveal.tasks.task.Task",
+        ),
     ],
 )
 def test_a_broken_task_is_a_sentence_and_the_others_are_listed(tmp_path, broken, sentence):

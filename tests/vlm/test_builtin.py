@@ -13,8 +13,9 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from foveal.config.sections import Model
 from foveal.prompts import Prompt
 from foveal.vlm.encoding import Encoder
+from foveal.vlm.finding import builtin_folder
 from foveal.vlm.generation import generate
-from foveal.vlm.loading import builtin_folder, load
+from foveal.vlm.loading import load
 from foveal.vlm.scoring import score
 
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "pretrain_builtin"

@@ -6,7 +6,7 @@ from families import FAMILIES, open_tiny, picture, prompts
 
 from foveal.errors import UserError
 from foveal.prompts import Prompt
-from foveal.vlm.losses import IGNORE
+from foveal.vlm.logits import IGNORE
 
 
 @pytest.mark.parametrize("family", FAMILIES)

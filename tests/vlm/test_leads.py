@@ -8,7 +8,7 @@ from families import FAMILIES, open_tiny, picture, prompts
 
 from foveal.prompts import Prompt
 from foveal.vlm.generation import generate
-from foveal.vlm.losses import IGNORE
+from foveal.vlm.logits import IGNORE
 from foveal.vlm.scoring import score
 
 ANSWERS = (" cat", " black bird", " two", " 3")

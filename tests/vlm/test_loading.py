@@ -13,7 +13,8 @@ from torch import nn
 
 from foveal.config.sections import Lora, Model
 from foveal.errors import UserError
-from foveal.vlm.loading import builtin_folder, lacks_memory, load, memory_errors, pick_device
+from foveal.vlm.finding import builtin_folder
+from foveal.vlm.loading import lacks_memory, load, memory_errors, pick_device
 
 
 @pytest.fixture

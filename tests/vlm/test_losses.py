@@ -4,7 +4,8 @@ import pytest
 import torch
 from families import FAMILIES, open_tiny, prompts
 
-from foveal.vlm.losses import IGNORE, answer_loss, only_positions
+from foveal.vlm.logits import IGNORE
+from foveal.vlm.losses import answer_loss
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -31,22 +32,6 @@ def test_loss_and_gradients_equal_the_full_logits_reference(tiny, family):
     scale = max(float(g.norm()) for g in theirs.values())
     for name, gradient in theirs.items():
         assert float((ours[name] - gradient).abs().max()) < 1e-5 * max(1.0, scale), name
-
-
-def test_logits_are_made_at_the_kept_positions_only(tiny):
-    vlm, encoder = open_tiny(tiny("idefics3"))
-    batch = encoder.training_batch(prompts(2), ["a", "b"])
-    keep = torch.zeros_like(batch["labels"], dtype=torch.bool)
-    keep[0, 3], keep[1, 5] = True, True
-    inputs = {k: v for k, v in batch.items() if k != "labels"}
-    with torch.no_grad():
-        whole = vlm.model(**inputs).logits
-        with only_positions(vlm.model, keep):
-            some = vlm.model(**inputs).logits
-        again = vlm.model(**inputs).logits
-    assert some.shape == (1, 2, whole.shape[-1])
-    torch.testing.assert_close(some[0], torch.stack([whole[0, 3], whole[1, 5]]))
-    assert again.shape == whole.shape, "the hook is gone afterwards"
 
 
 def test_micro_batches_with_one_normaliser_sum_to_the_whole_batch(tiny):

@@ -17,7 +17,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokeniz
 
 from foveal.errors import UserError
 from foveal.prompts import Prompt
-from foveal.vlm import processors as video_free
+from foveal.vlm import processors
 from foveal.vlm.processors import load_processor, save_processor
 from tiny_models import FAMILIES, VIDEO_FAMILIES, to_legacy
 
@@ -172,8 +172,8 @@ def test_a_bos_token_is_written_once(tiny):
 
 
 def test_with_torchvision_the_processor_is_loaded_as_usual(tiny, monkeypatch):
-    monkeypatch.setattr(video_free, "torchvision_works", lambda: True)
-    monkeypatch.setattr(video_free, "stand_in_for_video_processors", lambda: pytest.fail("must not be called"))
+    monkeypatch.setattr(processors, "torchvision_works", lambda: True)
+    monkeypatch.setattr(processors, "stand_in_for_video_processors", lambda: pytest.fail("must not be called"))
     assert type(load_processor(tiny("llava"))).__name__ == "LlavaProcessor"
 
 
@@ -192,10 +192,10 @@ def test_a_torchvision_that_does_not_fit_is_named(error, monkeypatch, tmp_path):
 
 def test_torchvision_is_found_where_it_is(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert video_free.torchvision_works() is False
+    assert processors.torchvision_works() is False
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(importlib, "import_module", lambda name: object())
-    assert video_free.torchvision_works() is True
+    assert processors.torchvision_works() is True
 
 
 def test_what_cannot_be_loaded_is_said_in_a_sentence(tiny, tmp_path):

@@ -20,7 +20,8 @@ from foveal.training.train import train
 from foveal.vlm.adapters import describe
 from foveal.vlm.components import component_of
 from foveal.vlm.loading import load
-from foveal.vlm.losses import IGNORE, answer_loss
+from foveal.vlm.logits import IGNORE
+from foveal.vlm.losses import answer_loss
 from foveal.vlm.scoring import score, to_device
 
 needs_bitsandbytes = pytest.mark.skipif(

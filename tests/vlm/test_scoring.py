@@ -4,7 +4,7 @@ import pytest
 import torch
 from families import FAMILIES, open_tiny, prompts
 
-from foveal.vlm.losses import IGNORE
+from foveal.vlm.logits import IGNORE
 from foveal.vlm.scoring import common_prefix, score
 
 ANSWERS = ("one", "two lines", "a cat here", "{2}", "{3}")
@@ -49,4 +49,6 @@ def test_scores_do_not_depend_on_the_batch_or_on_the_order_of_answers(tiny):
     [([[1, 2, 9], [1, 3, 9]], 1), ([[1, 9], [1, 9]], 1), ([[1], [2]], 0), ([[1, 2], [1]], 0), ([[5, 6, 7]], 2)],
 )
 def test_common_prefix_leaves_every_answer_a_token(answers, shared):
-    assert common_prefix(answers) == shared
+    longest = max(map(len, answers))
+    choices = torch.tensor([[[*a, *([IGNORE] * (longest - len(a)))] for a in answers]])
+    assert common_prefix(choices) == shared

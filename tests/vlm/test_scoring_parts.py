@@ -8,6 +8,7 @@ from foveal.config.sections import Model
 from foveal.vlm import scoring
 from foveal.vlm.encoding import Encoder
 from foveal.vlm.loading import load
+from foveal.vlm.logits import IGNORE
 from foveal.vlm.scoring import score, score_batch, to_device
 
 NAMES = ("cat", "dog", "bird", "red circle", "blue star")
@@ -68,16 +69,18 @@ def test_one_answer_at_a_time_is_right_in_every_family(tiny, monkeypatch, family
 def test_answers_of_one_token_need_no_pass_of_their_own(tiny, monkeypatch):
     vlm, encoder = open_tiny(tiny("idefics3"))
     batch = to_device(encoder.encode(prompts(1), side="left"), vlm)
-    short, long = [[5], [6], [7]], [[5, 9], [6, 9, 10], [7, 9]]
+    short = torch.tensor([[[5], [6], [7]]])
+    long = torch.tensor([[[5, 9, IGNORE], [6, 9, 10], [7, 9, IGNORE]]])
+    both = torch.cat([torch.nn.functional.pad(short, (0, 2), value=IGNORE), long], 1)
     passes = sizes(vlm, monkeypatch)
     with torch.inference_mode():
-        score_batch(vlm.model, batch, [short], family=vlm.family)
+        score_batch(vlm.model, batch, short, family=vlm.family)
         assert passes == [1]
         monkeypatch.setattr(scoring, "SEQUENCES", 3)
         passes.clear()
-        mixed = score_batch(vlm.model, batch, [short + long], family=vlm.family)
+        mixed = score_batch(vlm.model, batch, both, family=vlm.family)
         assert passes == [1, 3]
-        alone = score_batch(vlm.model, batch, [long], family=vlm.family)
+        alone = score_batch(vlm.model, batch, long, family=vlm.family)
     torch.testing.assert_close(mixed[:, 3:], alone, atol=1e-6, rtol=1e-6)
 
 
@@ -85,7 +88,7 @@ def test_with_gradients_all_answers_are_in_one_pass(tiny, monkeypatch):
     vlm, encoder = open_tiny(tiny("qwen2_vl"), training=True)
     vlm.model.eval()
     batch = to_device(encoder.encode(prompts(1), side="left"), vlm)
-    ids = [[encoder.answer_ids(prompts(1)[0], a) for a in MANY[:9]]]
+    ids = encoder.choice_ids(prompts(1), MANY[:9])
     monkeypatch.setattr(scoring, "SEQUENCES", 2)
     passes = sizes(vlm, monkeypatch)
     scores = score_batch(vlm.model, batch, ids, family=vlm.family)

@@ -16,7 +16,7 @@ from foveal.prompts import Prompt
 from foveal.vlm.encoding import Encoder
 from foveal.vlm.generation import generate
 from foveal.vlm.loading import load
-from foveal.vlm.losses import IGNORE
+from foveal.vlm.logits import IGNORE
 from foveal.vlm.processors import save_processor
 from foveal.vlm.resolution import set_resolution
 from foveal.vlm.scoring import score

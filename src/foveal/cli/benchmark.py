@@ -82,8 +82,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
     own, settings = split_words(arguments, ("-h", "--help"), options)
     given = vars(p.parse_args(own))
     from foveal.asking.opening import check_settings
+    from foveal.quiet import quiet
     from foveal.tasks.blindtest.benchmark import run as run_benchmark
-    from foveal.training.train import quiet
 
     quiet()
     check_settings(settings)

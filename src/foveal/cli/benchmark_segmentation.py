@@ -45,10 +45,10 @@ def run(arguments: Sequence[str], console: Console) -> int:
     given = parser().parse_args(own)
     recipe, found = recipe_or_run(given.target, rest)
     prepare(recipe.model.device)
+    from foveal.quiet import quiet
     from foveal.tasks.segmentation.benchmark import run as run_benchmark
     from foveal.tasks.segmentation.benchmark import tables
     from foveal.tasks.segmentation.benchmark_sizes import settings_of
-    from foveal.training.train import quiet
 
     quiet()
     weights = found.checkpoint(given.checkpoint) if found is not None and given.sizes is None else None

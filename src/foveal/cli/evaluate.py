@@ -45,7 +45,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     prepare(recipe.model.device)
     from foveal.evaluation.evaluate import evaluate
     from foveal.evaluation.measure import sentence
-    from foveal.training.train import quiet
+    from foveal.quiet import quiet
 
     quiet()
     result, folder = evaluate(

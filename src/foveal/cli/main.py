@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from rich.markup import escape
 
 from foveal import __version__
 from foveal.errors import UserError
+from foveal.quiet import quiet
 
 #: Command -> (module, one line of help). Modules are imported when they are called, so that `foveal --help` is instant.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -70,8 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = top.parse_args(words[:1])
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files that are not UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
-    # At its import it misses a package of kernels, whether it will be used or not.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    quiet(bars=True)
     # Of several processes (torchrun) only the first one talks.
     console = Console(highlight=False, markup=False, quiet=os.environ.get("RANK", "0") != "0")
     try:

@@ -8,29 +8,18 @@ from rich.console import Console
 from rich.table import Table
 
 from foveal.cli.arguments import Parser
-
-#: Model, family, billions of parameters. Weights take 2 bytes each in bfloat16 and about 0.56 in NF4 with double
-#: quantisation (vision tower and projector stay in bfloat16; counted as a tenth of the model).
-KNOWN: tuple[tuple[str, str, float], ...] = (
-    ("builtin", "idefics3", 0.0017),
-    ("HuggingFaceTB/SmolVLM-256M-Instruct", "idefics3", 0.256),
-    ("HuggingFaceTB/SmolVLM-500M-Instruct", "idefics3", 0.508),
-    ("HuggingFaceTB/SmolVLM-Instruct", "idefics3", 2.25),
-    ("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "smolvlm", 2.25),
-    ("google/paligemma-3b-pt-224", "paligemma", 2.92),
-    ("google/paligemma2-3b-pt-224", "paligemma", 3.03),
-    ("Qwen/Qwen2-VL-2B-Instruct", "qwen2_vl", 2.21),
-    ("Qwen/Qwen2.5-VL-3B-Instruct", "qwen2_5_vl", 3.75),
-    ("google/gemma-3-4b-it", "gemma3", 4.30),
-    ("llava-hf/llava-1.5-7b-hf", "llava", 7.06),
-    ("meta-llama/Llama-3.2-11B-Vision-Instruct", "mllama", 10.7),
-)
+from foveal.config.sections import Model
+from foveal.quiet import quiet
+from foveal.vlm.families import families
+from foveal.vlm.finding import check_model_id
 
 
 def memory(billions: float) -> tuple[float, float, float]:
     """GB of weights (and optimizer states) for: bfloat16 weights; NF4 weights; whole training in float32 with AdamW.
 
-    Whole training: 4 bytes each for weight, gradient and two moments. Activations come on top in every case.
+    Weights take 2 bytes each in bfloat16 and about 0.56 in NF4 with double quantisation (vision tower and projector stay
+    in bfloat16; counted as a tenth of the model). Whole training: 4 bytes each for weight, gradient and two moments.
+    Activations come on top in every case.
     """
     return 2 * billions, billions * (0.9 * 0.56 + 0.1 * 2), 16 * billions
 
@@ -52,9 +41,11 @@ def run(arguments: Sequence[str], console: Console) -> int:
     )
     for name in ("model", "family", "parameters", "bf16", "NF4", "whole"):
         table.add_column(name, justify="left" if name in ("model", "family") else "right", overflow="fold")
-    for model, family, billions in KNOWN:
-        size = f"{billions:.2f}B" if billions >= 0.1 else f"{billions * 1000:.1f}M"
-        table.add_row(model, family, size, *(f"{gb:.1f}" if gb >= 0.1 else f"{gb:.3f}" for gb in memory(billions)))
+    for family in families():
+        for model, billions in family.checkpoints.items():
+            size = f"{billions:.2f}B" if billions >= 0.1 else f"{billions * 1000:.1f}M"
+            gigabytes = (f"{gb:.1f}" if gb >= 0.1 else f"{gb:.3f}" for gb in memory(billions))
+            table.add_row(model, family.name, size, *gigabytes)
     console.print(table)
     console.print(
         "GB of the weights alone in bfloat16 and in NF4, and of training them whole in float32 (weights, gradients, "
@@ -65,9 +56,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
 
 
 def _show(model_id: str, console: Console) -> int:
-    from foveal.config.sections import Model
-    from foveal.training.train import quiet
-    from foveal.vlm.components import adapter_targets, by_component, sizes
+    check_model_id(Model(id=model_id))
+    from foveal.vlm.components import linear_layers, sizes
     from foveal.vlm.loading import load
 
     quiet()
@@ -75,13 +65,8 @@ def _show(model_id: str, console: Console) -> int:
     table = Table(title=f"{model_id} ({vlm.family}), context {vlm.context} tokens", title_justify="left")
     for name in ("component", "parameters", "layers that adapters can go to"):
         table.add_column(name, justify="left" if name == "component" else "right")
-    groups = by_component(vlm.model)
-    for size in sizes(vlm.model):
-        targets = (
-            adapter_targets(vlm.model, [size.component])
-            if size.component in groups and size.component != "head"
-            else []
-        )
-        table.add_row(size.component, f"{size.parameters:,}", str(len(targets)))
+    for size in sizes(vlm.base):
+        layers = linear_layers(vlm.base, size.component)
+        table.add_row(size.component, f"{size.parameters:,}", str(len(layers)))
     console.print(table)
     return 0

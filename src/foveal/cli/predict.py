@@ -70,10 +70,10 @@ def run(arguments: Sequence[str], console: Console) -> int:
     from foveal.evaluation.evaluate import open_predictor
     from foveal.files import check_writable
     from foveal.progress import counting
+    from foveal.quiet import quiet
     from foveal.report.pictures import write_sheet
     from foveal.tasks.capabilities import Export, Films, check_words, description_of
     from foveal.tasks.registry import find_task
-    from foveal.training.train import quiet
 
     quiet()
     for folder in (given.film, given.files):

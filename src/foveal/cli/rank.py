@@ -44,9 +44,9 @@ def run(arguments: Sequence[str], console: Console) -> int:
     from foveal.files import check_writable, write_bytes, write_text
     from foveal.images import Picture, find_images
     from foveal.progress import counting
+    from foveal.quiet import quiet
     from foveal.tasks.comparison.rank import rank_pictures, strip
     from foveal.tasks.comparison.task import Comparison
-    from foveal.training.train import quiet
 
     if recipe.task != Comparison.name:
         raise UserError(f"{given.target}: is of the task {recipe.task}; a ranking needs a run of {Comparison.name}.")

@@ -12,6 +12,9 @@ from foveal.config.sections import dump_recipe
 from foveal.devices import prepare
 from foveal.errors import UserError
 from foveal.runs import open_run
+from foveal.tasks.capabilities import own_models
+from foveal.tasks.registry import find_task
+from foveal.vlm.finding import check_model_id
 
 _DESCRIPTION = "Trains a model by a recipe, measures it, and writes a run folder with checkpoints and report.html."
 
@@ -53,6 +56,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
         print(dump_recipe(recipe), end="")
         return 0
     prepare(recipe.model.device)
+    if recipe.model.id not in own_models(find_task(recipe.task)):
+        check_model_id(recipe.model)  # before torch is imported, which takes seconds
     if given.folds is not None:
         from foveal.training.folds import parse_folds, train_folds
 

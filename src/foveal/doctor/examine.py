@@ -140,7 +140,7 @@ def _needs(recipe: Recipe | None) -> list[machine.Need]:
 def _job(recipe: Recipe, run: Run | None, device: Any, checks: Checks, blocked: list[machine.Need]) -> None:
     # Imported here, where a package that is broken becomes a line.
     from foveal.doctor.job import Job
-    from foveal.training.train import quiet
+    from foveal.quiet import quiet
 
     quiet()
     Job(recipe, run, device, checks, blocked).examine()

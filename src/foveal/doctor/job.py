@@ -27,12 +27,13 @@ from foveal.tasks.capabilities import own_models
 from foveal.tasks.registry import find_task, open_task
 from foveal.tasks.specialist import Specialist
 from foveal.tasks.task import Task
+from foveal.training.arguments import check_packages
 from foveal.training.objectives import NamedLosses, Objective, make_objective
 from foveal.training.rows import Row, TrainingRows
-from foveal.training.arguments import check_packages
 from foveal.vlm import adapters
 from foveal.vlm.components import by_component
-from foveal.vlm.loading import Vlm, load, memory_errors, resolve
+from foveal.vlm.finding import resolve
+from foveal.vlm.loading import Vlm, load, memory_errors
 
 #: Of so many first rows, the largest is passed through the model.
 _LOOKED_AT: Final = 8

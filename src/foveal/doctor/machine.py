@@ -210,7 +210,7 @@ def hub_needs(recipe: Recipe, task: type[Task] | None = None) -> list[Need]:
         task: Its task, where it is known: its own models are no Hub ids, but may be made of further ones.
     """
     found = []
-    from foveal.vlm.loading import BUILTINS
+    from foveal.vlm.finding import BUILTINS
 
     named = {"model.id": (recipe.model.id, (*BUILTINS, *(own_models(task) if task else ())))}
     # A task's own models may be made of further ones.

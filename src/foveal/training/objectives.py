@@ -19,8 +19,15 @@ from foveal.tasks.task import Task
 from foveal.training.rows import Row
 from foveal.vlm.encoding import Batch, Encoder
 from foveal.vlm.loading import Vlm
-from foveal.vlm.losses import IGNORE, WEIGHTS, answer_count, answer_loss
-from foveal.vlm.scoring import label_count, label_entropy, label_loss, label_scores
+from foveal.vlm.losses import (
+    WEIGHTS,
+    answer_count,
+    answer_loss,
+    label_count,
+    label_entropy,
+    label_loss,
+    label_scores,
+)
 
 Normaliser = torch.Tensor | float | None
 
@@ -171,11 +178,9 @@ class LabelObjective(Objective):
             choice.append(self.answers.index(prompt.answer))
         batch = self.encoder.encode(prompts, side="left")
         self.encoder.check_prompts(batch, names)
-        ids = [[self.encoder.answer_ids(p, a) for a in self.answers] for p in prompts]
-        longest = max(len(a) for row in ids for a in row)
-        padded = [[[*a, *([IGNORE] * (longest - len(a)))] for a in row] for row in ids]
+        choices = self.encoder.choice_ids(prompts, self.answers)
         weights = weights_of(rows, times=len(prompts) // len(rows))
-        return {**batch, "choice_ids": torch.tensor(padded), "choice": torch.tensor(choice), **weights}
+        return {**batch, "choice_ids": choices, "choice": torch.tensor(choice), **weights}
 
     def count(self, batch: Batch) -> torch.Tensor:
         """Rows, mirrored ones included, each times its weight."""

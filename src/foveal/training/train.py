@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import re
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +19,7 @@ from foveal.asking.asker import Predictor, make_predictor, open_model
 from foveal.config.sections import Recipe, check
 from foveal.errors import UserError
 from foveal.evaluation.measure import measure, sentence
+from foveal.quiet import quiet
 from foveal.report.write import RESULTS_FILE, read_result, write_measurement, write_page, write_result
 from foveal.results import Result
 from foveal.runs import Run, check_new_run, create_run
@@ -56,16 +54,6 @@ class Trained:
     task: Task
     predictor: Predictor
     seconds: float
-
-
-def quiet() -> None:
-    """Keeps the libraries' own chatter off the terminal; errors still show."""
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    logging.getLogger("accelerate").setLevel(logging.ERROR)
-    for category in (UserWarning, FutureWarning):
-        warnings.filterwarnings("ignore", category=category, module=r"torch|peft|transformers|accelerate")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 @memory_errors()

@@ -1,1 +1,1 @@
-"""One VLM of any family: loading, components, adapters, encoding, losses and scoring."""
+"""One VLM of any family: finding, loading, components, adapters, encoding, scoring, losses and replies."""

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 
 from foveal.config.sections import Model
 from foveal.errors import UserError
-from foveal.vlm.components import COMPONENTS, adapter_targets, by_component, component_modules, component_of, sizes
+from foveal.vlm.components import adapter_targets, by_component, component_modules, component_of, sizes
+from foveal.vlm.families import COMPONENTS
 
 
 def make_trainable(model: PreTrainedModel, recipe: Model) -> nn.Module:

@@ -1,7 +1,6 @@
-"""The component registry: which part of a VLM a parameter belongs to, for every family.
+"""Which part of a VLM a parameter belongs to: vision, projector, language or head.
 
-Freezing, learning rates, LoRA targets, gradient audits and memory estimates all ask here. Names are those of
-transformers 5; a family with other names is added with ``register_components``.
+Freezing, learning rates, LoRA targets, gradient audits and memory estimates all ask here.
 """
 
 from __future__ import annotations
@@ -9,40 +8,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from foveal.errors import UserError
+from foveal.vlm.families import COMPONENTS, families, family_of
 
-COMPONENTS: Final = ("vision", "projector", "language", "head")
-
-#: Tried in this order; a pattern matches from the start of a parameter's name (after adapters' prefixes are removed).
-_PATTERNS: list[tuple[str, str]] = [
-    ("projector", r"model\.visual\.(merger|deepstack_merger_list)\b"),
-    ("projector", r"model\.(multi_modal_projector|connector|mm_projector|embed_vision|image_newline)\b"),
-    ("vision", r"model\.(vision_tower|vision_model|visual|vision_encoder)\b"),
-    ("language", r"model\.(language_model|text_model)\b"),
-    ("language", r"lm_head\b"),
-]
-
+#: Further names, of models that a VLM is a part of: regular expression on the start of a parameter's name -> component.
+_OTHERS: dict[str, str] = {}
 #: What may stand in front of a VLM's own names, from the outside in.
 _PREFIXES: list[str] = ["module.", "base_model.model."]
 
-#: Linear layers that adapters go to, by component; full names.
-_TARGETS: Final[dict[str, str]] = {
-    "language": r"model\.(language_model|text_model)\.layers\.\d+\.(self_attn|cross_attn|mlp)\."
-    r"(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)",
-    "vision": r"model\.(vision_tower|vision_model|visual)\.(.*\.)?(layers?|blocks)\.\d+\.(.*\.)?"
-    r"(q_proj|k_proj|v_proj|o_proj|out_proj|projection_layer|qkv|proj|fc1|fc2|linear_fc1|linear_fc2|"
-    r"gate_proj|up_proj|down_proj)",
-    "projector": r"model\.(multi_modal_projector|connector|mm_projector)(\..*)?|model\.visual\.merger\..*",
-}
-
 
 def register_components(patterns: Mapping[str, str]) -> None:
-    """Adds families or models of your own.
+    """Adds the parts of a model of your own; those of a family belong into its record (``families.register_family``).
 
     Args:
         patterns: Regular expression on the start of a parameter's full name -> component. Tried before the known ones.
@@ -53,12 +34,11 @@ def register_components(patterns: Mapping[str, str]) -> None:
     for pattern, component in patterns.items():
         if component not in COMPONENTS:
             raise ValueError(f"{component!r} is no component; there are {', '.join(COMPONENTS)}")
-        if (component, pattern) not in _PATTERNS:
-            _PATTERNS.insert(0, (component, pattern))
+        _OTHERS[pattern] = component
 
 
 def register_prefix(prefix: str) -> None:
-    """Tells that a VLM may be a part of a larger model, under this name (with its dot)."""
+    """Lets a VLM be a part of a larger model, under this name (with its dot)."""
     if prefix not in _PREFIXES:
         _PREFIXES.insert(1, prefix)
 
@@ -77,9 +57,12 @@ def component_of(name: str) -> str:
         UserError: No pattern knows the name.
     """
     plain = plain_name(name)
-    for component, pattern in _PATTERNS:
-        if re.match(pattern, plain):
-            return component
+    # A name alone does not say of which family it is, so all are asked, the newest first; most share one table.
+    tables = {id(table): table for table in (_OTHERS, *(family.parts for family in reversed(families())))}
+    for table in tables.values():
+        for pattern, component in table.items():
+            if re.match(pattern, plain):
+                return component
     raise UserError(
         f"The parameter {plain!r} belongs to no known component (vision, projector, language, head); "
         "name its family's modules with foveal.vlm.components.register_components."
@@ -94,24 +77,26 @@ def by_component(model: nn.Module) -> dict[str, list[tuple[str, nn.Parameter]]]:
     return {c: g for c, g in groups.items() if g}
 
 
-def adapter_targets(model: nn.Module, components: Iterable[str]) -> list[str]:
-    """Full names of the linear layers of ``components``, for LoRA.
+def linear_layers(model: PreTrainedModel, component: str) -> list[str]:
+    """Full names of the linear layers of a component that adapters can go to."""
+    pattern = family_of(model.config.model_type).adapted.get(component)
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return [name for name in linear if pattern is not None and re.fullmatch(pattern, name)]
+
+
+def adapter_targets(model: PreTrainedModel, components: Iterable[str]) -> list[str]:
+    """``linear_layers`` of several components, for LoRA.
 
     Raises:
-        UserError: A component has no linear layer that adapters can go to.
+        UserError: A component has none.
     """
     targets: list[str] = []
     for component in components:
-        pattern = _TARGETS.get(component)
-        found = [
-            name
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Linear) and pattern and re.fullmatch(pattern, name)
-        ]
-        if not found:
+        layers = linear_layers(model, component)
+        if not layers:
             have = ", ".join(by_component(model))
             raise UserError(f"model.lora.components: {component!r} has no linear layers in this model (it has {have}).")
-        targets += found
+        targets += layers
     return targets
 
 

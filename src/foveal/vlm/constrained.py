@@ -1,7 +1,7 @@
 """Constrained decoding: the model writes freely within a closed set of answers, and nothing else.
 
 At every step only tokens that continue some answer keep their score; the rest get minus infinity. An answer that
-begins another ("no", "no lines") is told apart by its end token. So each reply is one of the answers, whatever the
+begins another ("no", "no lines") differs by its end token. So each reply is one of the answers, whatever the
 weights are, and no reply has to be read and guessed at.
 
 The steps are greedy: each takes the likeliest token that is allowed. That can differ from the answer of highest
@@ -51,7 +51,7 @@ class AnswerTrie:
             self._answer[node] = k
 
     def walk(self, ids: Sequence[int]) -> tuple[tuple[int, ...], int | None]:
-        """Where some tokens lead.
+        """Follows some tokens through the tree.
 
         Args:
             ids: What was written so far; whatever follows a whole answer is padding.

@@ -18,21 +18,15 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from foveal.errors import UserError
 from foveal.prompts import Prompt
-from foveal.vlm.losses import IGNORE
+from foveal.vlm.families import family_of
+from foveal.vlm.logits import IGNORE
 
 Batch = dict[str, torch.Tensor]
 
-#: Tensors of shape [B, L, ...] beside input_ids, and what an answer's token gets in them. None repeats the row's last
-#: entry (Mllama: which picture tiles a token may look at).
-_PER_TOKEN: Final[dict[str, int | None]] = {
-    "attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0, "cross_attention_mask": None,
-}  # fmt: skip
 #: Texts that are remembered; prompts of a closed set are few, but reasons differ from row to row.
 _REMEMBERED: Final = 10_000
 #: Characters in front of a text that decide its tokens.
 _TAIL: Final = 48
-#: PaliGemma marks the suffix, which is attended causally, by 1; its prefix is attended in both directions.
-_SUFFIX_TYPE: Final = {"paligemma": 1}
 
 
 class Encoder:
@@ -40,7 +34,7 @@ class Encoder:
 
     Args:
         processor: The family's processor.
-        family: The model type of the configuration.
+        family: The configuration's model type.
         context: Longest row in tokens; None for no limit.
         image_size: Longest side that pictures are shrunk to before the processor's own resizing; None leaves them.
     """
@@ -61,7 +55,7 @@ class Encoder:
 
     def _head(self, prompt: Prompt) -> str:
         """The prompt up to where the model's turn begins."""
-        return self._render(prompt, None) + ("" if self.processor.chat_template else self._bare_separator())
+        return self._render(prompt, None) + ("" if self.processor.chat_template else family_of(self.family).separator)
 
     def _turn(self, prompt: Prompt, text: str) -> str:
         """The model's turn as the template writes it, with what it puts around ``text``: a space, the end token."""
@@ -88,7 +82,7 @@ class Encoder:
         if not self.processor.chat_template:
             flat = prompt.without_system()
             start = str(self.processor.image_token) * len(prompt.images) + flat.user
-            return start + ("" if answer is None else self._bare_separator() + answer)
+            return start + ("" if answer is None else family_of(self.family).separator + answer)
         messages = prompt.messages()
         if prompt.system and not self._takes_system(messages, prompt.system):
             messages = prompt.without_system().messages()
@@ -102,10 +96,6 @@ class Encoder:
             return system in self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except (TemplateError, ValueError, TypeError):
             return False
-
-    def _bare_separator(self) -> str:
-        """Families without a template (PaliGemma): the processor itself puts a line break behind the prefix."""
-        return "\n"
 
     # ---------------------------------------------------------------- answers
 
@@ -125,6 +115,16 @@ class Encoder:
                 self._answers.clear()
             self._answers[key] = self._new_answer_ids(tail, suffix, answer)
         return self._answers[key]
+
+    def choice_ids(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> torch.Tensor:
+        """Token ids [B, K, T] of each answer behind each prompt, the end token included, padded with ``IGNORE``.
+
+        Raises:
+            UserError: See ``answer_ids``.
+        """
+        ids = [[self.answer_ids(p, a) for a in answers] for p in prompts]
+        longest = max(len(one) for row in ids for one in row)
+        return torch.tensor([[[*one, *([IGNORE] * (longest - len(one)))] for one in row] for row in ids])
 
     def reply_start_ids(self, prompt: Prompt) -> tuple[int, ...]:
         """Token ids of what the model's turn begins with; none where it begins with nothing."""
@@ -170,9 +170,8 @@ class Encoder:
 
     @property
     def end_ids(self) -> frozenset[int]:
-        """Tokens that end a turn: the tokenizer's end, and the end-of-turn tokens of the known templates."""
-        names = ("<end_of_utterance>", "<|im_end|>", "<end_of_turn>", "<|eot_id|>", "</s>", "<eos>", "<|endoftext|>")
-        known = self.tokenizer.convert_tokens_to_ids(list(names))
+        """Tokens that end a turn: the tokenizer's end, and the family's end-of-turn tokens."""
+        known = self.tokenizer.convert_tokens_to_ids(list(family_of(self.family).end_tokens))
         unknown = self.tokenizer.unk_token_id
         return frozenset({self.end_id, *(i for i in known if i is not None and i != unknown)})
 
@@ -232,17 +231,8 @@ class Encoder:
                 raise UserError(f"{name}: the row has no answer to learn from; label it or leave it out.")
             answers.append(self.answer_ids(prompt, prompt.answer))
         batch = append_answers(self.encode(prompts, side="right"), answers, self.family, self._pad_id)
-        self._check_length(batch, names)
+        self.check_prompts(batch, names)
         return batch
-
-    def _check_length(self, batch: Batch, names: Sequence[str]) -> None:
-        lengths = batch["attention_mask"].sum(1).tolist()
-        for length, name in zip(lengths, names, strict=True):
-            if self.context is not None and length > self.context:
-                raise UserError(
-                    f"{name}: the row is {length} tokens long, the model's context is {self.context}; "
-                    "shorten the text or lower model.image_size (nothing is cut silently)."
-                )
 
     def check_prompts(self, batch: Batch, names: Sequence[str]) -> None:
         """Refuses rows that are longer than the model's context.
@@ -250,7 +240,13 @@ class Encoder:
         Raises:
             UserError: Names the row, its length and the limit.
         """
-        self._check_length(batch, names)
+        lengths = batch["attention_mask"].sum(1).tolist()
+        for length, name in zip(lengths, names, strict=True):
+            if self.context is not None and length > self.context:
+                raise UserError(
+                    f"{name}: the row is {length} tokens long, the model's context is {self.context}; "
+                    "shorten the text or lower model.image_size (nothing is cut silently)."
+                )
 
     def decode_labels(self, batch: Batch, row: int = 0) -> str:
         """A row as the loss sees it: prompt tokens as they are, runs of picture tokens counted, answer tokens in [[ ]]."""
@@ -277,7 +273,7 @@ def append_answers(batch: Batch, answers: Sequence[Sequence[int]], family: str, 
     Args:
         batch: Right-padded tensors of ``Encoder.encode``.
         answers: Token ids for each row.
-        family: The model type; decides the token type of an answer.
+        family: The configuration's model type.
         pad: The padding token's id.
 
     Returns:
@@ -299,7 +295,7 @@ def append_tokens(
     Args:
         batch: Tensors of ``Encoder.encode``.
         texts: Token ids for each row; rows may differ in length.
-        family: The model type; decides the token type of what the model writes.
+        family: The configuration's model type.
         pad: The padding token's id.
         side: Where the rows are padded, and stay so.
 
@@ -309,13 +305,12 @@ def append_tokens(
     lengths = batch["attention_mask"].sum(1).tolist()
     longest = max(n + len(t) for n, t in zip(lengths, texts, strict=True))
     out = dict(batch)
-    for key, value in (("input_ids", None), *_PER_TOKEN.items()):
+    for key, fill in {"input_ids": None, **family_of(family).per_token}.items():
         if key not in batch:
             continue
         old = batch[key]
         blank = pad if key == "input_ids" else 0
         new = torch.full((len(texts), longest, *old.shape[2:]), blank, dtype=old.dtype)
-        fill = _SUFFIX_TYPE.get(family, value) if key == "token_type_ids" else value
         for i, (n, text) in enumerate(zip(lengths, texts, strict=True)):
             first = longest - n - len(text) if side == "left" else 0
             row = old[i, old.shape[1] - n :] if side == "left" else old[i, :n]

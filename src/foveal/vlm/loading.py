@@ -3,47 +3,39 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from peft import PeftModel
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel, ProcessorMixin
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    BitsAndBytesConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from foveal.config.sections import Model
 from foveal.errors import UserError
 from foveal.vlm import adapters
+from foveal.vlm.families import Family, family_of
+from foveal.vlm.finding import check_model_id, not_on_hub, resolve
+from foveal.vlm.patches import keep_weights_as_loaded
 from foveal.vlm.processors import load_processor
 from foveal.vlm.resolution import set_resolution
 from foveal.vlm.tiles import show_one_view
-
-BUILTIN: Final = "builtin"
-#: Models that come with the package: the general one, one that has learned BlindTest's seven puzzles, one that points.
-BUILTINS: Final = (BUILTIN, "builtin-blindtest", "builtin-counting")
-#: Components that stay in full precision in a quantised model; matched from the start of a module's full name.
-_NOT_QUANTISED: Final = [
-    r".*vision_tower",
-    r".*visual",
-    r".*vision_model",
-    r".*vision_encoder",
-    r".*multi_modal_projector",
-    r".*mm_projector",
-    r".*embed_vision",
-    r".*connector",
-    "lm_head",
-]
 
 
 @dataclass(frozen=True)
@@ -81,14 +73,9 @@ class Vlm:
 
     @property
     def context(self) -> int | None:
-        """Longest row in tokens, or None where the configuration does not tell."""
+        """Longest row in tokens, or None where the configuration does not say."""
         text = self.base.config.get_text_config()
         return getattr(text, "max_position_embeddings", None)
-
-
-def builtin_folder(name: str = BUILTIN) -> Path:
-    """The folder of a model that comes with the package, one of ``BUILTINS``, in Hub layout."""
-    return Path(str(files("foveal") / "assets" / name))
 
 
 def pick_device(name: str) -> torch.device:
@@ -133,32 +120,21 @@ def _dtype(recipe: Model, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
-def _quantisation(recipe: Model, device: torch.device) -> Any:
+def _quantisation(recipe: Model, family: Family, device: torch.device) -> BitsAndBytesConfig | None:
     if recipe.quantization == "none":
         return None
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
             f"model.quantization: {recipe.quantization} needs bitsandbytes; install it with: pip install 'foveal[quant]'"
         )
-    from transformers import BitsAndBytesConfig
-
+    whole = list(family.unquantised)
     if recipe.quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=_NOT_QUANTISED)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=whole)
     compute = torch.bfloat16 if device.type == "cuda" else torch.float32
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute,
-        llm_int8_skip_modules=_NOT_QUANTISED,
+        llm_int8_skip_modules=whole,
     )  # fmt: skip
-
-
-def _keep_weights_as_loaded(model: nn.Module) -> None:
-    """On CPUs with avx512_bf16, bitsandbytes repacks 4-bit weights in place at the first forward pass in eval mode,
-    after which training and merging are silently wrong. This switches the repacking off."""
-    import bitsandbytes
-
-    for module in model.modules():
-        if isinstance(module, bitsandbytes.nn.Linear4bit):
-            module.support_avx512bf16_for_cpu = False
 
 
 def _attention(recipe: Model, config: PretrainedConfig, device: torch.device) -> str | None:
@@ -174,35 +150,16 @@ def _attention(recipe: Model, config: PretrainedConfig, device: torch.device) ->
     return None
 
 
-def resolve(recipe: Model) -> str:
-    """What the Auto classes are given: a folder or a Hub id.
-
-    Raises:
-        UserError: A folder that does not exist or holds no model.
-    """
-    if recipe.id in BUILTINS:
-        return str(builtin_folder(recipe.id))
-    path = Path(recipe.id).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            what = "a run; use its checkpoints/best folder" if (path / "recipe.yaml").is_file() else "no config.json"
-            raise UserError(f"model.id: {recipe.id} is not a model in Hub layout (it has {what}).")
-        return str(path)
-    if recipe.id.startswith((".", "/", "~")) or recipe.id.count("/") > 1 or path.exists():
-        raise UserError(f"model.id: there is no model folder {recipe.id!r}; check the path.")
-    return recipe.id
-
-
 def load_config(recipe: Model) -> PretrainedConfig:
     """The model's configuration.
 
     Raises:
         UserError: There is no such model, the Hub cannot be reached, or the model cannot look at pictures.
     """
-    source = resolve(recipe)
+    source = check_model_id(recipe)
     try:
-        told, _ = PretrainedConfig.get_config_dict(source, revision=recipe.revision)
-        older = _older_code(told)
+        raw, _ = PretrainedConfig.get_config_dict(source, revision=recipe.revision)
+        older = _older_code(raw)
         if older:
             raise UserError(
                 f"model.id: {recipe.id} brings Python code of its own for {older} of an older transformers, which is not "
@@ -224,12 +181,12 @@ def load_config(recipe: Model) -> PretrainedConfig:
     return config
 
 
-def _older_code(told: dict[str, Any]) -> str | None:
+def _older_code(raw: dict[str, Any]) -> str | None:
     """What a model's own code, by the ``auto_map`` of its config.json, has instead of today's class for pictures and
     text; None where it has that class or the family is known without code."""
-    offered = [name for name in told.get("auto_map") or {} if name.startswith("AutoModel")]
+    offered = [name for name in raw.get("auto_map") or {} if name.startswith("AutoModel")]
     current = AutoModelForImageTextToText.__name__
-    if not offered or current in offered or told.get("model_type") in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+    if not offered or current in offered or raw.get("model_type") in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         return None
     return "AutoModelForCausalLM" if "AutoModelForCausalLM" in offered else offered[0]
 
@@ -260,21 +217,14 @@ def _explained(recipe: Model, error: Exception, start: str) -> UserError:
         )
     if Path(start).is_dir():
         return UserError(f"{start}: the model cannot be loaded: {text.strip().splitlines()[0].rstrip('.')}.")
-    if "gated" in text or "401" in text or "403" in text:
-        return UserError(
-            f"model.id: {recipe.id} needs permission; accept its terms on the Hub and run `hf auth login`."
-        )
-    return UserError(
-        f"model.id: {recipe.id!r} is no local folder, and the Hub does not have it or cannot be reached; "
-        "check the spelling and the connection, or use builtin."
-    )
+    return not_on_hub(recipe, error)
 
 
 def lacks_memory(error: BaseException) -> bool:
     """Whether memory of the GPU or of the machine did not suffice."""
     if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError):
-        said = str(error)
-        return any(s in said for s in ("can't allocate memory", "not enough memory", "out of memory"))
+        text = str(error)
+        return any(s in text for s in ("can't allocate memory", "not enough memory", "out of memory"))
     return isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
@@ -308,12 +258,42 @@ def load(recipe: Model, *, weights: Path | None = None, training: bool = False) 
     source = resolve(recipe)
     adapter = weights is not None and (weights / "adapter_config.json").is_file()
     start = source if weights is None or adapter else str(weights)
-    config = load_config(recipe)
     device = pick_device(recipe.device)
-    quantisation = _quantisation(recipe, device)
-    logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
+    loaded, processor = _open(recipe, source, start, device)
+    if not recipe.tiles:
+        show_one_view(loaded, processor)
+    if recipe.resolution is not None:
+        set_resolution(loaded, processor, recipe.resolution)
+    words, rows = len(processor.tokenizer), loaded.get_input_embeddings().num_embeddings
+    if start != source and words > rows:
+        raise UserError(
+            f"model.id: {recipe.id} is not the model of {start}, which has {rows:,} tokens and not {words:,}; correct it."
+        )
+    if recipe.quantization == "none":
+        loaded = loaded.to(device)
+    model: nn.Module = loaded
+    if adapter and weights is not None:
+        model = _with_adapter(loaded, weights, recipe, training)
+    elif training:
+        model = adapters.make_trainable(loaded, recipe)
+    if training and recipe.gradient_checkpointing:
+        loaded.gradient_checkpointing_enable({"use_reentrant": False})
+        loaded.enable_input_require_grads()
+    if not training:
+        model = model.eval().requires_grad_(False)
+    return Vlm(recipe.id, source, model, processor)
+
+
+def _open(recipe: Model, source: str, start: str, device: torch.device) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """The model with the weights of ``start``, and the processor of ``source``.
+
+    Raises:
+        UserError: One cannot be loaded, or weights are missing.
+    """
+    config = load_config(recipe)
+    quantisation = _quantisation(recipe, family_of(config.model_type), device)
     try:
-        loaded, info = AutoModelForImageTextToText.from_pretrained(
+        model, info = AutoModelForImageTextToText.from_pretrained(
             start, revision=recipe.revision if start == source else None, trust_remote_code=recipe.trust_remote_code,
             dtype=_dtype(recipe, device), attn_implementation=_attention(recipe, config, device), use_safetensors=True,
             quantization_config=quantisation, device_map={"": device} if quantisation is not None else None,
@@ -326,15 +306,6 @@ def load(recipe: Model, *, weights: Path | None = None, training: bool = False) 
         ) from error
     except (OSError, ValueError, RuntimeError, HFValidationError, SafetensorError, StrictDataclassError) as error:
         raise _explained(recipe, error, start) from error
-    if not recipe.tiles:
-        show_one_view(loaded, processor)
-    if recipe.resolution is not None:
-        set_resolution(loaded, processor, recipe.resolution)
-    words, rows = len(processor.tokenizer), loaded.get_input_embeddings().num_embeddings
-    if start != source and words > rows:
-        raise UserError(
-            f"model.id: {recipe.id} is not the model of {start}, which has {rows:,} tokens and not {words:,}; correct it."
-        )
     missing = info.get("missing_keys", ())
     if missing or info.get("mismatched_keys"):
         raise UserError(
@@ -342,26 +313,23 @@ def load(recipe: Model, *, weights: Path | None = None, training: bool = False) 
             f"{', '.join(sorted(map(str, missing))[:2]) or 'sizes differ'}); the folder is incomplete or of another model."
         )
     if quantisation is not None:
-        _keep_weights_as_loaded(loaded)
-    else:
-        loaded = loaded.to(device)
-    model: nn.Module = loaded
-    if adapter and weights is not None:
-        try:
-            model = adapters.load_adapter(loaded, weights, trainable=training)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            if lacks_memory(error):
-                raise
-            reason = str(error).strip().splitlines()[0].rstrip(".:")
-            raise UserError(f"{weights}: does not fit the model {recipe.id} ({reason}); name its own.") from error
-    elif training:
-        model = adapters.make_trainable(loaded, recipe)
-    if training and recipe.gradient_checkpointing:
-        loaded.gradient_checkpointing_enable({"use_reentrant": False})
-        loaded.enable_input_require_grads()
-    if not training:
-        model = model.eval().requires_grad_(False)
-    return Vlm(recipe.id, source, model, processor)
+        keep_weights_as_loaded(model)
+    return model, processor
+
+
+def _with_adapter(model: PreTrainedModel, folder: Path, recipe: Model, training: bool) -> nn.Module:
+    """The model with a checkpoint's adapter.
+
+    Raises:
+        UserError: It was trained with another model.
+    """
+    try:
+        return adapters.load_adapter(model, folder, trainable=training)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if lacks_memory(error):
+            raise
+        reason = str(error).strip().splitlines()[0].rstrip(".:")
+        raise UserError(f"{folder}: does not fit the model {recipe.id} ({reason}); name its own.") from error
 
 
 def out_of_memory(error: BaseException) -> UserError:

@@ -1,52 +1,22 @@
-"""The `answer` objective: cross entropy on the answer's tokens, and nothing else reaches the vocabulary projection.
+"""What a VLM learns by: the `answer` objective's loss over an answer's tokens, the `label` objective's over a closed set.
 
-About 98 % of a row's positions are picture and prompt. Their hidden states are dropped in front of the output
-embedding, so that logits of shape [labelled, V] are made in place of [B, L, V]. The loss and its gradients equal those
-of full logits (tested for every family).
+Each has a count, which its sum is averaged over; a training step adds up the counts of all its batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-IGNORE: Final = -100
+from foveal.vlm.logits import IGNORE, only_positions
+from foveal.vlm.scoring import score_batch
+
 #: Key of a batch's row weights [B], float32; absent where every row weighs 1.
 WEIGHTS: Final = "weights"
-
-
-@contextmanager
-def only_positions(model: nn.Module, keep: torch.Tensor) -> Iterator[None]:
-    """While it lasts, ``model(...).logits`` has shape [1, keep.sum(), V]: the kept positions, row by row.
-
-    Args:
-        model: A causal model with output embeddings; adapters and DDP may wrap it.
-        keep: Boolean mask [B, L] of positions whose logits are wanted.
-    """
-    head = _output_embeddings(model)
-
-    def select(_: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        hidden = args[0]
-        return (hidden[keep.to(hidden.device)].unsqueeze(0), *args[1:])
-
-    handle = head.register_forward_pre_hook(select)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _output_embeddings(model: nn.Module) -> nn.Module:
-    inner: Any = model
-    while not callable(getattr(inner, "get_output_embeddings", None)):
-        inner = inner.module
-    head: nn.Module = inner.get_output_embeddings()
-    return head
 
 
 def answer_count(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -91,3 +61,54 @@ def answer_loss(
     each = functional.cross_entropy(logits.float(), wanted, reduction="none", label_smoothing=smoothing)
     weights = batch[WEIGHTS][:, None].expand_as(asked)[asked].to(each.device)
     return (each * weights).sum() / (weights.sum() if normaliser is None else normaliser)
+
+
+def label_loss(
+    model: nn.Module,
+    batch: Mapping[str, torch.Tensor],
+    normaliser: torch.Tensor | float | None,
+    *,
+    family: str,
+    smoothing: float = 0.0,
+) -> torch.Tensor:
+    """The `label` objective: cross entropy over a closed set of answers, none of which is in the input.
+
+    Args:
+        model: The VLM.
+        batch: Left-padded prompts with ``choice_ids`` [B, K, T] (padded with ``IGNORE``) and ``choice`` [B], the right one,
+            and ``weights`` [B] where not every row weighs 1.
+        normaliser: ``label_count`` of the whole optimizer step; this batch's own where it is None.
+        family: The configuration's model type.
+        smoothing: Share of each target that is spread evenly over the K answers, as ``label_smoothing`` in
+            ``torch.functional.cross_entropy``.
+
+    Returns:
+        The loss, a scalar in float32.
+    """
+    total = label_entropy(label_scores(model, batch, family=family), batch, smoothing)
+    return total / (label_count(batch) if normaliser is None else normaliser)
+
+
+def label_count(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Sum of the weights of a batch's rows: what ``label_loss`` is averaged over, float32 scalar."""
+    return batch[WEIGHTS].sum() if WEIGHTS in batch else torch.tensor(float(len(batch["choice"])))
+
+
+def label_entropy(scores: torch.Tensor, batch: Mapping[str, torch.Tensor], smoothing: float = 0.0) -> torch.Tensor:
+    """Sum of the rows' cross entropies, each times its weight; see ``label_loss``.
+
+    Args:
+        scores: The answers' log-probabilities [B, K].
+        batch: ``choice`` [B], and ``weights`` [B] where not every row weighs 1.
+        smoothing: Share of each target that is spread evenly over the K answers.
+    """
+    if WEIGHTS not in batch:
+        return functional.cross_entropy(scores, batch["choice"], reduction="sum", label_smoothing=smoothing)
+    each = functional.cross_entropy(scores, batch["choice"], reduction="none", label_smoothing=smoothing)
+    return (each * batch[WEIGHTS]).sum()
+
+
+def label_scores(model: nn.Module, batch: Mapping[str, torch.Tensor], *, family: str) -> torch.Tensor:
+    """Log-probabilities [B, K] of a batch's answers, with gradients; see ``label_loss``."""
+    inputs = {k: v for k, v in batch.items() if k not in ("choice_ids", "choice", WEIGHTS)}
+    return score_batch(model, inputs, batch["choice_ids"], family=family)

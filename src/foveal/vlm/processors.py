@@ -1,73 +1,24 @@
 """Loading and saving processors, also of families that take videos on machines without torchvision.
 
-In transformers, the processors of SmolVLM, Qwen-VL, InternVL and others own a video processor, and every video processor
-needs torchvision, so that without it a family that is only ever shown pictures cannot be loaded. Here such a processor
-gets a ``VideoPart`` instead: it keeps the settings of the real one and writes them back, so that what was saved loads
-with all its parts wherever torchvision is installed.
+There such a processor gets a ``patches.VideoPart`` in place of its video processor: it keeps the settings of the real one
+and writes them back, so that what was saved loads with all its parts wherever torchvision is installed.
 """
 
 from __future__ import annotations
 
-import copy
 import importlib
 import importlib.util
-import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
 
-from transformers.image_processing_base import ImageProcessingMixin
-from transformers.utils import cached_file
+from transformers import ProcessorMixin
 
 from foveal.errors import UserError
 from foveal.files import disk_errors
-
-if TYPE_CHECKING:
-    from transformers import ProcessorMixin
-
-#: What decides where a file of a model is looked up; the other arguments of ``from_pretrained`` are about its contents.
-_WHERE = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+from foveal.vlm.patches import do_without_num2words, stand_in_for_video_processors
 
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
-
-
-class VideoPart(ImageProcessingMixin):  # type: ignore[misc]
-    """Stands in for a processor's video processor: holds and saves its settings, and cannot process videos."""
-
-    model_input_names: tuple[str, ...] = ()
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__()
-        self.settings = settings
-        # SmolVLM's chat template asks for these two, also where no video is shown.
-        self.num_frames = settings.get("num_frames", 64)
-        self.fps = settings.get("fps", 1)
-
-    @classmethod
-    def from_pretrained(cls, path_or_id: str | os.PathLike[str], **kwargs: Any) -> VideoPart:
-        """Reads the settings from where transformers looks for them, in its order of precedence."""
-        where = {key: kwargs[key] for key in _WHERE if key in kwargs}
-        for name in ("processor_config.json", "video_preprocessor_config.json", "preprocessor_config.json"):
-            file = cached_file(path_or_id, name, **where, _raise_exceptions_for_missing_entries=False)
-            settings = None if file is None else json.loads(Path(file).read_text(encoding="utf-8"))
-            if name == "processor_config.json":  # also holds the other parts, or none of them
-                settings = (settings or {}).get("video_processor")
-            if settings is not None:
-                return cls(**settings)
-        return cls()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as they were read, which is what transformers resolves the video processor's class from."""
-        return copy.deepcopy(self.settings)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuses.
-
-        Raises:
-            UserError: Always.
-        """
-        raise UserError("Videos cannot be processed without torchvision; install it, or show single pictures.")
 
 
 def torchvision_works() -> bool:
@@ -86,14 +37,6 @@ def torchvision_works() -> bool:
             "remove it with `pip uninstall torchvision`, it is not needed here."
         ) from error
     return True
-
-
-def stand_in_for_video_processors() -> None:
-    """Makes transformers build a ``VideoPart`` wherever it would build a video processor, from now on."""
-    from transformers import processing_utils
-
-    processing_utils._LazyAutoProcessorMapping._MAPPING_NAMES["video_processor"] = (__name__, VideoPart.__name__)
-    processing_utils.MODALITY_TO_BASE_CLASS_MAPPING["video_processor"] = ImageProcessingMixin.__name__
 
 
 def load_processor(
@@ -117,11 +60,10 @@ def load_processor(
         raise UserError(f"{path_or_id}: there is no such folder; check the path.")
     if not torchvision_works():
         stand_in_for_video_processors()
-    from transformers import AutoProcessor, ProcessorMixin
-    from transformers.models.smolvlm import processing_smolvlm
+    do_without_num2words()
+    # Only now, for a torchvision that does not fit breaks this import.
+    from transformers import AutoProcessor
 
-    # SmolVLM spells out the number of a video's frames with this package, and refuses to load without it.
-    processing_smolvlm.num2words = processing_smolvlm.num2words or str
     try:
         processor = AutoProcessor.from_pretrained(path_or_id, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError) as error:

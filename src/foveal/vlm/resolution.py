@@ -1,12 +1,12 @@
 """A model looks at larger or smaller pictures than it was trained on: its table of positions is stretched.
 
 Only families whose vision tower has one square table of learned positions can be changed so, and of them those whose
-processor is told one size. The changed size is part of the configuration and the processor that a run saves.
+processor has one size. The changed size is part of the configuration and the processor that a run saves.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,8 +14,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, ProcessorMixin
 
 from foveal.errors import UserError
-
-_FAMILIES: Final = ("idefics3", "smolvlm", "paligemma")
+from foveal.vlm.families import families, family_of
 
 
 def set_resolution(model: PreTrainedModel, processor: ProcessorMixin, side: int) -> None:
@@ -33,45 +32,39 @@ def set_resolution(model: PreTrainedModel, processor: ProcessorMixin, side: int)
         UserError: The family cannot be changed so, or no whole number of patches and tokens covers that side.
     """
     config: Any = model.config
-    family = str(config.model_type)
-    if family not in _FAMILIES:
+    set_side = family_of(config.model_type).set_side
+    if set_side is None:
+        able = ", ".join(family.name for family in families() if family.set_side is not None)
         raise UserError(
-            f"model.resolution: cannot be changed for the family {family}, only for {', '.join(_FAMILIES)}; leave it out."
+            f"model.resolution: cannot be changed for the family {config.model_type}, only for {able}; leave it out."
         )
-    vision, image_processor = config.vision_config, processor.image_processor
-    if getattr(image_processor, "do_image_splitting", False):
+    vision = config.vision_config
+    if getattr(processor.image_processor, "do_image_splitting", False):
         raise UserError(
             "model.resolution: this model cuts pictures into tiles of a fixed size; leave it out, or set model.tiles: "
             "false to show one view of each picture."
         )
-    unit = vision.patch_size * (1 if family == "paligemma" else config.scale_factor)
+    unit = vision.patch_size * getattr(config, "scale_factor", 1)  # a token is made of so many pixels each way
     if side % unit or not unit * 2 <= side <= unit * 64:
         raise UserError(f"model.resolution: {side} is not possible; give a multiple of {unit} up to {unit * 64}.")
-    # A checkpoint's model has its size already, while the processor is the original one, so both are set by themselves.
-    tokens = (side // unit) ** 2
-    if family == "paligemma":
-        image_processor.size = {"height": side, "width": side}
-        image_processor.image_seq_length = tokens
-        processor.image_seq_length = tokens
-    else:
-        image_processor.size = {"longest_edge": side}
-        image_processor.max_image_size = {"longest_edge": side}
-        processor.image_seq_len = tokens
-    if side == vision.image_size:
-        return
-    count = side // vision.patch_size
+    # A checkpoint's model has its size already, while the processor is the original one, so it is set in any case.
+    before = vision.image_size
+    set_side(config, processor, side, (side // unit) ** 2)
+    if side != before:
+        _set_positions(model, side, side // vision.patch_size)
+
+
+def _set_positions(model: PreTrainedModel, side: int, count: int) -> None:
+    """The vision tower's positions on a square of ``side`` pixels and ``count`` x ``count`` patches."""
     embeddings: Any = next(
         m for m in model.modules() if isinstance(getattr(m, "position_embedding", None), nn.Embedding)
     )
     embeddings.position_embedding = _stretched(embeddings.position_embedding, count)
     embeddings.image_size, embeddings.num_patches, embeddings.num_positions = side, count**2, count**2
-    vision.image_size = side
-    if family == "paligemma":
-        embeddings.position_ids = torch.arange(count**2, device=embeddings.position_embedding.weight.device)[None]
-        config.text_config.num_image_tokens = tokens
-        vision.num_image_tokens = tokens
-    else:
+    if hasattr(embeddings, "num_patches_per_side"):
         embeddings.num_patches_per_side = count
+    if hasattr(embeddings, "position_ids"):
+        embeddings.position_ids = torch.arange(count**2, device=embeddings.position_embedding.weight.device)[None]
 
 
 def _stretched(table: nn.Embedding, count: int) -> nn.Embedding:

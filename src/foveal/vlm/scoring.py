@@ -1,7 +1,8 @@
 """Exact log-probabilities of a closed set of answers: one shared prefix, the answers side by side behind it.
 
 The pictures and the question go through the model once; its cache is repeated for each answer and only the answers'
-own tokens are computed, of many answers a part at a time, for each holds the whole prefix in memory. The result equals scoring every full sequence on its own (tested to 1e-4 for every family).
+own tokens are computed, of many answers a part at a time, for each holds the whole prefix in memory. The result equals
+scoring every full sequence on its own (tested to 1e-4 for every family).
 """
 
 from __future__ import annotations
@@ -16,11 +17,9 @@ from torch import nn
 from foveal.errors import UserError
 from foveal.prompts import Prompt
 from foveal.vlm.encoding import Batch, Encoder
+from foveal.vlm.families import family_of
 from foveal.vlm.loading import Vlm
-from foveal.vlm.losses import IGNORE, WEIGHTS, only_positions
-
-#: Families whose positions count pictures in their own way and must be told where a continuation begins.
-_OWN_POSITIONS: Final = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "glm4v")
+from foveal.vlm.logits import IGNORE, only_positions
 
 #: Where the copies of a batch's cache, one for each row and answer, would take more bytes than this, no more than so many
 #: are held at once (64 of SmolVLM-500M with 1,100 tokens take about 3 GB in bfloat16); without gradients only.
@@ -34,65 +33,61 @@ def to_device(batch: Mapping[str, torch.Tensor], vlm: Vlm) -> Batch:
     return {k: v.to(vlm.device, dtype=dtype if v.is_floating_point() else None) for k, v in batch.items()}
 
 
-def common_prefix(answers: Sequence[Sequence[int]]) -> int:
-    """How many leading tokens all answers share, leaving each at least one of its own."""
-    shortest = min(len(a) for a in answers)
-    n = 0
-    while n < shortest - 1 and len({a[n] for a in answers}) == 1:
-        n += 1
-    return n
+def common_prefix(choices: torch.Tensor) -> int:
+    """How many leading tokens all answers share, leaving each at least one of its own.
+
+    Args:
+        choices: Token ids [..., T], padded with ``IGNORE``.
+    """
+    flat = choices.flatten(0, -2)
+    same = (flat == flat[0]).all(0).cumprod(0)
+    shortest = (flat != IGNORE).sum(1).min()
+    return min(int(same.sum()), int(shortest) - 1)
 
 
-def score_batch(
-    model: nn.Module, batch: Batch, answers: Sequence[Sequence[Sequence[int]]], *, family: str
-) -> torch.Tensor:
+def score_batch(model: nn.Module, batch: Batch, choices: torch.Tensor, *, family: str) -> torch.Tensor:
     """Log-probability of each answer behind each prompt.
 
     Args:
         model: The VLM; gradients flow where they are enabled. Where they are not, the answers are continued in parts
             of at most ``SEQUENCES`` sequences, if all at once would take too much memory (``CACHE_BYTES``).
         batch: Left-padded prompts [B, L] on the model's device.
-        answers: For each row the token ids of each of the K answers, the end token included.
+        choices: Token ids [B, K, T] of each row's K answers, the end token included, padded with ``IGNORE``.
         family: The configuration's model type.
 
     Returns:
         Sums over the answer's tokens, float32 [B, K].
     """
-    rows, choices = len(answers), len(answers[0])
-    device = batch["input_ids"].device
-    flat = [ids for row in answers for ids in row]
-    shared = common_prefix(flat)
-    prefix = _append_shared(batch, flat[0][:shared], family) if shared else dict(batch)
-    mask = prefix["attention_mask"]
-    keep = torch.zeros_like(mask, dtype=torch.bool)
+    rows, count, longest = choices.shape
+    shared = common_prefix(choices)
+    begun = choices[:, 0, :shared]  # [B, shared]
+    prefix = _append(batch, begun, family)
+    keep = torch.zeros_like(prefix["attention_mask"], dtype=torch.bool)
     keep[:, -1 - shared :] = True
     with only_positions(model, keep):
         out = model(**prefix, use_cache=True)
     first = out.logits[0].view(rows, shared + 1, -1).float().log_softmax(-1)  # [B, shared + 1, V]
-    total = torch.zeros(rows, device=device)
-    for t in range(shared):
-        total = total + first[:, t, flat[0][t]]
-    heads = torch.tensor([[a[shared] for a in row] for row in answers], device=device)  # [B, K]
-    result: torch.Tensor = total[:, None] + first[:, shared].gather(1, heads)
-
-    rest = [[list(a[shared:]) for a in row] for row in answers]
-    if max(len(a) for row in rest for a in row) == 1:
+    together = first[:, :shared].gather(2, begun[:, :, None]).sum((1, 2))  # [B]
+    result: torch.Tensor = together[:, None] + first[:, shared].gather(1, choices[:, :, shared])
+    if longest == shared + 1:
         return result
-    # With gradients the graph of all answers is kept whatever the chunk, and a copied cache would lose it.
-    step = choices
-    if not torch.is_grad_enabled() and choices * _bytes(out.past_key_values) > CACHE_BYTES:
+    own = choices[:, :, shared:]
+    # With gradients the graph of all answers is kept whatever the parts, and a copied cache would lose it.
+    step = count
+    if not torch.is_grad_enabled() and count * _bytes(out.past_key_values) > CACHE_BYTES:
         step = max(1, SEQUENCES // rows)
     start = None
-    if family in _OWN_POSITIONS:
-        start = mask.sum(1) + _rope_deltas(model).to(device).view(-1)  # [B]
+    if family_of(family).own_positions:
+        start = prefix["attention_mask"].sum(1) + _rope_deltas(model).to(choices.device).view(-1)  # [B]
     tails = []
-    for k in range(0, choices, step):
-        part = [row[k : k + step] for row in rest]
-        if max(len(a) for row in part for a in row) == 1:
-            tails.append(torch.zeros(rows, len(part[0]), device=device))
+    for k in range(0, count, step):
+        part = own[:, k : k + step]
+        part = part[:, :, : int((part != IGNORE).sum(2).max())]
+        if part.shape[2] == 1:
+            tails.append(torch.zeros(part.shape[:2], device=part.device))
             continue
-        # What a cache is asked to do changes it, so all chunks but the last continue from a copy.
-        cache = out.past_key_values if k + step >= choices else copy.deepcopy(out.past_key_values)
+        # What a cache is asked to do changes it, so all parts but the last continue from a copy.
+        cache = out.past_key_values if k + step >= count else copy.deepcopy(out.past_key_values)
         tails.append(_continue(model, prefix, cache, part, family=family, start=start))
         del cache
     return result + torch.cat(tails, 1)
@@ -103,66 +98,57 @@ def _bytes(cache: Any) -> int:
 
 
 def _continue(
-    model: nn.Module, prefix: Batch, cache: Any, answers: list[list[list[int]]], *, family: str,
-    start: torch.Tensor | None,
-) -> torch.Tensor:  # fmt: skip
-    """Log-probability of each answer's tokens behind its first, which is the last that is given.
+    model: nn.Module, prefix: Batch, cache: Any, choices: torch.Tensor, *, family: str, start: torch.Tensor | None
+) -> torch.Tensor:
+    """Log-probability of each answer's tokens behind its first.
 
     Args:
         model: The VLM.
         prefix: What is in the cache [B, L].
         cache: The model's cache of it; it is changed.
-        answers: For each row the token ids of each of k answers.
+        choices: Token ids [B, k, T], padded with ``IGNORE``.
         family: The configuration's model type.
-        start: Positions [B] at which the answers begin, for families that must be told.
+        start: Positions [B] at which the answers begin, for families with positions of their own.
 
     Returns:
         Sums, float32 [B, k].
     """
-    rows, choices = len(answers), len(answers[0])
-    flat = [a for row in answers for a in row]
-    longest = max(map(len, flat))
-    mask = prefix["attention_mask"]
-    ids = torch.zeros(len(flat), longest, dtype=torch.long, device=mask.device)
-    real = torch.zeros_like(ids, dtype=torch.bool)
-    for i, a in enumerate(flat):
-        ids[i, : len(a)] = torch.tensor(a, device=mask.device)
-        real[i, : len(a)] = True
-    cache.batch_repeat_interleave(choices)
-    inputs: Batch = {
-        "input_ids": ids[:, :-1],
-        "attention_mask": torch.cat([mask.repeat_interleave(choices, 0), real[:, :-1].to(mask.dtype)], 1),
-    }
+    rows, count, longest = choices.shape
+    flat = choices.flatten(0, 1)
+    real = flat != IGNORE
+    ids = flat.where(real, 0)
+    mask = prefix["attention_mask"].repeat_interleave(count, 0)
+    cache.batch_repeat_interleave(count)
+    inputs: Batch = {"input_ids": ids[:, :-1], "attention_mask": torch.cat([mask, real[:, :-1].to(mask.dtype)], 1)}
     if start is not None:
-        position = start.repeat_interleave(choices)[:, None] + torch.arange(longest - 1, device=mask.device)
+        position = start.repeat_interleave(count)[:, None] + torch.arange(longest - 1, device=mask.device)
         inputs["position_ids"] = position.unsqueeze(0).expand(3, -1, -1)
-    if "cross_attention_mask" in prefix:
-        last = prefix["cross_attention_mask"][:, -1:].repeat_interleave(choices, 0)
-        inputs["cross_attention_mask"] = last.expand(-1, longest - 1, *last.shape[2:])
-    if "token_type_ids" in prefix:
-        inputs["token_type_ids"] = torch.full_like(inputs["input_ids"], 1 if family == "paligemma" else 0)
+    for key in ("cross_attention_mask", "token_type_ids"):
+        if key in prefix:
+            inputs[key] = _behind(prefix, key, longest - 1, family).repeat_interleave(count, 0)
     wanted = real[:, 1:]
     with only_positions(model, wanted):
         logits = model(**inputs, past_key_values=cache, use_cache=True).logits[0]
     picked = logits.float().log_softmax(-1).gather(1, ids[:, 1:][wanted][:, None])[:, 0]
     tokens = torch.zeros(wanted.shape, device=mask.device, dtype=picked.dtype).masked_scatter(wanted, picked)
-    return tokens.sum(1).view(rows, choices)
+    return tokens.sum(1).view(rows, count)
 
 
-def _append_shared(batch: Batch, ids: Sequence[int], family: str) -> Batch:
-    """The left-padded prompts with tokens that all answers begin with."""
+def _append(batch: Batch, ids: torch.Tensor, family: str) -> Batch:
+    """The left-padded prompts with token ids [B, n] that the model writes behind them."""
     out = dict(batch)
-    rows, n = len(batch["input_ids"]), len(ids)
-    tail = torch.tensor([list(ids)] * rows, device=batch["input_ids"].device)
-    out["input_ids"] = torch.cat([batch["input_ids"], tail], 1)
-    fills = {"attention_mask": 1, "token_type_ids": 1 if family == "paligemma" else 0, "mm_token_type_ids": 0}
-    for key, value in fills.items():
+    out["input_ids"] = torch.cat([batch["input_ids"], ids], 1)
+    for key in family_of(family).per_token:
         if key in batch:
-            out[key] = torch.cat([batch[key], torch.full_like(tail, value, dtype=batch[key].dtype)], 1)
-    if "cross_attention_mask" in batch:
-        last = batch["cross_attention_mask"][:, -1:]
-        out["cross_attention_mask"] = torch.cat([batch["cross_attention_mask"], last.expand(-1, n, *last.shape[2:])], 1)
+            out[key] = torch.cat([batch[key], _behind(batch, key, ids.shape[1], family)], 1)
     return out
+
+
+def _behind(batch: Batch, key: str, count: int, family: str) -> torch.Tensor:
+    """What ``count`` tokens of the model's own get in one of a processor's tensors, [B, count, ...]."""
+    last, fill = batch[key][:, -1:], family_of(family).per_token[key]
+    last = last if fill is None else torch.full_like(last, fill)
+    return last.expand(-1, count, *last.shape[2:])
 
 
 def _rope_deltas(model: nn.Module) -> torch.Tensor:
@@ -199,60 +185,8 @@ def score(
     """
     batch = encoder.encode(prompts, side="left")
     encoder.check_prompts(batch, names)
-    ids = [[encoder.answer_ids(p, a) for a in answers] for p in prompts]
+    choices = encoder.choice_ids(prompts, answers)
     with torch.inference_mode():
-        scores: torch.Tensor = score_batch(vlm.model, to_device(batch, vlm), ids, family=vlm.family)
+        scores: torch.Tensor = score_batch(vlm.model, to_device(batch, vlm), choices.to(vlm.device), family=vlm.family)
     scores = scores.float().cpu()
-    return scores / torch.tensor([[len(a) for a in row] for row in ids]) if per_token else scores
-
-
-def label_loss(
-    model: nn.Module,
-    batch: Mapping[str, torch.Tensor],
-    normaliser: torch.Tensor | float | None,
-    *,
-    family: str,
-    smoothing: float = 0.0,
-) -> torch.Tensor:
-    """The `label` objective: cross entropy over a closed set of answers, none of which is in the input.
-
-    Args:
-        model: The VLM.
-        batch: Left-padded prompts with ``choice_ids`` [B, K, T] (padded with -100) and ``choice`` [B], the right one,
-            and ``weights`` [B] where not every row weighs 1.
-        normaliser: ``label_count`` of the whole optimizer step; this batch's own where it is None.
-        family: The configuration's model type.
-        smoothing: Share of each target that is spread evenly over the K answers, as ``label_smoothing`` in
-            ``torch.nn.functional.cross_entropy``.
-
-    Returns:
-        The loss, a scalar in float32.
-    """
-    total = label_entropy(label_scores(model, batch, family=family), batch, smoothing)
-    return total / (label_count(batch) if normaliser is None else normaliser)
-
-
-def label_count(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Sum of the weights of a batch's rows: what ``label_loss`` is averaged over, float32 scalar."""
-    return batch[WEIGHTS].sum() if WEIGHTS in batch else torch.tensor(float(len(batch["choice"])))
-
-
-def label_entropy(scores: torch.Tensor, batch: Mapping[str, torch.Tensor], smoothing: float = 0.0) -> torch.Tensor:
-    """Sum of the rows' cross entropies, each times its weight; see ``label_loss``.
-
-    Args:
-        scores: The answers' log-probabilities [B, K].
-        batch: ``choice`` [B], and ``weights`` [B] where not every row weighs 1.
-        smoothing: Share of each target that is spread evenly over the K answers.
-    """
-    if WEIGHTS not in batch:
-        return nn.functional.cross_entropy(scores, batch["choice"], reduction="sum", label_smoothing=smoothing)
-    each = nn.functional.cross_entropy(scores, batch["choice"], reduction="none", label_smoothing=smoothing)
-    return (each * batch[WEIGHTS]).sum()
-
-
-def label_scores(model: nn.Module, batch: Mapping[str, torch.Tensor], *, family: str) -> torch.Tensor:
-    """Log-probabilities [B, K] of a batch's answers, with gradients; see ``label_loss``."""
-    inputs = {k: v for k, v in batch.items() if k not in ("choice_ids", "choice", "labels", WEIGHTS)}
-    answers = [[[t for t in ids if t != IGNORE] for ids in row] for row in batch["choice_ids"].tolist()]
-    return score_batch(model, inputs, answers, family=family)
+    return scores / (choices != IGNORE).sum(2) if per_token else scores

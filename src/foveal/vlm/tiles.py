@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel, ProcessorMixin
 
 from foveal.errors import UserError
+from foveal.vlm.families import family_of
 
 
 def show_one_view(model: PreTrainedModel, processor: ProcessorMixin) -> None:
@@ -29,10 +30,10 @@ def show_one_view(model: PreTrainedModel, processor: ProcessorMixin) -> None:
     """
     config: Any = model.config
     images: Any = getattr(processor, "image_processor", None)
-    if config.model_type == "mllama":
+    if family_of(config.model_type).fixed_tiles:
         side = images.size["height"]
         raise UserError(
-            f"model.tiles: the family mllama always cuts pictures into tiles; leave it out, and set model.image_size: {side} "
+            f"model.tiles: the family {config.model_type} always cuts pictures into tiles; leave it out, and set model.image_size: {side} "
             "to have one tile of each picture."
         )
     if getattr(images, "do_image_splitting", False):

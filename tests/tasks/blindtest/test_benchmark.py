@@ -24,7 +24,7 @@ from foveal.tasks.blindtest.all import PUZZLES
 from foveal.tasks.blindtest.benchmark import Done, collect, run
 from foveal.tasks.blindtest.benchmark_options import Options
 from foveal.tasks.blindtest.scores import Answer, published, score, table
-from foveal.vlm.loading import builtin_folder
+from foveal.vlm.finding import builtin_folder
 from stand_in import completion, picture_of, question_of, serving
 
 SECRET = "sk-very-secret-0123456789"

@@ -19,7 +19,9 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenize
 
 from foveal.config.sections import Model
 from foveal.errors import UserError
-from foveal.vlm.loading import BUILTINS, load, pick_device
+from foveal.vlm.families import family_of
+from foveal.vlm.finding import BUILTINS
+from foveal.vlm.loading import load, pick_device
 
 #: Features that are kept for the next epoch, in bytes.
 CACHE_BYTES = 2 << 30
@@ -42,13 +44,13 @@ class FrozenTower:
         self._bytes = 0
         self._words: dict[str, torch.Tensor] = {}
         self.hits = self.misses = 0
-        if source in BUILTINS or _is_idefics3(source):
-            self._open_idefics3(source, recipe)
+        if source in BUILTINS or _lends_tower(source):
+            self._open_vlm(source, recipe)
         else:
             self._open_clip(source, recipe)
 
-    def _open_idefics3(self, source: str, recipe: Model) -> None:
-        """A built-in model's tower, or that of one which was trained from it."""
+    def _open_vlm(self, source: str, recipe: Model) -> None:
+        """A vision-language model's tower, with its table of token embeddings as the text encoder."""
         vlm = load(Model(id=source, device=recipe.device, resolution=recipe.resolution))
         inner: Any = vlm.base
         config = inner.config.vision_config
@@ -56,7 +58,9 @@ class FrozenTower:
         self.vision_width, self.text_width = config.hidden_size, inner.config.text_config.hidden_size
         image_processor: Any = vlm.processor.image_processor
         self._mean, self._std = image_processor.image_mean, image_processor.image_std
-        tower, table, tokenizer = inner.model.vision_model, inner.get_input_embeddings(), vlm.processor.tokenizer
+        name = family_of(vlm.family).tower
+        assert name is not None
+        tower, table, tokenizer = inner.get_submodule(name), inner.get_input_embeddings(), vlm.processor.tokenizer
 
         def words(text: str) -> torch.Tensor:
             ids = tokenizer(f" {text}", add_special_tokens=False, return_tensors="pt")["input_ids"].to(self.device)
@@ -160,12 +164,12 @@ class FrozenTower:
         return torch.stack([self._words[name] for name in categories])
 
 
-def _is_idefics3(source: str) -> bool:
-    """Whether a folder holds a model of the built-in ones' family."""
+def _lends_tower(source: str) -> bool:
+    """Whether a folder holds a vision-language model whose tower can be used alone."""
     file = Path(source).expanduser() / "config.json"
     if not file.is_file():
         return False
     try:
-        return bool(json.loads(file.read_text(encoding="utf-8")).get("model_type") == "idefics3")
+        return family_of(json.loads(file.read_text(encoding="utf-8")).get("model_type")).tower is not None
     except (ValueError, AttributeError):
         return False

@@ -79,8 +79,8 @@ def _measure(recipe: Recipe, vision: Vision, weights: Path | None, images: int) 
     import torch
 
     from foveal.doctor.memory import peak_process_memory, process_memory
+    from foveal.quiet import quiet
     from foveal.tasks.segmentation.benchmark import Subject
-    from foveal.training.train import quiet
     from foveal.vlm.loading import pick_device
 
     quiet()

@@ -21,7 +21,7 @@ from foveal.files import disk_errors
 from foveal.tasks.segmentation.segmenter import Vision
 from foveal.tasks.segmentation.segmenting import Segmenter
 from foveal.tasks.segmentation.task import Segmentation, segmenter_section
-from foveal.vlm.loading import builtin_folder
+from foveal.vlm.finding import builtin_folder
 
 #: The ways to look; savings are told against the last.
 VARIANTS: Final[tuple[Vision, ...]] = ("vlm", "sam", "separate")

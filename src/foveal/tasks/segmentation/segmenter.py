@@ -43,7 +43,7 @@ from foveal.tasks.segmentation.losses import LossWeights, iou_regression, mask_b
 from foveal.tasks.segmentation.sam import SamParts
 from foveal.tasks.segmentation.seg_token import TokenRows
 from foveal.vlm.components import component_modules
-from foveal.vlm.losses import IGNORE, only_positions
+from foveal.vlm.logits import IGNORE, only_positions
 
 Vision = Literal["vlm", "sam", "separate"]
 #: Tensors of a processor that hold or describe pixels; with ``vision: sam`` the VLM gets none of them.

@@ -273,13 +273,10 @@ def _choose_learning(model: SharedEncoderSegmenter, sam: SamParts, options: Any,
 
 
 def _image_token(vlm: Vlm) -> int:
-    config = vlm.base.config
-    found = getattr(config, "image_token_id", None)
-    if found is None:
-        found = getattr(config, "image_token_index", None)
-    if found is None:
+    token: int | None = getattr(vlm.base.config, "image_token_id", None)
+    if token is None:
         raise UserError(f"model.id: {vlm.id} ({vlm.family}) has no token for pictures; choose a family that has one.")
-    return int(found)
+    return token
 
 
 def _standard(vlm: Vlm) -> tuple[Sequence[float], Sequence[float]]:

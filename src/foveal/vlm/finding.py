@@ -1,0 +1,82 @@
+"""Where a model is: with the package, in a folder, or on the Hub. Nothing here imports torch, so that a wrong name is
+refused at once."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
+
+from foveal import hub
+from foveal.config.sections import Model
+from foveal.errors import UserError
+
+BUILTIN: Final = "builtin"
+#: Models that come with the package: the general one, one that has learned BlindTest's seven puzzles, one that points.
+BUILTINS: Final = (BUILTIN, "builtin-blindtest", "builtin-counting")
+
+
+def builtin_folder(name: str = BUILTIN) -> Path:
+    """The folder of a model that comes with the package, one of ``BUILTINS``, in Hub layout."""
+    return Path(str(files("foveal") / "assets" / name))
+
+
+def resolve(recipe: Model) -> str:
+    """What the Auto classes are given: a folder or a Hub id.
+
+    Raises:
+        UserError: A folder that does not exist or holds no model.
+    """
+    if recipe.id in BUILTINS:
+        return str(builtin_folder(recipe.id))
+    path = Path(recipe.id).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            what = "a run; use its checkpoints/best folder" if (path / "recipe.yaml").is_file() else "no config.json"
+            raise UserError(f"model.id: {recipe.id} is not a model in Hub layout (it has {what}).")
+        return str(path)
+    if recipe.id.startswith((".", "/", "~")) or recipe.id.count("/") > 1 or path.exists():
+        raise UserError(f"model.id: there is no model folder {recipe.id!r}; check the path.")
+    return recipe.id
+
+
+def check_model_id(recipe: Model) -> str:
+    """Refuses a model that is nowhere; the Hub is only asked, for seconds at most, where its cache has no copy.
+
+    Returns:
+        See ``resolve``.
+
+    Raises:
+        UserError: See ``resolve``; or it is not in the cache, and the Hub lacks it, does not give it or cannot be reached.
+    """
+    source = resolve(recipe)
+    if Path(source).is_dir():
+        return source
+    try:
+        if isinstance(try_to_load_from_cache(source, "config.json", revision=recipe.revision), str):
+            return source
+        trouble = hub.reach(source, recipe.revision, "model")
+    except HFValidationError as error:
+        trouble = error
+    if trouble is not None:
+        raise not_on_hub(recipe, trouble) from trouble
+    return source
+
+
+def not_on_hub(recipe: Model, error: Exception) -> UserError:
+    """The sentence for a model that the Hub did not give."""
+    if isinstance(error, HfHubHTTPError):
+        refused = isinstance(error, GatedRepoError) or hub.status(error) == 403
+    else:  # transformers puts it in words
+        refused = any(word in str(error) for word in ("gated", "401", "403"))
+    if refused:
+        return UserError(
+            f"model.id: {recipe.id} needs permission; accept its terms on the Hub and run `hf auth login`."
+        )
+    return UserError(
+        f"model.id: {recipe.id!r} is no local folder, and the Hub does not have it or cannot be reached; "
+        "check the spelling and the connection, or use builtin."
+    )
