@@ -30,7 +30,7 @@ def test_its_losses_are_in_the_metrics_and_a_wrong_name_is_a_sentence(tmp_path):
     (info / "entry_points.txt").write_text("[foveal.objectives]\ndoubled = my_loss:Doubled\n")
     path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
     data = write_squares(tmp_path / "squares", {"train": 4, "validation": 2, "test": 2})
-    recipe = write_recipe(tmp_path / "recipe.yaml", data, "builtin")
+    write_recipe(tmp_path / "recipe.yaml", data, "builtin")
     words = ("train", "recipe.yaml", "--name", "mine", "--training.max_steps", "2", "--training.epochs", "1")
     trained = foveal(*words, "--objective", "doubled", cwd=tmp_path, PYTHONPATH=path)
     assert trained.returncode == 0, trained.stderr
