@@ -70,13 +70,13 @@ class Run:
             UserError: The run has none of that name.
         """
         have = sorted(p.name for p in self.checkpoints.glob("[!.]*") if p.exists())
-        found = "last" if name == "best" and name not in have else name
-        if found not in have:
+        chosen = "last" if name == "best" and name not in have else name
+        if chosen not in have:
             remedy = (
                 f"choose one of {', '.join(have)}" if have else f"train it with `foveal train --resume {self.path}`"
             )
             raise UserError(f"{self.path}: has no checkpoint {name!r}{'' if have else ' yet'}; {remedy}.")
-        return (self.checkpoints / found).resolve()
+        return (self.checkpoints / chosen).resolve()
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes ``value`` as ``name`` in the run's folder, in one step."""
@@ -117,8 +117,8 @@ class Run:
             [{k: (repr(v).removesuffix(".0") if isinstance(v, float) else v) for k, v in r.items()} for r in rows]
         )
         write_text(self.metrics, text.getvalue())
-        told = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in r.items()} for r in rows]
-        write_text(self.history, json.dumps(told, indent=1, allow_nan=False) + "\n")
+        finite = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in r.items()} for r in rows]
+        write_text(self.history, json.dumps(finite, indent=1, allow_nan=False) + "\n")
 
 
 def _number(text: str) -> float | str:
@@ -203,8 +203,8 @@ def fold_run(path: str | os.PathLike[str], fold: int) -> Path:
 
 def fold_runs(path: str | os.PathLike[str]) -> list[Path]:
     """The folders of the runs of folds in the folder of a training on several folds; none where it is none."""
-    found = [p for p in Path(path).glob("fold-*") if p.name[5:].isdecimal() and is_run(p)]
-    return [] if is_run(path) else sorted(found, key=lambda p: int(p.name[5:]))
+    folds = [p for p in Path(path).glob("fold-*") if p.name[5:].isdecimal() and is_run(p)]
+    return [] if is_run(path) else sorted(folds, key=lambda p: int(p.name[5:]))
 
 
 def environment() -> dict[str, Any]:
@@ -219,8 +219,8 @@ def environment() -> dict[str, Any]:
             versions[package] = None
     commit = None
     if git := shutil.which("git"):
-        found = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-        commit = found.stdout.strip() or None
+        head = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        commit = head.stdout.strip() or None
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,

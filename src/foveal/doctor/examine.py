@@ -47,7 +47,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found.
+    """What the checks came to.
 
     Attributes:
         name: What was examined.
@@ -157,12 +157,12 @@ def _offline(switch: bool) -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def report(found: Examination) -> dict[str, Any]:
+def report(examination: Examination) -> dict[str, Any]:
     """The examination for a JSON file."""
     return {
         "foveal": __version__,
-        "examined": found.name,
-        "passed": found.passed,
-        "seconds": round(found.seconds, 2),
-        "checks": [asdict(c) for c in found.checks],
+        "examined": examination.name,
+        "passed": examination.passed,
+        "seconds": round(examination.seconds, 2),
+        "checks": [asdict(c) for c in examination.checks],
     }

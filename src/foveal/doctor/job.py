@@ -81,17 +81,17 @@ class Job:
                 "step", "skip", f"no forward and backward pass, memory estimate or prediction: there is no {what}."
             )
             return
-        found = task, model
-        parts = checks.attempt("label mask", lambda: self._mask(*found, train))
+        opened = task, model
+        parts = checks.attempt("label mask", lambda: self._mask(*opened, train))
         if parts is not None:
             objective, row = parts
-            passes = checks.attempt("step", lambda: self._step(found[1], objective, row))
+            passes = checks.attempt("step", lambda: self._step(opened[1], objective, row))
             if passes is not None:
-                checks.attempt("memory needed", lambda: self._memory(found[1].model, passes, process))
-                checks.attempt("checkpoints", lambda: self._checkpoints(found[1].model, len(train.examples)))
-            found[1].model.zero_grad(set_to_none=True)
+                checks.attempt("memory needed", lambda: self._memory(opened[1].model, passes, process))
+                checks.attempt("checkpoints", lambda: self._checkpoints(opened[1].model, len(train.examples)))
+            opened[1].model.zero_grad(set_to_none=True)
         asked = splits.get(recipe.evaluation.split, train)
-        checks.attempt("prediction", lambda: self._prediction(*found, asked.examples[0]))
+        checks.attempt("prediction", lambda: self._prediction(*opened, asked.examples[0]))
 
     def _is_blocked(self, key: str) -> bool:
         return any(n.key == key for n in self.blocked)
@@ -217,7 +217,7 @@ class Job:
 
     def _gradients(self, model: nn.Module) -> None:
         """Every component that learns has a gradient, and no other."""
-        said, bad, odd = [], [], []
+        parts, bad, odd = [], [], []
         for component, parameters in by_component(model).items():
             learn = [p for _, p in parameters if p.requires_grad]
             with_gradient = [p for p in learn if p.grad is not None]
@@ -229,10 +229,10 @@ class Job:
                 bad.append(f"{component} learns and got none")
             elif learn and not any(bool(p.grad.any()) for p in with_gradient if p.grad is not None):
                 odd.append(f"that of {component} is zero")
-            said.append(
+            parts.append(
                 f"{component} {len(with_gradient)} of {len(learn)} tensors" if learn else f"{component} frozen, none"
             )
-        text = ", ".join(said)
+        text = ", ".join(parts)
         if bad:
             remedy = "name the family's parts with register_components, or set training.precision to float32."
             self.checks.add("gradients", "fail", f"{'; '.join(bad)} ({text})", remedy)
@@ -291,17 +291,17 @@ class Job:
     # ---------------------------------------------------------------- prediction
 
     def _prediction(self, task: Task, model: Vlm | Specialist[Any], example: Example) -> None:
-        found = next(iter(make_predictor(task, model, self.recipe).predict([example])))
-        chances = list((found.probabilities or {}).values())
+        prediction = next(iter(make_predictor(task, model, self.recipe).predict([example])))
+        chances = list((prediction.probabilities or {}).values())
         if not all(map(math.isfinite, chances)):
             text = f"the probabilities of {example.id} are not numbers."
             self.checks.add("prediction", "fail", text, _why_not_finite(model.model))
-        elif found.value is None:
+        elif prediction.value is None:
             remedy = "normal before any training; after it, look at the prompt and at evaluation.max_new_tokens."
-            self.checks.add("prediction", "warn", f"the reply {found.text[:80]!r} cannot be parsed.", remedy)
+            self.checks.add("prediction", "warn", f"the reply {prediction.text[:80]!r} cannot be parsed.", remedy)
         else:
-            sure = f", probability {found.confidence:.3f}" if found.confidence is not None else ""
-            self.checks.add("prediction", "pass", f"{example.id}: {found.value!r} (truth {example.truth!r}{sure})")
+            sure = f", probability {prediction.confidence:.3f}" if prediction.confidence is not None else ""
+            self.checks.add("prediction", "pass", f"{example.id}: {prediction.value!r} (truth {example.truth!r}{sure})")
 
 
 def refuse_too_large(model: Model, device: torch.device) -> None:

@@ -52,7 +52,7 @@ def packages(checks: Checks) -> None:
         checks.add("python", "fail", f"Python {running}, not {asked}.", f"install a Python {asked} and Foveal in it.")
     else:
         checks.add("python", "pass", f"Python {running}, as asked ({asked}).")
-    wrong, said = [], []
+    wrong, versions = [], []
     for need in needed:
         optional = need.marker is not None and not need.marker.evaluate({"extra": ""})
         try:
@@ -64,13 +64,13 @@ def packages(checks: Checks) -> None:
         elif have is not None and not need.specifier.contains(have, prereleases=True):
             wrong.append((need, f"is {have}, not {need.specifier}"))
         if have is not None and need.name in PACKAGES:
-            said.append(f"{need.name} {have}")
+            versions.append(f"{need.name} {have}")
     if wrong:
         text = ", ".join(f"{need.name} {what}" for need, what in wrong)
         install = " ".join(f"'{need.name}{need.specifier}'" for need, _ in wrong)
         checks.add("packages", "fail", f"{text}.", f"pip install {install}")
     else:
-        checks.add("packages", "pass", ", ".join(said))
+        checks.add("packages", "pass", ", ".join(versions))
 
 
 def torchvision(checks: Checks) -> None:
@@ -131,10 +131,10 @@ def devices(checks: Checks, wanted: str) -> torch.device | None:
 def _cuda(checks: Checks, number: int) -> None:
     import torch
 
-    found = torch.cuda.get_device_properties(number)
+    card = torch.cuda.get_device_properties(number)
     free, total = torch.cuda.mem_get_info(number)
     bf16 = torch.cuda.get_device_capability(number) >= (8, 0) or torch.version.hip is not None
-    text = f"{found.name}, {gigabytes(free)} free of {gigabytes(total)}, {'bfloat16' if bf16 else 'no fast bfloat16'}"
+    text = f"{card.name}, {gigabytes(free)} free of {gigabytes(total)}, {'bfloat16' if bf16 else 'no fast bfloat16'}"
     remedy = "end what else runs on it, or choose another with model.device." if free < total / 2 else ""
     checks.add(f"cuda:{number}", "warn" if remedy else "pass", text, remedy, free=free, total=total, bf16=bf16)
 
@@ -209,7 +209,7 @@ def hub_needs(recipe: Recipe, task: type[Task] | None = None) -> list[Need]:
         recipe: The recipe.
         task: Its task, where it is known: its own models are no Hub ids, but may be made of further ones.
     """
-    found = []
+    needs: list[Need] = []
     from foveal.vlm.finding import BUILTINS
 
     named = {"model.id": (recipe.model.id, (*BUILTINS, *(own_models(task) if task else ())))}
@@ -220,12 +220,12 @@ def hub_needs(recipe: Recipe, task: type[Task] | None = None) -> list[Need]:
         local = name in own or Path(name).expanduser().exists()
         if not local and not name.startswith((".", "/", "~")) and name.count("/") <= 1:
             revision = recipe.model.revision if key == "model.id" else None
-            found.append(Need(key, name, _cached(name, "model", revision, "*.safetensors")))
+            needs.append(Need(key, name, _cached(name, "model", revision, "*.safetensors")))
     source = getattr(recipe.data, "source", None)
     if isinstance(source, str) and hub.is_source(source) and not Path(source).expanduser().exists():
         data, _, revision = source.partition("@")
-        found.append(Need("data.source", data, _cached(data, "dataset", revision or None, "*")))
-    return found
+        needs.append(Need("data.source", data, _cached(data, "dataset", revision or None, "*")))
+    return needs
 
 
 def _cached(name: str, kind: str, revision: str | None, files: str) -> bool:

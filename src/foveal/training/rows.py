@@ -69,12 +69,12 @@ class TrainingRows(torch.utils.data.Dataset[Row]):
 
 def members(groups: Sequence[Hashable], seed: int) -> list[list[int]]:
     """The indices of each group's members, shuffled; groups in the order in which they first occur."""
-    found: dict[Hashable, list[int]] = {}
+    by_group: dict[Hashable, list[int]] = {}
     for index, group in enumerate(groups):
-        found.setdefault(group, []).append(index)
-    for place, own in enumerate(found.values()):
+        by_group.setdefault(group, []).append(index)
+    for place, own in enumerate(by_group.values()):
         random.Random(f"{seed}/members/{place}").shuffle(own)
-    return list(found.values())
+    return list(by_group.values())
 
 
 def make_row(task: Task, example: Example, mirrors: bool, source: str | None = None) -> Row:
