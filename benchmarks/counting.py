@@ -18,7 +18,7 @@ from foveal.asking.asker import make_predictor, mixed, open_model, precision
 from foveal.config.sections import Evaluation, Model, Recipe
 from foveal.prompts import Prompt
 from foveal.quiet import quiet
-from foveal.tasks.counting.counter import Counter
+from foveal.tasks.counting.model import Counter
 from foveal.tasks.counting.task import Counting, CountingData
 from foveal.vlm.generation import write
 

@@ -52,7 +52,7 @@ def decode(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIX
 
 
 def check_header(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> None:
-    """Checks what can be told of a picture without decoding its pixels; takes what ``decode`` takes.
+    """Checks a picture without decoding its pixels; takes what ``decode`` takes.
 
     Raises:
         ImageError: The file is missing, no picture, of zero size or larger than ``max_pixels``.
@@ -67,7 +67,7 @@ def _name(source: Source, name: str | None) -> str:
 
 @contextmanager
 def _opened(source: Source, name: str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
-    """The picture behind its checked header; whatever goes wrong in the block is told as an ``ImageError``."""
+    """The picture behind its checked header; whatever goes wrong in the block becomes an ``ImageError``."""
     too_large = f"are more than the limit of {max_pixels:,}; shrink the picture or raise model.max_pixels."
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit for all threads, which only ever grows
@@ -249,7 +249,7 @@ def _sorted_entries(folder: Path, most: int = 100_000) -> Iterator[tuple[str, bo
     """
     last = ""  # comes before every name
     while True:
-        found: list[tuple[str, bool]] = []
+        names: list[tuple[str, bool]] = []
         beyond: str | None = None  # names from here on wait for the next reading
         try:
             with os.scandir(folder) as entries:
@@ -257,19 +257,19 @@ def _sorted_entries(folder: Path, most: int = 100_000) -> Iterator[tuple[str, bo
                     if entry.name <= last or entry.name.startswith(".") or (beyond and entry.name >= beyond):
                         continue
                     if entry.is_dir(follow_symlinks=False):
-                        found.append((entry.name, True))
+                        names.append((entry.name, True))
                     elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
-                        found.append((entry.name, False))
-                    if len(found) == 2 * most:
-                        found.sort()
-                        beyond = found[most][0]
-                        del found[most:]
+                        names.append((entry.name, False))
+                    if len(names) == 2 * most:
+                        names.sort()
+                        beyond = names[most][0]
+                        del names[most:]
         except OSError as error:
             raise ImageError(
                 f"{folder}: the folder cannot be read ({error.strerror}); check the path and its permissions."
             ) from None
-        found.sort()
-        yield from found[:most]
-        if beyond is None and len(found) <= most:
+        names.sort()
+        yield from names[:most]
+        if beyond is None and len(names) <= most:
             return
-        last = found[most - 1][0]
+        last = names[most - 1][0]

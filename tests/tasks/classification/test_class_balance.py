@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from picture_folders import write_folders
 from sklearn.utils.class_weight import compute_class_weight
 
 from foveal.config.reading import read_recipe
 from foveal.errors import UserError
 from foveal.examples import Example
-from foveal.tasks.classification.balance import balanced_weights
+from foveal.images import Picture
+from foveal.tasks.classification.balance import balanced_weights, spread
+from foveal.tasks.classification.rows import Row
 from foveal.tasks.classification.task import Classification, ClassificationData
 from foveal.training.rows import TrainingRows
 
@@ -108,3 +112,33 @@ def test_recipe_and_command_line_take_a_word_or_weights(tmp_path: Path) -> None:
 def test_a_row_without_a_known_weight_counts_1() -> None:
     task = Classification(ClassificationData(source="gone", class_names=["a", "b"], class_weights={"a": 3.0}))
     assert task.weight(Example("photo.png", (), None)) == 1.0
+
+
+def rows_of(counts: list[int]) -> list[Row]:
+    return [
+        Row(f"{label}/{i}", Picture(f"{label}/{i}", f"{label}/{i}"), f"c{label}")
+        for label, n in enumerate(counts)
+        for i in range(n)
+    ]
+
+
+counts = st.lists(st.integers(1, 40), min_size=2, max_size=6)
+
+
+@given(counts, st.integers(1, 60), st.integers(0, 3))
+def test_spread_is_even(counts: list[int], limit: int, seed: int) -> None:
+    rows = rows_of(counts)
+    chosen = spread(rows, limit, seed)
+    assert len(chosen) == min(limit, len(rows))
+    have = Counter(row.label for row in chosen)
+    most = max(have.values())
+    for label, n in enumerate(counts):
+        assert have[f"c{label}"] >= min(n, most - 1)
+    assert chosen == [row for row in rows if row in chosen]
+
+
+def test_spread_without_a_limit_takes_all_and_more_includes_fewer() -> None:
+    rows = rows_of([7, 9])
+    assert spread(rows, 0, 0) == rows
+    assert spread(rows, 99, 0) == rows
+    assert {r.id for r in spread(rows, 4, 0)} < {r.id for r in spread(rows, 10, 0)}

@@ -11,11 +11,10 @@ from picture_folders import write_folders, write_picture
 from picture_tables import png, saved, write_csv, write_parquet, write_tar
 
 from foveal.errors import ImageError, UserError
-from foveal.tasks.classification import frames
-from foveal.tasks.classification.labelling import Wanted
-from foveal.tasks.classification.rows import Table
+from foveal.tasks.classification.rows import Table, Wanted
 from foveal.tasks.classification.sources import read_source
 from foveal.tasks.classification.task import Classification, ClassificationData
+from foveal.tasks.readers import tables
 
 MARS = ("ael", "rou", "cli")
 
@@ -131,7 +130,7 @@ def test_large_parquet_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     write_parquet(tmp_path / "x/train.parquet", [0, 1, 2], names=MARS)
     assert reds(read(tmp_path / "x")) == [0, 1, 2]
     assert list((tmp_path / "cache").rglob("*.arrow"))
-    assert frames.IN_MEMORY == 1 << 30
+    assert tables.IN_MEMORY == 1 << 30
 
 
 def test_damaged_tables(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from picture_folders import write_folders, write_picture
 
 from foveal.errors import UserError
-from foveal.tasks.classification.folder import class_names, read_folder, split_folders
+from foveal.tasks.classification.folder import class_names, class_splits, read_folder
 
 
 def test_split_layout(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_split_layout(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["validation", "valid", "val", "dev", "Val", "VALID"])
 def test_names_of_the_validation_folder(tmp_path: Path, name: str) -> None:
     write_folders(tmp_path, {"Train/a": 1, "Train/b": 1, f"{name}/a": 1, "TEST/b": 1})
-    assert split_folders(tmp_path) == {
+    assert class_splits(tmp_path) == {
         "train": tmp_path / "Train",
         "validation": tmp_path / name,
         "test": tmp_path / "TEST",

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from foveal.errors import UserError
-from foveal.tasks.classification.columns import Kind
 from foveal.tasks.classification.labels import Labels, name_labels
+from foveal.tasks.readers.tables import Kind
 
 MARS = dict(enumerate("ael rou cli aec tex smo fss rid fse sfe fsf fsg sfx cra mix".split()))
 #: The order of a command line that was published for the same data: 13 of 15 numbers would mean another class.

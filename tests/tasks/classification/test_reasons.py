@@ -17,7 +17,7 @@ from foveal.errors import UserError
 from foveal.examples import Example
 from foveal.images import Picture
 from foveal.results import Prediction
-from foveal.tasks.classification import reasoning
+from foveal.tasks.classification import reasoning, settings
 from foveal.tasks.classification.task import Classification, ClassificationData
 
 LOOKS = {"cra": "a bowl-shaped depression.", "rid": "an elongated crest"}
@@ -59,8 +59,8 @@ def test_braces_in_a_description_and_in_the_question_stay_as_they_are(tmp_path: 
 def test_instructions_for_reasons_come_last_and_only_with_reasons(tmp_path: Path) -> None:
     start = "Which of these is shown in the picture: cra, rid?"
     assert named().prompt(row(tmp_path)).user == start
-    assert reasoned().prompt(row(tmp_path)).user == f"{start}\n{reasoning.INSTRUCTIONS}"
-    assert "\nReasoning: [" in reasoning.INSTRUCTIONS and "\nAnswer: [" in reasoning.INSTRUCTIONS
+    assert reasoned().prompt(row(tmp_path)).user == f"{start}\n{settings.INSTRUCTIONS}"
+    assert "\nReasoning: [" in settings.INSTRUCTIONS and "\nAnswer: [" in settings.INSTRUCTIONS
     assert reasoned(instructions="Say why.").prompt(row(tmp_path)).user == f"{start}\nSay why."
     assert reasoned(instructions="").prompt(row(tmp_path)).user == start
 
@@ -277,6 +277,6 @@ def test_unparsable_is_the_share_of_the_models_own_answers_that_are_no_class(tmp
 def test_the_recipe_of_a_reasoning_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     task = reasoned(descriptions=LOOKS, reasoning_source="template", system="Look.")
     text = dump_recipe(Recipe("classification", task.data))
-    assert yaml.safe_load(text)["data"]["instructions"] == reasoning.INSTRUCTIONS
+    assert yaml.safe_load(text)["data"]["instructions"] == settings.INSTRUCTIONS
     (tmp_path / "r.yaml").write_text(text, encoding="utf-8")
     assert read_recipe(tmp_path / "r.yaml", []).data == task.data

@@ -10,8 +10,8 @@ from coco_files import content, write
 from foveal.errors import UserError
 from foveal.examples import SPLITS, Split
 from foveal.tasks.counting.coco import read_coco
+from foveal.tasks.counting.objects import Source
 from foveal.tasks.counting.omnicount import choose_domains, find_domains, read_omnicount
-from foveal.tasks.counting.reading import Source
 
 
 def split(folder: Path, number: int, names: tuple[str, ...] = ("none", "apples"), first: int = 0) -> None:

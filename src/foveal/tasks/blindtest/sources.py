@@ -1,10 +1,7 @@
-"""Reads a puzzle's pictures with their labels from disk or the Hub, in any of the layouts in which they are found."""
+"""Reads a puzzle's pictures with their labels from disk or the Hub, in any of their layouts."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,13 +13,9 @@ from foveal.examples import SPLITS, Split
 from foveal.images import SUFFIXES, Picture
 from foveal.tasks.blindtest.wording import COLUMNS, Which, match_question, read_loosely
 from foveal.tasks.lazy import Lazy
-
-#: What a folder or a parquet file of a split may be called.
-_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train",),
-    "validation": ("validation", "valid", "val"),
-    "test": ("test",),
-}
+from foveal.tasks.readers.pictures import parts_of_cell
+from foveal.tasks.readers.splits import SPLIT_NAMES, split_files, split_folders
+from foveal.tasks.readers.tables import arrow_schema, class_names, csv_rows, features_of, read_columns
 
 
 @dataclass(frozen=True)
@@ -130,7 +123,7 @@ def load_rows(
     path, origin = locate(source)
     remote = origin != str(path)
     if path.is_file() and path.suffix == ".parquet":
-        own = next((s for s in SPLITS if re.split("[-_.]", path.stem)[0] in _NAMES[s]), "test")
+        own = SPLIT_NAMES.get(re.split("[-_.]", path.stem)[0], "test")
         published = _is_published(path)
         if split != ("test" if published else own):
             raise UserError(
@@ -149,9 +142,11 @@ def load_rows(
     if published_tables and split == "test":
         return _from_published(published_tables, layout, questions, only, origin), origin
 
+    folders = split_folders(path, path / "data")
+
     def find(split: Split) -> tuple[list[Path], Path | None]:
-        tables, folder = _find_split(path, split)
-        return [t for t in tables if t not in published_tables], folder
+        tables = [t for t in split_files(path, split, ".parquet") if t not in published_tables]
+        return tables, next(iter(folders.get(split, ())), None)
 
     tables, folder = find(split)
     if tables:
@@ -196,19 +191,6 @@ def locate(source: str) -> tuple[Path, str]:
     return path, str(path)
 
 
-def _find_split(path: Path, split: Split) -> tuple[list[Path], Path | None]:
-    """A split's parquet files, and its folder."""
-    names = _NAMES[split]
-    tables = {
-        t
-        for n in names
-        for pattern in (f"{n}*.parquet", f"data/{n}*.parquet", f"{n}/*.parquet")
-        for t in path.glob(pattern)
-    }
-    places = [place for n in names for place in (path / n, path / "data" / n)]
-    return sorted(tables), next((place for place in places if place.is_dir()), None)
-
-
 def _checked(text: str, truth: Callable[[str], Any], where: str) -> Any:
     try:
         return truth(text)
@@ -242,13 +224,9 @@ def _from_metadata(folder: Path, layout: Layout) -> list[Row]:
 
 def _read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     """Rows with their line numbers, checked to have the columns."""
-    try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
-        rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read ({error}); make the data set again.") from None
+    header, rows = csv_rows(path, "cannot be read ({error}); make the data set again.")
     for column in columns:
-        if column not in (reader.fieldnames or ()):
+        if column not in header:
             raise UserError(f"{path}: has no column {column!r}; it must have {', '.join(columns)}.")
         for number, row in rows:
             if not row[column]:
@@ -313,21 +291,16 @@ class _ParquetRows(Lazy[Row]):
     def row(self, index: int) -> Row:
         """See ``Lazy.row``."""
         row = self.rows[index]
-        cell = self.images[self.places[index]].as_py()
-        source = (cell.get("bytes") or cell.get("path")) if isinstance(cell, dict) else cell
+        data, path = parts_of_cell(self.images[self.places[index]].as_py())
+        source = data or path
         if not source:
             raise ImageError(f"{row.picture.name}: has no picture; restore or remove it.")
         return replace(row, picture=Picture(row.picture.name, source))
 
 
 def _read_parquet(path: Path, columns: Sequence[str], **options: Any) -> Any:
-    import pyarrow  # type: ignore[import-untyped]
-    import pyarrow.parquet  # type: ignore[import-untyped]
-
-    try:
-        table = pyarrow.parquet.read_table(path, columns=list(columns), **options)
-    except (pyarrow.ArrowException, OSError, KeyError) as error:
-        raise UserError(f"{path}: is no parquet file with the columns {' and '.join(columns)} ({error}).") from None
+    trouble = f"is no parquet file with the columns {' and '.join(columns)} ({{error}})."
+    table = read_columns(path, columns, trouble, **options)
     if set(table.column_names) != set(columns):
         raise UserError(f"{path}: has no columns {' and '.join(columns)}; it has {table.column_names}.")
     return table
@@ -335,7 +308,7 @@ def _read_parquet(path: Path, columns: Sequence[str], **options: Any) -> Any:
 
 def _images(tables: Sequence[Any], source: str) -> Any:
     """The tables' pictures as one column."""
-    import pyarrow
+    import pyarrow  # type: ignore[import-untyped]
 
     images = pyarrow.concat_tables([t.select(["image"]) for t in tables]).column("image")
     if not (pyarrow.types.is_struct(images.type) or pyarrow.types.is_binary(images.type)):
@@ -345,16 +318,6 @@ def _images(tables: Sequence[Any], source: str) -> Any:
     return images
 
 
-def _class_names(schema: Any, column: str) -> list[str] | None:
-    """The names that a column's numbers stand for, where `datasets` has noted such (a ClassLabel)."""
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        names = features[column]["names"]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return [str(name) for name in names] if isinstance(names, list) else None
-
-
 def _from_parquet(paths: Sequence[Path], layout: Layout, source: str) -> _ParquetRows:
     needed = ("image", *_columns(layout))
     tables = [_read_parquet(path, needed) for path in paths]
@@ -362,7 +325,8 @@ def _from_parquet(paths: Sequence[Path], layout: Layout, source: str) -> _Parque
     rows: list[Row] = []
     for table in tables:
         cells = table.drop_columns(["image"])
-        names = {column: _class_names(table.schema, column) for column in _columns(layout)}
+        noted = features_of(table.schema)
+        names = {column: class_names(noted.get(column)) for column in _columns(layout)}
         for row in cells.to_pylist():
             where = f"{source}, row {len(rows)}"
             for column, known in names.items():
@@ -377,14 +341,10 @@ def _from_parquet(paths: Sequence[Path], layout: Layout, source: str) -> _Parque
 
 def _is_published(path: Path) -> bool:
     """Whether a parquet file has the columns of XAI/vlmsareblind."""
-    import pyarrow
-    import pyarrow.parquet
-
     try:
-        names = pyarrow.parquet.read_schema(path).names
-    except (pyarrow.ArrowException, OSError):
-        return False  # what is wrong with it is told when it is read
-    return set(COLUMNS) <= set(names)
+        return set(COLUMNS) <= set(arrow_schema(path).names)
+    except UserError:
+        return False  # what is wrong with it is said when it is read
 
 
 def _from_published(

@@ -1,4 +1,4 @@
-"""Unequal classes: what a row of each class counts in the loss."""
+"""Unequal classes: what a row of each class counts in the loss, and a few rows of each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from foveal.errors import UserError
+from foveal.tasks.classification.rows import Row
+from foveal.tasks.readers.hold_out import rank
 
 #: What ``data.class_weights`` takes.
 Weights = Literal["none", "balanced"] | dict[str, float]
@@ -70,3 +72,15 @@ def sentence(weights: Mapping[str, float]) -> str:
     """What the smallest and the largest weight are, for people."""
     low, high = (pick(weights, key=lambda name: weights[name]) for pick in (min, max))
     return f"Rows weigh from {weights[low]:.3g} ({low}) to {weights[high]:.3g} ({high}) by their class."
+
+
+def spread(rows: Sequence[Row], limit: int, seed: int) -> list[Row]:
+    """At most ``limit`` rows, as many of each class as of any other where it has them; 0 takes all."""
+    if limit <= 0 or limit >= len(rows):
+        return list(rows)
+    classes: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: rank(seed, row.id)):
+        classes.setdefault(row.label, []).append(row)
+    turns = [(turn, label, row.id) for label, group in classes.items() for turn, row in enumerate(group)]
+    chosen = {row_id for _, _, row_id in sorted(turns)[:limit]}
+    return [row for row in rows if row.id in chosen]

@@ -1,4 +1,4 @@
-"""Guesses which columns of a table are the picture and its label, and what its splits are, and says why.
+"""Guesses which columns of a table are the picture and its label, and says why.
 
 Types are asked first (`datasets` notes them), then names. What is not one picture with one class is refused with the
 reason: masks, boxes, several labels in a row, scores, captions, questions with answers.
@@ -9,24 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from foveal.errors import UserError
-from foveal.examples import Split
-from foveal.images import SUFFIXES
+from foveal.tasks.readers.splits import SPLIT_NAMES
+from foveal.tasks.readers.tables import Kind, class_names, kind_of
 
-Kind = Literal["image", "encoded", "path", "class", "integer", "bool", "text", "float", "list", "group", "other"]
-
-#: What a split may be called, in any case.
-SPLIT_NAMES: dict[str, Split] = {
-    "train": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-}
 #: Usual names of a column of pictures, of paths too.
 IMAGE_NAMES = (
     "image", "img", "pixel_values", "picture", "photo", "jpg", "png", "jpeg", "webp", "images", "tile", "image_path",
@@ -56,7 +44,6 @@ _CAPTIONS = (
     "prompt",
     "txt",
 )
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
 _ASK = "set data.{key} to the right one."
 
 
@@ -77,75 +64,6 @@ class Detected:
     names: tuple[str, ...] = ()
     split: str = ""
     reasons: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Splits:
-    """The names in a source that serve as each split, and why.
-
-    Attributes:
-        chosen: The source's name of each split that it has.
-        whole: The source has no splits: its rows are those of ``chosen["train"]``.
-        reasons: A sentence for each guess.
-    """
-
-    chosen: Mapping[Split, str]
-    whole: bool
-    reasons: tuple[str, ...] = ()
-
-
-def kind_of(feature: Any, samples: Sequence[Any] = ()) -> Kind:
-    """What a column holds.
-
-    Args:
-        feature: As `datasets` describes it in JSON, e.g. ``{"_type": "Image"}``, or the name of a type in Arrow, e.g.
-            ``int64``.
-        samples: A few of its values.
-    """
-    if isinstance(feature, list):
-        return "list"
-    if isinstance(feature, Mapping):
-        named = feature.get("_type")
-        if named == "Image":
-            return "image"
-        if named == "ClassLabel":
-            # Numbers that are called as they are have no names.
-            return "class" if class_names(feature) else "integer"
-        if named in ("Sequence", "List", "LargeList") or str(named).startswith("Array"):
-            return "list"
-        if named != "Value":
-            return "group" if named is None else "other"
-        feature = feature.get("dtype", "")
-    return _kind_of_type(str(feature), [s for s in samples if s is not None and s not in ("", b"")])
-
-
-def _kind_of_type(text: str, samples: Sequence[Any]) -> Kind:
-    if inner := re.match(r"dictionary<values=([^,>]+)", text):
-        text = inner[1]
-    if text.startswith(("list", "large_list", "fixed_size_list")):
-        return "list"
-    if text.startswith("struct"):
-        return "image" if re.fullmatch(r"struct<(bytes: \w+, path: \w+|path: \w+, bytes: \w+)>", text) else "group"
-    if re.match(r"u?int\d+$", text):
-        return "integer"
-    if text.startswith(("float", "double", "half", "decimal")):
-        return "float"
-    if text in ("bool", "boolean"):
-        return "bool"
-    if "binary" in text:
-        return "encoded" if not samples or any(bytes(s[:8]).startswith(_MAGIC) for s in samples) else "other"
-    if "string" in text:
-        paths = [str(s).strip().lower().endswith(SUFFIXES) for s in samples]
-        return "path" if paths and all(paths) else "text"
-    return "other"
-
-
-def class_names(feature: Any) -> tuple[str, ...]:
-    """The names of a ``ClassLabel``; none for another feature, and none where each number is its own name."""
-    if not isinstance(feature, Mapping) or feature.get("_type") != "ClassLabel":
-        return ()
-    names = tuple(str(name) for name in feature.get("names") or ())
-    return () if names == tuple(str(i) for i in range(len(names))) else names
 
 
 def detect(
@@ -206,22 +124,22 @@ def _image(kinds: Mapping[str, Kind], given: str, label: str, where: str, column
         ("path", "its values are names of picture files"),
     )
     for kind, why in tiers:
-        found = [name for name, k in kinds.items() if k == kind and name != label]
-        if len(found) > 1 and kind == "path":
-            known = [name for name in found if _usual(name) in IMAGE_NAMES]
-            if len(known) == 1 and not any(_MASKS.search(name) for name in found):
-                return known[0], f"{why}, and of {_listed(found)} it has a usual name"
-        if len(found) > 1:
-            masks = [name for name in found if _MASKS.search(name)]
+        candidates = [name for name, k in kinds.items() if k == kind and name != label]
+        if len(candidates) > 1 and kind == "path":
+            known = [name for name in candidates if _usual(name) in IMAGE_NAMES]
+            if len(known) == 1 and not any(_MASKS.search(name) for name in candidates):
+                return known[0], f"{why}, and of {_listed(candidates)} it has a usual name"
+        if len(candidates) > 1:
+            masks = [name for name in candidates if _MASKS.search(name)]
             what = (
                 f"{_listed(masks)} look like masks or maps of each pixel (segmentation)" if masks else "one is needed"
             )
             raise UserError(
-                f"{where}: has {len(found)} columns of pictures, {_listed(found)}, and {what}; if it has classes too, "
+                f"{where}: has {len(candidates)} columns of pictures, {_listed(candidates)}, and {what}; if it has classes too, "
                 "set data.image_column and data.label_column."
             )
-        if found:
-            return found[0], why
+        if candidates:
+            return candidates[0], why
     raise UserError(
         f"{where}: has no column of pictures or of paths to them; {columns}; {_ASK.format(key='image_column')}"
     )
@@ -273,21 +191,21 @@ def _only_other(
     )
 
 
-def _preferred(found: Sequence[str], among: str, where: str) -> tuple[str, str]:
+def _preferred(candidates: Sequence[str], among: str, where: str) -> tuple[str, str]:
     """The one of several labels that is meant, and why."""
-    if len(found) == 1:
-        return found[0], f"the only one {among}"
-    first = [name for name in found if _usual(name) in LABEL_NAMES[:2]]
+    if len(candidates) == 1:
+        return candidates[0], f"the only one {among}"
+    first = [name for name in candidates if _usual(name) in LABEL_NAMES[:2]]
     if len(first) == 1:
-        return first[0], f"{among} {_listed(found)} it has the usual name"
-    fine = [name for name in found if "fine" in _usual(name)]
-    rest = [name for name in found if "coarse" not in _usual(name)]
+        return first[0], f"{among} {_listed(candidates)} it has the usual name"
+    fine = [name for name in candidates if "fine" in _usual(name)]
+    rest = [name for name in candidates if "coarse" not in _usual(name)]
     if len(fine) == 1 and rest == fine:
-        return fine[0], f"it is finer than {_listed([n for n in found if n not in fine])}"
-    usual = [name for name in found if _usual(name) in LABEL_NAMES]
+        return fine[0], f"it is finer than {_listed([n for n in candidates if n not in fine])}"
+    usual = [name for name in candidates if _usual(name) in LABEL_NAMES]
     if len(usual) == 1:
-        return usual[0], f"{among} {_listed(found)} it has a usual name"
-    raise UserError(f"{where}: {_listed(found)} could each be the label; {_ASK.format(key='label_column')}")
+        return usual[0], f"{among} {_listed(candidates)} it has a usual name"
+    raise UserError(f"{where}: {_listed(candidates)} could each be the label; {_ASK.format(key='label_column')}")
 
 
 def _refuse_task(others: Mapping[str, Kind], named: Sequence[str], where: str) -> None:
@@ -327,80 +245,6 @@ def _refuse_label(name: str, kind: Kind, values: Sequence[Any], where: str, *, g
     if why:
         key = "data.label_column: " if given else ""
         raise UserError(f"{key}{where}, column {name!r} holds {why}; one class for each picture is needed.")
-
-
-def find_splits(names: Sequence[str], given: Mapping[str, str] | None = None, where: str = "The source") -> Splits:
-    """Which of a source's splits serve as train, validation and test.
-
-    A split whose name is not a usual one (``few_shot_5``, ``partition_0.1x``, ``extra``) is left out unless it is
-    asked for by name; splits are never merged. A source whose only split is train, or one of any name, has no splits.
-
-    Args:
-        names: The source's own.
-        given: Which of them serves as ``train``, ``validation`` or ``test``.
-        where: What a message calls the source.
-
-    Raises:
-        UserError: There is no such split, two could be one, or none has a usual name.
-    """
-    given = dict(given or {})
-    there = f"the source has {', '.join(names) or 'none'}"
-    chosen: dict[Split, str] = {}
-    reasons = []
-    for key, name in given.items():
-        if key not in SPLIT_NAMES.values():
-            raise UserError(f"data.splits: {key!r} is no split; give train, validation or test.")
-        if name not in names:
-            raise UserError(f"data.splits: {where} has no split {name!r}; {there}.")
-        chosen[SPLIT_NAMES[key]] = name
-        reasons.append(f"The {key} split is {name!r}: data.splits says so.")
-    for name in names:
-        split = SPLIT_NAMES.get(name.lower())
-        if split is None or split in given or name in given.values():
-            continue
-        if split in chosen:
-            raise UserError(
-                f"{where}: {chosen[split]!r} and {name!r} are both the {split} split; set data.splits, e.g. "
-                f"--data.splits '{{{split}: {name}}}'."
-            )
-        chosen[split] = name
-        if name != split:
-            reasons.append(f"The {split} split is {name!r}: a usual name of it.")
-    left = [name for name in names if name not in chosen.values()]
-    if not chosen and len(names) == 1:
-        return Splits({"train": names[0]}, True, (*reasons, f"All rows are in {names[0]!r}: there are no splits."))
-    if not chosen:
-        raise UserError(f"{where}: none of its splits is called train, validation or test; {there}; set data.splits.")
-    if left:
-        reasons.append(f"Left out, and never merged with another: {_listed(left)}; data.splits chooses by name.")
-    whole = list(chosen) == ["train"] and not given
-    if whole:
-        reasons.append(f"The source has no split beside {chosen['train']!r}: the others are held out of it.")
-    return Splits(chosen, whole, tuple(reasons))
-
-
-def split_of_file(path: str) -> tuple[str, str]:
-    """The configuration and the split that the name of a table's file tells, as `datasets` lays files out.
-
-    ``data/train-00000-of-00002.parquet`` is train, ``fine/test-0.parquet`` is test of fine, ``fine/val/0000.parquet``
-    is val of fine.
-
-    Args:
-        path: Relative to the source's folder, with / between its parts.
-    """
-    pure = PurePosixPath(path)
-    parents = [part for part in pure.parent.parts if part not in ("data", ".")]
-    name = re.sub(r"(^|[-_.])\d+([-_]of[-_]\d+)?([-_.][0-9a-f]{16})?$", "", pure.stem)
-    if name.lower() in ("", "part", "data", "shard", "file", "metadata", "images", "table", "labels"):
-        name = parents.pop() if parents else pure.stem
-    elif name.lower() not in SPLIT_NAMES:
-        words = [word for word in re.split(r"[-_.]", name) if word.lower() in SPLIT_NAMES]
-        inside = re.search(r"shot|partition|partial|few", name, re.IGNORECASE)
-        if len(words) == 1 and not inside and (name.startswith(words[0]) or name.endswith(words[0])):
-            name = words[0]
-        elif parents and parents[-1].lower() in SPLIT_NAMES:
-            name = parents.pop()
-    return "/".join(parents), name
 
 
 def _usual(name: str) -> str:

@@ -55,8 +55,8 @@ def _marks(parts: Mapping[Split, Sequence[Row]]) -> dict[Split, list[bytes | Non
         each: Callable[..., Iterable[Any]] = pool.map if count > 1 else map
         sizes = {split: list(each(_size, rows)) for split, rows in parts.items()}
         splits: defaultdict[int, set[Split]] = defaultdict(set)
-        for split, found in sizes.items():
-            for size in found:
+        for split, lengths in sizes.items():
+            for size in lengths:
                 splits[size].add(split)
 
         def mark(row: Row, size: int) -> bytes | None:

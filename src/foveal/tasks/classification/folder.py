@@ -11,8 +11,8 @@ from pathlib import Path
 from foveal.errors import ImageError, UserError
 from foveal.examples import Split
 from foveal.images import SUFFIXES, Picture, find_images
-from foveal.tasks.classification.columns import SPLIT_NAMES
 from foveal.tasks.classification.rows import Row, Table
+from foveal.tasks.readers.splits import split_folders, subfolders
 
 
 def read_folder(root: Path) -> Table:
@@ -22,7 +22,7 @@ def read_folder(root: Path) -> Table:
         UserError: The folder is missing or has no picture, there are fewer than two classes, one is empty, a split
             has a class that ``train`` lacks, or it is unclear which folders are splits.
     """
-    splits = split_folders(root)
+    splits = class_splits(root)
     names = class_names(root)
     if not splits:
         return Table(names, {"train": _rows(root, root)}, whole=True)
@@ -42,7 +42,7 @@ def class_names(root: Path) -> tuple[str, ...]:
     Raises:
         UserError: See ``read_folder``.
     """
-    splits = split_folders(root)
+    splits = class_splits(root)
     folders = [splits["train"]] if "train" in splits else list(splits.values()) or [root]
     names = sorted({f.name for folder in folders for f in subfolders(folder)})
     if len(names) >= 2:
@@ -55,7 +55,7 @@ def class_names(root: Path) -> tuple[str, ...]:
     raise UserError(f"{where}: holds no pictures ({', '.join(SUFFIXES)}); check the path.")
 
 
-def split_folders(root: Path) -> dict[Split, Path]:
+def class_splits(root: Path) -> dict[Split, Path]:
     """The folder of each split; none where ``root`` holds the class folders itself.
 
     A folder called as a split is one only if it holds folders: a class may be called "train".
@@ -65,30 +65,22 @@ def split_folders(root: Path) -> dict[Split, Path]:
     """
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder; check data.source.")
-    found: dict[Split, Path] = {}
-    others = []
-    for folder in subfolders(root):
-        split = SPLIT_NAMES.get(folder.name.lower())
-        if split is None or not subfolders(folder):
-            others.append(folder)
-        elif split in found:
-            both = f"{found[split].name!r} and {folder.name!r}"
+    splits: dict[Split, Path] = {}
+    for split, called in split_folders(root).items():
+        folders = sorted(folder for folder in called if subfolders(folder))
+        if len(folders) > 1:
+            both = f"{folders[0].name!r} and {folders[1].name!r}"
             raise UserError(f"{root}: {both} are both the {split} split; remove one.")
-        else:
-            found[split] = folder
-    if found:
-        for folder in others:
-            if has_pictures(folder):
-                raise UserError(
-                    f"{folder}: lies beside the split folder {next(iter(found.values())).name!r}, but is no split with "
-                    "class folders in it; sort its pictures into class folders or move it elsewhere."
-                )
-    return found
-
-
-def subfolders(folder: Path) -> list[Path]:
-    """The folders in ``folder``, sorted; hidden ones and what macOS adds to archives are left out."""
-    return sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX")) and p.is_dir())
+        if folders:
+            splits[split] = folders[0]
+    splits = dict(sorted(splits.items(), key=lambda item: item[1]))
+    for folder in subfolders(root) if splits else ():
+        if folder not in splits.values() and has_pictures(folder):
+            raise UserError(
+                f"{folder}: lies beside the split folder {next(iter(splits.values())).name!r}, but is no split with "
+                "class folders in it; sort its pictures into class folders or move it elsewhere."
+            )
+    return splits
 
 
 def has_pictures(folder: Path) -> bool:

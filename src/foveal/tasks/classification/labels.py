@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from foveal.errors import UserError
-from foveal.tasks.classification.columns import Kind
+from foveal.tasks.readers.tables import Kind
 
 #: So many classes of a list are written out in a message.
 _SHOWN = 20
@@ -100,16 +102,16 @@ def _by_mapping(
 
 def _by_number(values: Mapping[str, Sequence[Any]], given: Sequence[str], where: str) -> Labels:
     numbers = {split: [None if v is None else int(v) for v in cells] for split, cells in values.items()}
-    found = sorted({n for cells in numbers.values() for n in cells if n is not None})
-    as_text = tuple(map(str, found))
+    used = sorted({n for cells in numbers.values() for n in cells if n is not None})
+    as_text = tuple(map(str, used))
     if not given or set(given) == set(as_text):
         note = f"The numbers in {where} have no names: each is its own; data.class_names would name them, from 0 on."
         of = {split: [None if n is None else str(n) for n in cells] for split, cells in numbers.items()}
         return Labels(as_text, of, False, (note,))
-    if found and not 0 <= found[0] <= found[-1] < len(given):
+    if used and not 0 <= used[0] <= used[-1] < len(given):
         raise UserError(
-            f"data.class_names: names the numbers 0 to {len(given) - 1}, but those in {where} run from {found[0]} to "
-            f"{found[-1]}; give a name for each, from 0 on."
+            f"data.class_names: names the numbers 0 to {len(given) - 1}, but those in {where} run from {used[0]} to "
+            f"{used[-1]}; give a name for each, from 0 on."
         )
     note = f"The numbers in {where} have no names in the data: {_numbered(dict(enumerate(given)))} is the order of "
     note += "data.class_names, which nothing confirms."
@@ -118,9 +120,9 @@ def _by_number(values: Mapping[str, Sequence[Any]], given: Sequence[str], where:
 
 
 def _by_word(values: Mapping[str, Sequence[Any]], where: str) -> Labels:
-    found = {split: {str(v) for v in cells if v is not None} for split, cells in values.items()}
-    names = found.get("train") or set().union(*found.values())
-    for split, words in found.items():
+    used = {split: {str(v) for v in cells if v is not None} for split, cells in values.items()}
+    names = used.get("train") or set().union(*used.values())
+    for split, words in used.items():
         unknown = sorted(words - names)
         if unknown:
             raise UserError(
@@ -139,3 +141,27 @@ def _check_count(given: Sequence[str], count: int, where: str) -> None:
 def _numbered(names: Mapping[int, str]) -> str:
     shown = [f"{number} {names[number]}" for number in sorted(names)]
     return ", ".join(shown) if len(shown) <= _SHOWN else f"{', '.join(shown[:_SHOWN])} … ({len(shown)} classes)"
+
+
+def read_mapping(folder: Path) -> dict[int, str]:
+    """Which number means which class, from a file mapping.json in a folder; nothing where there is none.
+
+    Raises:
+        UserError: It is there and says something else.
+    """
+    file = folder / "mapping.json"
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(content, list):
+            return {number: str(name) for number, name in enumerate(content)}
+        if all(isinstance(value, int) for value in content.values()):
+            pairs = {int(value): str(key) for key, value in content.items()}
+        else:
+            pairs = {int(key): str(value) for key, value in content.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{file}: is no table of numbers and class names ({error}); correct or remove it.") from None
+    if len(pairs) != len(content) or len(set(pairs.values())) != len(pairs):
+        raise UserError(f"{file}: names a number or a class twice; correct or remove it.")
+    return pairs

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from foveal.metrics import calibration
-from foveal.results import Metric, Metrics
+from foveal.errors import UserError
+from foveal.examples import Example
+from foveal.metrics import calibration, confusion
+from foveal.results import Metric, Metrics, Prediction
 
 #: What the task measures.
 METRICS = Metrics(
@@ -71,3 +75,51 @@ def probability_metrics(probabilities: ArrayLike, truths: ArrayLike, right: Arra
         "brier": calibration.brier_score(p, truths),
         "nll": calibration.negative_log_likelihood(p, truths),
     }
+
+
+def measure_classes(
+    examples: Sequence[Example], predictions: Sequence[Prediction], names: Sequence[str]
+) -> dict[str, float]:
+    """Metrics by name; what cannot be computed from these rows is left out.
+
+    Args:
+        examples: The rows.
+        predictions: One of each row, in any order.
+        names: The classes, which are the answers, too.
+
+    Raises:
+        UserError: There are no rows.
+    """
+    if not examples:
+        raise UserError("There are no rows to measure.")
+    by_id = {p.id: p for p in predictions}
+    truths, values = [e.truth for e in examples], [by_id[e.id].value for e in examples]
+    matrix = confusion.confusion_matrix(truths, values, names)
+    measured = {
+        "accuracy": confusion.accuracy(matrix),
+        "balanced_accuracy": confusion.balanced_accuracy(matrix),
+        "macro_f1": confusion.macro_f1(matrix),
+        "unparsable": confusion.unparsable(matrix) if (lost := unparsable(predictions)) is None else lost,
+    }
+    chances = [by_id[e.id].probabilities for e in examples]
+    known = [[row[name] for name in names] for row in chances if row is not None]
+    if len(known) == len(examples):
+        places = [names.index(truth) for truth in truths]
+        right = [value == truth for value, truth in zip(values, truths, strict=True)]
+        measured |= probability_metrics(known, places, right)
+    occurs = matrix.sum(axis=1) > 0
+    each = {
+        "recall": confusion.recalls(matrix),
+        "precision": confusion.precisions(matrix),
+        "f1": confusion.f1_scores(matrix),
+    }
+    for base, shares in each.items():
+        of_class = zip(names, shares, occurs, strict=True)
+        measured |= {f"{base}/{name}": float(x) for name, x, here in of_class if here and not np.isnan(x)}
+    return measured
+
+
+def unparsable(predictions: Sequence[Prediction]) -> float | None:
+    """Share of the replies with reasons whose own answer is no class; None where no such replies were written."""
+    own = [p.extra["generated"] for p in predictions if "generated" in p.extra]
+    return sum(value is None for value in own) / len(own) if own else None

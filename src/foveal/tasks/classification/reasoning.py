@@ -9,23 +9,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import yaml
 
 from foveal.errors import UserError
-from foveal.results import Prediction
 from foveal.tasks.classification.rows import Row
+from foveal.tasks.classification.settings import ClassificationData
 
-if TYPE_CHECKING:
-    from foveal.tasks.classification.task import ClassificationData
-
-#: What is asked for, behind the question, with ``answer_format: reasoning``.
-INSTRUCTIONS: Final = (
-    "Write two lines:\nReasoning: [what you see, step by step]\nAnswer: [the name of the class and nothing else]"
-)
-#: The invented reason of ``reasoning_source: template``.
-TEMPLATE: Final = "The picture shows {description}. This is what {class} looks like."
 #: Keys whose text may be in a file.
 _TEXTS: Final = ("system", "question", "instructions")
 _MARK: Final = re.compile(r"\banswer\s*:", re.IGNORECASE)
@@ -37,19 +28,19 @@ def read_texts(data: ClassificationData) -> ClassificationData:
     Raises:
         UserError: A file is missing, empty or malformed; descriptions are given twice.
     """
-    found: dict[str, Any] = {}
+    texts: dict[str, Any] = {}
     for key in _TEXTS:
         value = getattr(data, key)
         if value is not None and value.startswith("@"):
-            found[key] = _read(value[1:], f"data.{key}")
-            if found[key].startswith("@"):
+            texts[key] = _read(value[1:], f"data.{key}")
+            if texts[key].startswith("@"):
                 raise UserError(f"{value[1:]}: begins with @, which stands for a file; begin the text otherwise.")
     if not data.descriptions_file:
-        return replace(data, **found)
+        return replace(data, **texts)
     if data.descriptions:
         raise UserError("data.descriptions_file: there are data.descriptions too; remove one of the two.")
     file = data.descriptions_file.removeprefix("@")
-    return replace(data, **found, descriptions=_mapping(file), descriptions_file="")
+    return replace(data, **texts, descriptions=_mapping(file), descriptions_file="")
 
 
 def _read(name: str, key: str) -> str:
@@ -69,19 +60,19 @@ def _read(name: str, key: str) -> str:
 def _mapping(name: str) -> dict[str, str]:
     """The descriptions of a YAML file; JSON is YAML too."""
     try:
-        found = yaml.safe_load(_read(name, "data.descriptions_file"))
+        descriptions = yaml.safe_load(_read(name, "data.descriptions_file"))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         what = getattr(error, "problem", error)
         raise UserError(f"{name}{where}: is neither YAML nor JSON ({what}); correct it.") from None
-    if not isinstance(found, dict):
+    if not isinstance(descriptions, dict):
         raise UserError(f"{name}: holds no descriptions; write a line CLASS: DESCRIPTION for each class.")
-    for key, value in found.items():
+    for key, value in descriptions.items():
         # YAML reads no and 3 as something else than text.
         if not isinstance(key, str) or not isinstance(value, str):
             raise UserError(f"{name}: {key!r}: {value!r} is no name with a text; put both in quotes.")
-    return dict(found)
+    return dict(descriptions)
 
 
 def check_reasons(data: ClassificationData, names: Sequence[str]) -> None:
@@ -138,7 +129,7 @@ def asked(data: ClassificationData) -> tuple[str, str | None]:
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
     """A text with its {places} filled in one pass, so that braces in a value stay as they are."""
-    return re.sub("|".join(rf"\{{{name}\}}" for name in values), lambda found: values[found[0][1:-1]], text)
+    return re.sub("|".join(rf"\{{{name}\}}" for name in values), lambda match: values[match[0][1:-1]], text)
 
 
 def answer(data: ClassificationData, name: str, reason: str | None) -> str:
@@ -164,18 +155,18 @@ def reason_of(row: Row, column: str) -> str:
     Raises:
         UserError: It is missing, no text, or holds an answer too.
     """
-    told = row.reason
-    if told is not None and not isinstance(told, str):
-        raise UserError(f"{row.picture.name}: {told!r} in {column!r} is no text; write the reason out.")
-    text = re.sub(r"^\s*reasoning\s*:", "", told or "", flags=re.IGNORECASE).strip()
+    cell = row.reason
+    if cell is not None and not isinstance(cell, str):
+        raise UserError(f"{row.picture.name}: {cell!r} in {column!r} is no text; write the reason out.")
+    text = re.sub(r"^\s*reasoning\s*:", "", cell or "", flags=re.IGNORECASE).strip()
     if not text:
         raise UserError(
             f"{row.picture.name}: has no reason in {column!r}; fill it in, remove the row, or set "
             "data.reasoning_source: none."
         )
-    if found := _MARK.search(text):
+    if mark := _MARK.search(text):
         raise UserError(
-            f"{row.picture.name}: the reason in {column!r} holds {found[0]!r}, behind which the class is looked for; leave "
+            f"{row.picture.name}: the reason in {column!r} holds {mark[0]!r}, behind which the class is looked for; leave "
             "the reason alone in the cell."
         )
     return text
@@ -183,17 +174,11 @@ def reason_of(row: Row, column: str) -> str:
 
 def reply_start(reply: str) -> str:
     """The reply up to its last ``Answer:``, which is put behind it where it has none."""
-    found = list(_MARK.finditer(reply))
-    return reply[: found[-1].end()].strip() if found else f"{reply.strip()}\nAnswer:".lstrip()
+    marks = list(_MARK.finditer(reply))
+    return reply[: marks[-1].end()].strip() if marks else f"{reply.strip()}\nAnswer:".lstrip()
 
 
 def behind_answer(reply: str) -> str:
     """What stands behind the last ``Answer:`` of a reply, in its line; nothing where there is none."""
-    found = list(_MARK.finditer(reply))
-    return reply[found[-1].end() :].partition("\n")[0] if found else ""
-
-
-def unparsable(predictions: Sequence[Prediction]) -> float | None:
-    """Share of the replies with reasons whose own answer is no class; None where no such replies were written."""
-    own = [p.extra["generated"] for p in predictions if "generated" in p.extra]
-    return sum(value is None for value in own) / len(own) if own else None
+    marks = list(_MARK.finditer(reply))
+    return reply[marks[-1].end() :].partition("\n")[0] if marks else ""

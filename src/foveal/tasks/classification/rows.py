@@ -1,14 +1,21 @@
-"""Labelled pictures, whatever they were read from: holding some out, and taking a few of each class."""
+"""Labelled pictures, and how those of tables are read: numbers become class names, and pictures stay where they are."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from foveal.examples import Split
-from foveal.images import Picture
+from foveal.errors import ImageError, UserError
+from foveal.examples import SPLITS, Split
+from foveal.images import Encoded, Picture
+from foveal.tasks.classification.columns import Detected, detect
+from foveal.tasks.classification.labels import name_labels, read_mapping
+from foveal.tasks.readers.pictures import picture_path
+from foveal.tasks.readers.splits import find_splits
+from foveal.tasks.readers.tables import Frame, class_names, kind_of
 
 
 @dataclass(frozen=True)
@@ -50,50 +57,232 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def by_class(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """The rows of each class that occurs, classes sorted by name."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.label, []).append(row)
-    return dict(sorted(groups.items()))
+@dataclass(frozen=True)
+class Wanted:
+    """What a recipe says about its source; what is empty is guessed.
+
+    Attributes:
+        image_column: Column of the pictures.
+        label_column: Column of the labels.
+        class_names: The names of the classes; where numbers have no names in the data, from 0 on.
+        splits: Which of the source's splits serves as train, validation or test.
+        config: Which of several tables.
+        reasoning_column: Column of the reasons; none are read without it.
+    """
+
+    image_column: str = ""
+    label_column: str = ""
+    class_names: tuple[str, ...] = ()
+    splits: Mapping[str, str] = field(default_factory=dict)
+    config: str = ""
+    reasoning_column: str = ""
 
 
-def shuffled(rows: Iterable[Row], seed: int) -> list[Row]:
-    """The rows in an order that depends on the seed and the ids alone; a new row leaves the others' order as it is."""
-    return sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row.id}".encode(errors="surrogateescape")).digest())
+@dataclass(frozen=True)
+class _Cell:
+    """A row before its label has a name."""
+
+    id: str
+    where: str
+    picture: str | Encoded
+    label: Any
+    folder: Path
+    reason: Any = None
 
 
-def hold_out(rows: Sequence[Row], shares: Mapping[Split, float], seed: int) -> dict[Split, list[Row]]:
-    """Splits rows so that each class gives every split its share; what is left is ``train``.
-
-    Of each class at least one row stays in ``train``, and, where there are enough, each share that is not 0 gets one.
+def table_of(
+    files: Mapping[str, Sequence[Path]],
+    opened: Callable[[Path], Frame],
+    wanted: Wanted,
+    root: Path,
+    origin: str,
+    *,
+    names: Mapping[str, Sequence[str]],
+    notes: Sequence[str] = (),
+    confined: bool = False,
+) -> Table:
+    """The rows of a source's tables.
 
     Args:
-        rows: All rows, in the order that each split keeps.
-        shares: Share of the rows for each split beside ``train``.
-        seed: Decides which rows.
+        files: The files of each of the source's own splits.
+        opened: Opens one.
+        wanted: What the recipe says.
+        root: Where a mapping.json may lie.
+        origin: What messages call the source.
+        names: Class names of columns that the source's card notes.
+        notes: What was guessed before.
+        confined: Whether pictures must lie in the folder of their table.
+
+    Raises:
+        UserError: Columns, splits or labels are missing, ambiguous, contradictory or for another task.
     """
-    split_of: dict[str, Split] = {}
-    for group in by_class(rows).values():
-        left = shuffled(group, seed)
-        wanted = {split: share for split, share in shares.items() if share > 0}
-        for place, (split, share) in enumerate(wanted.items(), start=1):
-            later = len(wanted) - place
-            most = max(len(left) - 1 - later, min(1, len(left) - 1))
-            count = min(max(1, int(len(group) * share + 0.5)), most)
-            split_of |= {row.id: split for row in left[:count]}
-            left = left[count:]
-    result: dict[Split, list[Row]] = {"train": [], **{split: [] for split in shares}}
-    for row in rows:
-        result[split_of.get(row.id, "train")].append(row)
-    return result
+    own = list(files)
+    likely = next((n for n in own if n == wanted.splits.get("train", "train")), own[0])
+    first = opened(files[likely][0])
+    reasons_in = wanted.reasoning_column
+    if reasons_in and reasons_in not in first.features:
+        raise UserError(
+            f"data.reasoning_column: {first.place} has no column {reasons_in!r}; its columns are {', '.join(first.features)}."
+        )
+    columns = detect(
+        # Reasons look like captions, and are no label.
+        {name: feature for name, feature in first.features.items() if name != reasons_in},
+        first.samples(),
+        image_column=wanted.image_column,
+        label_column=wanted.label_column,
+        where=str(first.place),
+    )
+    column = f"the column {columns.label!r} of {origin}"
+    if columns.split and len(own) == 1:
+        cells = _by_column([opened(file) for file in files[likely]], columns, reasons_in)
+        splits = find_splits(list(cells), wanted.splits, origin)
+        reasons = columns.reasons
+    else:
+        splits = find_splits(own, wanted.splits, origin)
+        cells = {n: _cells([opened(f) for f in files[n]], columns, n, reasons_in) for n in splits.chosen.values()}
+        reasons = tuple(r for r in columns.reasons if not columns.split or repr(columns.split) not in r)
+    chosen = {split: cells[splits.chosen[split]] for split in SPLITS if split in splits.chosen}
+    known, naming = _known(columns, first, names, root)
+    kind = kind_of(first.features[columns.label], [row.get(columns.label) for row in first.samples()])
+    labels = name_labels(
+        {split: [cell.label for cell in rows] for split, rows in chosen.items()},
+        kind,
+        known,
+        wanted.class_names,
+        column,
+    )
+    parts: dict[Split, Sequence[Row]] = {}
+    more: list[str] = []
+    for split, rows in chosen.items():
+        truths = labels.of[split]
+        if rows and all(truth is None for truth in truths):
+            more.append(f"The {split} split has no labels and is left out.")
+            continue
+        missing = next((cell for cell, truth in zip(rows, truths, strict=True) if truth is None), None)
+        if missing is not None:
+            raise UserError(f"{missing.where}: has no label in {columns.label!r}; fill it in or remove the row.")
+        parts[split], lying = _rows(rows, [str(t) for t in truths], splits.chosen[split], confined)
+        more += lying
+    if not any(parts.values()):
+        raise UserError(f"{origin}: holds no labelled rows; check data.source.")
+    whole = splits.whole or (list(parts) == ["train"] and not wanted.splits)
+    sentences = (*notes, *reasons, *splits.reasons, *naming, *labels.notes, *more)
+    return Table(labels.names, parts, whole, labels.numbered, origin, tuple(dict.fromkeys(sentences)))
 
 
-def spread(rows: Sequence[Row], limit: int, seed: int) -> list[Row]:
-    """At most ``limit`` rows, as many of each class as of any other where it has them; 0 takes all."""
-    if limit <= 0 or limit >= len(rows):
-        return list(rows)
-    queues = [shuffled(group, seed) for group in by_class(rows).values()]
-    turns = [(turn, place, row.id) for place, queue in enumerate(queues) for turn, row in enumerate(queue)]
-    chosen = {row_id for _, _, row_id in sorted(turns)[:limit]}
-    return [row for row in rows if row.id in chosen]
+def _cells(frames: Sequence[Frame], columns: Detected, split: str, reasons_in: str) -> list[_Cell]:
+    """The rows of a split."""
+    cells: list[_Cell] = []
+    taken: set[str] = set()
+    for frame in frames:
+        for column in (columns.image, columns.label):
+            if column not in frame.features:
+                raise UserError(f"{frame.place}: has no column {column!r}; it has {', '.join(frame.features)}.")
+        names = class_names(frame.features[columns.label])
+        if names != columns.names:
+            raise UserError(
+                f"{frame.place}: its class names for {columns.label!r}, {', '.join(names) or 'none'}, are not "
+                f"{', '.join(columns.names) or 'none'} as in the source's other files; save them with one mapping."
+            )
+        pictures, labels = frame.pictures(columns.image), frame.values(columns.label)
+        keys = frame.values("__key__") if "__key__" in frame.features else []
+        # A split that nothing is learned from needs no reasons; the rows of train are asked for theirs.
+        there = reasons_in and reasons_in in frame.features
+        reasons = frame.values(reasons_in) if there else [None] * len(labels)
+        for i, (picture, label, reason) in enumerate(zip(pictures, labels, reasons, strict=True)):
+            name = picture if isinstance(picture, str) else f"{frame.place.stem}/{keys[i]}" if keys else ""
+            name = name or f"{split}/{len(cells)}"
+            if name in taken:
+                name = f"{name}#{len(cells)}"
+            taken.add(name)
+            cells.append(_Cell(name, frame.where(i), picture, label, frame.place.parent, reason))
+    return cells
+
+
+def _by_column(frames: Sequence[Frame], columns: Detected, reasons_in: str) -> dict[str, list[_Cell]]:
+    """The rows of each value of the column that says which split a row belongs to."""
+    splits = [str(value).strip() for frame in frames for value in frame.values(columns.split)]
+    groups: dict[str, list[_Cell]] = {}
+    for split, cell in zip(splits, _cells(frames, columns, "row", reasons_in), strict=True):
+        groups.setdefault(split, []).append(cell)
+    return groups
+
+
+def _known(
+    columns: Detected, frame: Frame, names: Mapping[str, Sequence[str]], root: Path
+) -> tuple[dict[int, str], list[str]]:
+    """Which number means which class, where the data say it, and the sentence that says where.
+
+    Raises:
+        UserError: Two places say it differently.
+    """
+    known = dict(enumerate(columns.names))
+    notes = []
+    listed = list(names.get(columns.label, ()))
+    if listed and listed != [str(i) for i in range(len(listed))] and not known:
+        known = dict(enumerate(listed))
+        notes.append(f"The {len(known)} class names are those of README.md for {columns.label!r}.")
+    mapping = read_mapping(root) or read_mapping(frame.place.parent)
+    if mapping and known and mapping != known:
+        raise UserError(
+            f"{root / 'mapping.json'}: says {', '.join(f'{n} {mapping[n]}' for n in sorted(mapping))}, but the table says "
+            f"{', '.join(f'{n} {known[n]}' for n in sorted(known))}; correct or remove one."
+        )
+    if mapping and not known:
+        known = mapping
+        notes.append(f"The {len(known)} class names are those of mapping.json.")
+    return known, notes
+
+
+def _rows(cells: Sequence[_Cell], truths: Sequence[str], split: str, confined: bool) -> tuple[list[Row], list[str]]:
+    """Rows with their pictures; paths are tried below the table's folder until one is there."""
+    pattern, notes = "{cell}", []
+    first = next(((c, t) for c, t in zip(cells, truths, strict=True) if isinstance(c.picture, str) and c.picture), None)
+    if first is not None:
+        pattern = _pattern(first[0], first[1], split)
+        if pattern != "{cell}":
+            notes.append(f"Pictures of {split!r} lie at {pattern.replace('{cell}', 'PATH')} beside the table.")
+    rows = []
+    for cell, truth in zip(cells, truths, strict=True):
+        if isinstance(cell.picture, Encoded):
+            rows.append(Row(cell.id, Picture(cell.where, cell.picture), truth, cell.reason))
+            continue
+        try:
+            path = _at(pattern, cell.picture, split, truth)
+            file = picture_path(cell.folder, path, cell.where, confined=confined)
+            rows.append(Row(cell.id, Picture(f"{cell.where} ({file})", file), truth, cell.reason))
+        except ImageError as error:
+            rows.append(Row(cell.id, Picture(cell.where, Encoded(cell.where, partial(_refuse, error))), truth))
+    return rows, notes
+
+
+#: Where the pictures of a table may lie, below its folder.
+_PATTERNS = (
+    "{cell}", "images/{cell}", "{split}/{cell}", "{label}/{cell}", "{split}/{label}/{cell}", "data/{cell}",
+    "data/{split}/{cell}", "data/{split}/{label}/{cell}", "images/{split}/{cell}", "data/{label}/{cell}",
+)  # fmt: skip
+
+
+def _pattern(cell: _Cell, label: str, split: str) -> str:
+    """Where the picture of a row lies; the plain path where it lies nowhere.
+
+    Raises:
+        UserError: The cell is an address.
+    """
+    path = str(cell.picture)
+    if path.lower().startswith(("http://", "https://", "s3://", "gs://")):
+        raise UserError(f"{cell.where}: {path} is an address, and none is fetched; save the pictures and give paths.")
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        return "{cell}"
+    there = (p for p in _PATTERNS if (cell.folder / _at(p, path, split, label)).is_file())
+    return next(there, "{cell}")
+
+
+def _at(pattern: str, path: str, split: str, label: str) -> str:
+    if not path or pattern == "{cell}":
+        return path
+    return pattern.replace("{split}", split).replace("{label}", label).replace("{cell}", path)
+
+
+def _refuse(error: ImageError) -> bytes:
+    raise error

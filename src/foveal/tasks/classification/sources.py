@@ -1,4 +1,7 @@
-"""Finds out what a source of classified pictures is, fetches it where it is on the Hub, and lists its files."""
+"""Finds out what a source of classified pictures is, fetches it where it is on the Hub, and lists its files.
+
+Where a data set has a README.md, its card says which file is of which configuration and split.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,20 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from foveal.errors import UserError
 from foveal.images import SUFFIXES
-from foveal.tasks.classification.card import Card, read_card
-from foveal.tasks.classification.columns import split_of_file
-from foveal.tasks.classification.folder import class_names, has_pictures, read_folder, subfolders
-from foveal.tasks.classification.frames import IN_MEMORY, Frame, open_arrow, read_csv
-from foveal.tasks.classification.labelling import Wanted, table_of
-from foveal.tasks.classification.rows import Table
-from foveal.tasks.classification.shards import read_tar
+from foveal.tasks.classification.folder import class_names, has_pictures, read_folder
+from foveal.tasks.classification.rows import Table, Wanted, table_of
+from foveal.tasks.readers.shards import read_tar
+from foveal.tasks.readers.splits import split_of_file, subfolders
+from foveal.tasks.readers.tables import IN_MEMORY, Frame, open_arrow, read_csv
 
 #: Files of rows, by ending.
 _TABLES = (".parquet", ".arrow", ".csv", ".tsv", ".tar")
@@ -35,6 +40,29 @@ _MOVED = {
     "fashion_mnist": "zalando-datasets/fashion_mnist", "beans": "AI-Lab-Makerere/beans", "svhn": "ufldl-stanford/svhn",
     "imagenet-1k": "ILSVRC/imagenet-1k", "cats_vs_dogs": "microsoft/cats_vs_dogs",
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Card:
+    """The YAML at the head of a README.md, as far as it says where which rows are.
+
+    Attributes:
+        files: For each configuration, patterns of the files of each split; empty where the card is silent.
+        default: Configurations that call themselves the default one.
+        names: For each configuration and column, the class names that it notes.
+    """
+
+    files: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    default: tuple[str, ...] = ()
+    names: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+
+    def split_of(self, path: str) -> tuple[str, str] | None:
+        """The configuration and the split of a file, or None where the card does not name it."""
+        for config, splits in self.files.items():
+            for split, patterns in splits.items():
+                if any(fnmatchcase(path, _plain(pattern)) for pattern in patterns):
+                    return config, split
+        return None
 
 
 @dataclass(frozen=True)
@@ -108,9 +136,9 @@ def _read(path: Path, origin: str, wanted: Wanted, *, confined: bool = False) ->
     if not listed and _class_folders(path) and not wanted.label_column:
         return _folders(path, origin, wanted, confined)
     for endings in ((".parquet",), (".arrow",), (".tar",), (".csv", ".tsv")):
-        found = listed or _find(path, endings, depth=1 if ".csv" in endings else 3)
-        if found:
-            return _table(_sorted(found, path, wanted, origin), path, origin, wanted, confined)
+        files_there = listed or _find(path, endings, depth=1 if ".csv" in endings else 3)
+        if files_there:
+            return _table(_sorted(files_there, path, wanted, origin), path, origin, wanted, confined)
     if confined and not has_pictures(path):
         raise UserError(
             f"{origin}: has no table and no loose pictures, perhaps archives or a script; give "
@@ -168,24 +196,24 @@ def _saved(path: Path) -> dict[str, list[Path]]:
             folders = {"": path}
         else:
             return {}
-        found = {}
+        splits_of = {}
         for split, folder in folders.items():
             file = folder / "state.json"
             state = json.loads(file.read_text(encoding="utf-8"))
-            found[split or str(state.get("_split") or "train")] = [
+            splits_of[split or str(state.get("_split") or "train")] = [
                 folder / Path(entry["filename"]).name for entry in state["_data_files"]
             ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: cannot be read ({error}); save the data set again with `save_to_disk`.") from None
-    return found
+    return splits_of
 
 
 def _find(root: Path, endings: Sequence[str], depth: int) -> list[Path]:
     """Files of some endings, at most so many folders deep, sorted; hidden ones are left out."""
-    found = [p for p in root.iterdir() if p.suffix.lower() in endings and p.is_file() and not p.name.startswith(".")]
+    files = [p for p in root.iterdir() if p.suffix.lower() in endings and p.is_file() and not p.name.startswith(".")]
     if depth > 1:
-        found += [p for folder in subfolders(root) for p in _find(folder, endings, depth - 1)]
-    return sorted(found)
+        files += [p for folder in subfolders(root) for p in _find(folder, endings, depth - 1)]
+    return sorted(files)
 
 
 def _class_folders(root: Path) -> bool:
@@ -227,3 +255,64 @@ def _sorted(files: Sequence[Path], root: Path, wanted: Wanted, origin: str) -> F
     rest = [other for other in groups if other != config]
     notes = (f"The table is {config!r}, the default one; left out: {', '.join(map(repr, rest))}.",) if rest else ()
     return Files(groups[config], card, config, () if wanted.config else notes)
+
+
+def read_card(folder: Path) -> Card:
+    """The card of a folder; an empty one where there is none, or none that can be read."""
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8")
+        block = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
+        head = yaml.safe_load(block[1]) if block else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return Card()  # it helps where it is there, and nothing needs it
+    if not isinstance(head, dict):
+        return Card()
+    files: dict[str, dict[str, list[str]]] = {}
+    default = []
+    for config in _dicts(head.get("configs")):
+        name = str(config.get("config_name", "default"))
+        splits = _splits(config.get("data_files"))
+        if splits:
+            files[name] = splits
+            if name == "default" or config.get("default") is True:
+                default.append(name)
+    names = {str(info.get("config_name", "default")): _names(info) for info in _dicts(head.get("dataset_info"))}
+    return Card(files, tuple(default), names)
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    values = value if isinstance(value, list) else [value]
+    return [v for v in values if isinstance(v, dict)]
+
+
+def _splits(value: Any) -> dict[str, list[str]]:
+    if isinstance(value, str):
+        return {"train": [value]}
+    if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
+        return {"train": list(value)}
+    splits: dict[str, list[str]] = {}
+    for entry in _dicts(value):
+        path = entry.get("path")
+        if "split" in entry and path:
+            splits.setdefault(str(entry["split"]), []).extend([path] if isinstance(path, str) else map(str, path))
+    return splits
+
+
+def _names(info: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The class names of each column in a card's list of features."""
+    columns = {}
+    for feature in _dicts(info.get("features")):
+        dtype = feature.get("dtype")
+        label = dtype.get("class_label") if isinstance(dtype, dict) else None
+        names = label.get("names") if isinstance(label, dict) else None
+        if isinstance(names, dict):
+            columns[str(feature.get("name"))] = [
+                str(names[key]) for key in sorted(names, key=lambda k: (len(str(k)), str(k)))
+            ]
+        elif isinstance(names, list):
+            columns[str(feature.get("name"))] = [str(name) for name in names]
+    return columns
+
+
+def _plain(pattern: str) -> str:
+    return pattern.removeprefix("./").replace("**/", "*").replace("**", "*")

@@ -8,86 +8,31 @@ import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-
-import numpy as np
+from typing import Any, ClassVar
 
 from foveal.errors import ImageError, UserError
 from foveal.examples import Example, Loaded, Split
-from foveal.metrics import confusion
 from foveal.prompts import Prompt
 from foveal.results import Metrics, Prediction
 from foveal.tasks.capabilities import BlindGuess, ClosedAnswers, ReasonsFirst, WeightedRows
 from foveal.tasks.classification import metrics, reasoning
-from foveal.tasks.classification.balance import Weights, check_balance, class_weights, sentence
+from foveal.tasks.classification.balance import check_balance, class_weights, sentence, spread
 from foveal.tasks.classification.duplicates import shared_pictures
-from foveal.tasks.classification.labelling import Wanted
 from foveal.tasks.classification.metrics import METRICS
-from foveal.tasks.classification.rows import Row, Table, hold_out, spread
+from foveal.tasks.classification.rows import Row, Table, Wanted
+from foveal.tasks.classification.settings import ClassificationData
 from foveal.tasks.classification.sources import read_source
+from foveal.tasks.readers.hold_out import hold_out
 from foveal.tasks.task import Task
+
+__all__ = ["Classification", "ClassificationData"]
 
 #: Up to so many pictures of a split are decoded before the training; of more, the headers alone are checked.
 FULL_CHECK = 20_000
 #: Laid aside at both ends of a reply and of a class name before the two are compared.
 WRAPPING = " \t\r\n\"'`“”‘’«».*[]"
-
-
-@dataclass
-class ClassificationData:
-    """Pictures with one label each, wherever they are: folders, tables, archives, the Hub."""
-
-    source: str
-    """Class folders (source/<split>/<class>/... or source/<class>/...), a folder that `datasets` saved, a CSV, TSV or
-    parquet file or a folder of such, WebDataset tars, or OWNER/NAME[@REVISION] on the Hub."""
-    image_column: str = ""
-    """Column of a table that holds the pictures, or paths to them; found by type and name by default."""
-    label_column: str = ""
-    """Column of a table that holds the labels; found by type and name by default."""
-    class_names: list[str] = field(default_factory=list)
-    """The names of all classes: the data's own, or, where labels are numbers without names, a name for each from 0 on.
-    Their order is that of the answers; by default the data's own order."""
-    splits: dict[str, str] = field(default_factory=dict)
-    """Which of a table's splits serves as train, validation or test, e.g. {train: few_shot_5}; by name by default."""
-    config: str = ""
-    """Which of several tables of a source, e.g. a configuration of a data set on the Hub."""
-    descriptions: dict[str, str] = field(default_factory=dict)
-    """What a class looks like, e.g. {cra: a bowl-shaped depression}; follows the question, a line for each, unless
-    question or system has a place for it."""
-    descriptions_file: str = ""
-    """A YAML or JSON file with the descriptions, in place of them."""
-    question: str = "Which of these is shown in the picture: {classes}?"
-    """What the model is asked, or @FILE; {classes} becomes the class names, {descriptions} the descriptions."""
-    system: str | None = None
-    """Instructions in front of the question, or @FILE; {classes} and {descriptions} are filled in as in the question."""
-    answer_format: Literal["label", "reasoning"] = "label"
-    """label: the answer is the class. reasoning: the model says what it sees, and then `Answer: CLASS`."""
-    instructions: str = reasoning.INSTRUCTIONS
-    """With answer_format: reasoning, what follows the question, or @FILE."""
-    reasoning_source: Literal["none", "column", "template"] = "none"
-    """With answer_format: reasoning, where the reasons to learn from come from. none: only `Answer: CLASS` is learned.
-    column: the data's own. template: made of the class's description; such reasons are invented and teach the form only."""
-    reasoning_column: str = ""
-    """With reasoning_source: column, the column of a table, or json.NAME of the JSON files in tars, that holds them."""
-    reasoning_template: str = reasoning.TEMPLATE
-    """With reasoning_source: template, the reason; {class} and {description} are filled in."""
-    limit: int = 0
-    """Rows of each split, spread evenly over the classes; 0 takes all."""
-    validation_share: float = 0.1
-    """Share of each class held out of train where the source has no validation split."""
-    test_share: float = 0.2
-    """Share of each class held out for the test where the source has no splits at all."""
-    seed: int = 0
-    """Decides which rows are held out, and which are taken with a limit."""
-    class_weights: Weights = "none"
-    """How much a training row of each class counts in the loss, e.g. {rare: 5} (1 for the others); balanced gives every
-    class the same sum: rows / (classes x rows of the class)."""
-    sampling: Literal["natural", "balanced"] = "natural"
-    """natural: an epoch has each training row once. balanced: as many rows, but as many of each class as of any other."""
-    on_bad_image: Literal["refuse", "skip"] = "refuse"
-    """At a picture that cannot be opened: refuse stops before the training, skip leaves it out and reports it."""
 
 
 class Classification(ClosedAnswers, BlindGuess, WeightedRows, ReasonsFirst, Task):
@@ -177,14 +122,14 @@ class Classification(ClosedAnswers, BlindGuess, WeightedRows, ReasonsFirst, Task
         return shared_pictures(limited, split)
 
     def _check_names(self, table: Table, origin: str) -> None:
-        given, found = set(self.data.class_names), set(table.names)
+        given, own = set(self.data.class_names), set(table.names)
         kind = "classes" if table.origin else "class folders"
         short = "classes" if table.origin else "folders"
-        if given != found:
+        if given != own:
             raise UserError(
                 f"data.class_names: {', '.join(self.data.class_names)} are not the {kind} of {origin}, which are "
-                f"{', '.join(table.names)} (only in class_names: {', '.join(sorted(given - found)) or 'none'}; only "
-                f"{short}: {', '.join(sorted(found - given)) or 'none'}); give exactly the {short}' names."
+                f"{', '.join(table.names)} (only in class_names: {', '.join(sorted(given - own)) or 'none'}; only "
+                f"{short}: {', '.join(sorted(own - given)) or 'none'}); give exactly the {short}' names."
             )
 
     def _parts(self, table: Table) -> tuple[dict[Split, float], dict[Split, Sequence[Row]]]:
@@ -195,7 +140,9 @@ class Classification(ClosedAnswers, BlindGuess, WeightedRows, ReasonsFirst, Task
             shares["test"] = data.test_share
         if "validation" not in table.splits:
             shares["validation"] = data.validation_share
-        return shares, {**table.splits, **hold_out(table.splits.get("train", ()), shares, data.seed)}
+        rows = table.splits.get("train", ())
+        held = hold_out(rows, shares, data.seed, name=lambda row: row.id, group=lambda row: row.label)
+        return shares, {**table.splits, **held}
 
     def _rows(self, table: Table, split: Split, origin: str) -> tuple[Sequence[Row], str]:
         """The rows of a split, read or held out, and where they came from."""
@@ -251,10 +198,8 @@ class Classification(ClosedAnswers, BlindGuess, WeightedRows, ReasonsFirst, Task
         Quotes, asterisks, brackets and full stops around the name and upper or lower case do not matter. A name inside a
         sentence does not count.
         """
-        found = self._class(reply)
-        if found is not None:
-            return found
-        return self._class(reasoning.behind_answer(reply))
+        name = self._class(reply)
+        return self._class(reasoning.behind_answer(reply)) if name is None else name
 
     def reply_start(self, reply: str) -> str | None:
         """With ``answer_format: reasoning``, the reply up to its last ``Answer:``."""
@@ -278,35 +223,7 @@ class Classification(ClosedAnswers, BlindGuess, WeightedRows, ReasonsFirst, Task
         Only classes that have rows among the examples count in the means and have metrics of their own; a class that no
         reply names has no precision. Where all predictions have probabilities, ``metrics.probability_metrics`` join in.
         """
-        if not examples:
-            raise UserError("There are no rows to measure.")
-        said = {p.id: p for p in predictions}
-        names = self.data.class_names
-        truths, values = [e.truth for e in examples], [said[e.id].value for e in examples]
-        matrix = confusion.confusion_matrix(truths, values, names)
-        found = {
-            "accuracy": confusion.accuracy(matrix),
-            "balanced_accuracy": confusion.balanced_accuracy(matrix),
-            "macro_f1": confusion.macro_f1(matrix),
-            "unparsable": confusion.unparsable(matrix) if (lost := reasoning.unparsable(predictions)) is None else lost,
-        }
-        answers = {self.parse(answer): answer for answer in self.answers()}
-        chances = [said[e.id].probabilities for e in examples]
-        known = [[row[answers[name]] for name in names] for row in chances if row is not None]
-        if len(known) == len(examples):
-            places = [names.index(truth) for truth in truths]
-            right = [value == truth for value, truth in zip(values, truths, strict=True)]
-            found |= metrics.probability_metrics(known, places, right)
-        occurs = matrix.sum(axis=1) > 0
-        each = {
-            "recall": confusion.recalls(matrix),
-            "precision": confusion.precisions(matrix),
-            "f1": confusion.f1_scores(matrix),
-        }
-        for base, figures in each.items():
-            shown = zip(names, figures, occurs, strict=True)
-            found |= {f"{base}/{name}": float(x) for name, x, here in shown if here and not np.isnan(x)}
-        return found
+        return metrics.measure_classes(examples, predictions, self.data.class_names)
 
     def chance(self, examples: Sequence[Example]) -> float:
         """Accuracy of the better of two blind guessers: always the most frequent class, or any class at random."""

@@ -16,6 +16,7 @@ from foveal.errors import UserError
 from foveal.files import replacing
 from foveal.tasks.comparison.pairs import LABELS, Label, Pairs, by_score
 from foveal.tasks.comparison.scores import Rated, decimal_text, exact
+from foveal.tasks.readers.tables import csv_lines
 
 COLUMNS = ("img1", "img2", "score1", "score2", "label")
 
@@ -141,26 +142,22 @@ def _other(text: str, raters: int) -> Fraction | None:
 
 def _lines(path: Path) -> Iterator[tuple[str, tuple[str, str, str, str, str], bool]]:
     """Where each line stands; img1, score1, img2, score2 and label; and whether the file has scores."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-            reader = csv.reader(stream)
-            names = [name.strip() for name in next(reader, [])]
-            scored = "score1" in names or "score2" in names
-            needed = COLUMNS if scored else ("img1", "img2", "label")
-            missing = [name for name in needed if name not in names]
-            if missing:
-                raise UserError(f"{path}: has no column {missing[0]}; it must have {', '.join(needed)}.")
-            at = {name: names.index(name) for name in needed}
-            widest = max(at.values())
-            for row in reader:
-                if not row:
-                    continue
-                where = f"{path}, line {reader.line_num}"
-                if len(row) <= widest:
-                    raise UserError(f"{where}: has {len(row)} cells of {len(names)}; correct or remove it.")
-                score1, score2 = (row[at["score1"]], row[at["score2"]]) if scored else ("", "")
-                yield where, (row[at["img1"]], score1, row[at["img2"]], score2, row[at["label"]].strip()), scored
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file of pairs; check the path.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read ({error}); make it again.") from None
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file of pairs; check the path.")
+    lines = csv_lines(path, "cannot be read ({error}); make it again.", errors="surrogateescape")
+    _, header = next(lines, (0, []))
+    names = [name.strip() for name in header]
+    scored = "score1" in names or "score2" in names
+    needed = COLUMNS if scored else ("img1", "img2", "label")
+    missing = [name for name in needed if name not in names]
+    if missing:
+        raise UserError(f"{path}: has no column {missing[0]}; it must have {', '.join(needed)}.")
+    img1, img2, label = (names.index(name) for name in ("img1", "img2", "label"))
+    score1, score2 = (names.index(name) for name in ("score1", "score2")) if scored else (0, 0)
+    widest = max(img1, img2, label, score1, score2)
+    for number, row in lines:
+        where = f"{path}, line {number}"
+        if len(row) <= widest:
+            raise UserError(f"{where}: has {len(row)} cells of {len(names)}; correct or remove it.")
+        scores = (row[score1], row[score2]) if scored else ("", "")
+        yield where, (row[img1], scores[0], row[img2], scores[1], row[label].strip()), scored

@@ -172,5 +172,5 @@ class ActivePairing:
         if not rows:
             raise UserError("No comparison has an answer that could be read, so there is nothing to rank.")
         first, second = (np.array([r[k] for r in rows], dtype=np.int64) for k in (0, 1))
-        told = Comparisons(self.items, first, second, np.stack([r[2] for r in rows]))
-        return fit(told, ties=ties, prior=self.prior)
+        comparisons = Comparisons(self.items, first, second, np.stack([r[2] for r in rows]))
+        return fit(comparisons, ties=ties, prior=self.prior)

@@ -64,8 +64,8 @@ class Pairs:
 
     def counts(self) -> dict[Label, int]:
         """How many pairs have each label."""
-        found = np.bincount(self.label, minlength=len(LABELS))
-        return {name: int(n) for name, n in zip(LABELS, found, strict=True)}
+        counts = np.bincount(self.label, minlength=len(LABELS))
+        return {name: int(n) for name, n in zip(LABELS, counts, strict=True)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,11 +206,11 @@ class AllPairs:
 
     def counts(self) -> dict[Label, int]:
         """How many pairs have each label; all are made for it, but never more than a block held."""
-        found: dict[Label, int] = dict.fromkeys(LABELS, 0)
+        counts: dict[Label, int] = dict.fromkeys(LABELS, 0)
         for block in self:
             for name, n in block.counts().items():
-                found[name] += n
-        return found
+                counts[name] += n
+        return counts
 
 
 def all_pairs(scores: Sequence[Fraction], threshold: float | str | Fraction, seed: int = 42) -> AllPairs:
@@ -308,13 +308,13 @@ def training_pairs(
     if bounds:
         ends = [by_score(scores, bound).end for bound in bounds]
         groups = [_stretches(a, b) for a, b in itertools.pairwise(ends)]
-        said = [f"whose scores differ by {_said(a)} to {_said(b)}" for a, b in itertools.pairwise(bounds)]
+        kinds = [f"whose scores differ by {_said(a)} to {_said(b)}" for a, b in itertools.pairwise(bounds)]
     else:
         groups = [_stretches(scale.end, np.full(n, n))]
-        said = [f"whose scores differ by more than {_said(threshold)}"]
+        kinds = [f"whose scores differ by more than {_said(threshold)}"]
     # First and Second by turns, so that each interval has as many of both, to within one.
     different = (np.arange(wanted[FIRST] + wanted[SECOND]) % 2).astype(np.int8)
-    for turn, (group, words) in enumerate(zip(groups, said, strict=True)):
+    for turn, (group, words) in enumerate(zip(groups, kinds, strict=True)):
         labels = different[_share(len(different), len(groups), turn)]
         _check_supply(group, len(labels), words, number)
         parts.append((*group.draw(len(labels), rng), labels))
@@ -348,10 +348,10 @@ def _check_bounds(intervals: Sequence[float | str | Fraction], threshold: Fracti
     return bounds
 
 
-def _check_supply(group: _Stretches, wanted: int, said: str, number: int) -> None:
+def _check_supply(group: _Stretches, wanted: int, which: str, number: int) -> None:
     if len(group) < wanted:
         raise UserError(
-            f"number: {number:,} pairs need {wanted:,} {said}, but there are {len(group):,}; ask for fewer, or change "
+            f"number: {number:,} pairs need {wanted:,} {which}, but there are {len(group):,}; ask for fewer, or change "
             "the threshold or the intervals."
         )
 

@@ -6,7 +6,6 @@ is rounded. 2.5 - 2.4 <= 0.1 is false in floating point.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -17,6 +16,8 @@ import numpy as np
 
 from foveal.errors import UserError
 from foveal.images import Picture
+from foveal.tasks.readers.hold_out import hold_out as split_rows
+from foveal.tasks.readers.hold_out import short_rank, spread_by
 
 #: A decimal number with an exponent of few digits: a longer one would take gigabytes as a fraction.
 _DECIMAL = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,2})?")
@@ -185,31 +186,19 @@ def hold_out(rows: Sequence[Rated], share: float, seed: int = 42) -> tuple[tuple
         return tuple(rows), ()
     if len(rows) < 4:
         raise UserError(f"{len(rows)} rated pictures are too few to hold some out; give at least 4.")
-    count = min(max(2, round(share * len(rows))), len(rows) - 2)
-    ordered = sorted(range(len(rows)), key=lambda i: (rows[i].score, _digest(seed, rows[i].id)))
-    # One of each stretch of the pictures by score, which one by the seed.
-    chosen: set[int] = set()
-    for part in range(count):
-        stretch = ordered[part * len(rows) // count : (part + 1) * len(rows) // count]
-        chosen.add(min(stretch, key=lambda i: _digest(seed, rows[i].id)))
-    return (
-        tuple(r for i, r in enumerate(rows) if i not in chosen),
-        tuple(r for i, r in enumerate(rows) if i in chosen),
-    )
+    draw = spread_by({row.id: row.score for row in rows})
+    parts = split_rows(rows, {"validation": share}, seed, name=lambda row: row.id, draw=draw)
+    return tuple(parts["train"]), tuple(parts["validation"])
 
 
 def _dealt(rows: Sequence[Rated], count: int, seed: int) -> list[int]:
     """Which of ``count`` parts each row is in: each next ``count`` rows by score go one to each part."""
-    ordered = sorted(range(len(rows)), key=lambda i: (rows[i].score, _digest(seed, rows[i].id)))
+    ordered = sorted(range(len(rows)), key=lambda i: (rows[i].score, short_rank(seed, rows[i].id)))
     places = [0] * len(rows)
     for start in range(0, len(rows), count):
         hand = ordered[start : start + count]
         # Which part begins changes too, or the last hand, which may be short, would always leave the same ones out.
-        turn = int.from_bytes(_digest(seed, f"turn {start}")) % count
-        for place, i in enumerate(sorted(hand, key=lambda i: _digest(seed, rows[i].id))):
+        turn = int.from_bytes(short_rank(seed, f"turn {start}")) % count
+        for place, i in enumerate(sorted(hand, key=lambda i: short_rank(seed, rows[i].id))):
             places[i] = (place + turn) % count
     return places
-
-
-def _digest(seed: int, text: str) -> bytes:
-    return hashlib.blake2b(f"{seed}/{text}".encode(errors="surrogateescape"), digest_size=8).digest()

@@ -106,19 +106,19 @@ def read_scut(root: Path) -> RatedSet:
 
 def _visible(root: Path, pattern: str) -> list[Path]:
     """Files of that name below the folder, the nearest first; what archives bring along (``._NAME``) is left out."""
-    found = (p for p in root.rglob(pattern) if p.is_file())
-    inside = [p for p in found if not any(s.startswith((".", "__MACOSX")) for s in p.relative_to(root).parts)]
+    files = (p for p in root.rglob(pattern) if p.is_file())
+    inside = [p for p in files if not any(s.startswith((".", "__MACOSX")) for s in p.relative_to(root).parts)]
     return sorted(inside, key=lambda p: (len(p.parts), str(p)))
 
 
 def _lists(root: Path) -> dict[tuple[int, str], list[Path]]:
     """Lists of each fold and part."""
-    found: dict[tuple[int, str], list[Path]] = {}
+    lists: dict[tuple[int, str], list[Path]] = {}
     for path in _visible(root, "*_*.txt"):
         match = _LIST.fullmatch(path.name)
         if match and path.parent.name in (match[2], f"cross_validation_{match[2]}"):
-            found.setdefault((int(match[2]), match[1]), []).append(path)
-    return found
+            lists.setdefault((int(match[2]), match[1]), []).append(path)
+    return lists
 
 
 def _read(path: Path) -> list[_Line]:

@@ -1,14 +1,33 @@
-"""Finds out what a source of rated pictures is, and reads it."""
+"""Finds out what a source of rated pictures is, and reads it: SCUT-FBP5500, or tables of pictures and scores."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from foveal.errors import UserError
-from foveal.tasks.comparison.scores import Fold, RatedSet, check_rows, draw_folds
+from foveal.images import Picture
+from foveal.tasks.comparison.scores import Fold, Rated, RatedSet, check_rows, draw_folds, exact
 from foveal.tasks.comparison.scut import is_scut, read_scut
-from foveal.tasks.comparison.tables import TABLES, read_table
+from foveal.tasks.readers.pictures import parts_of_cell
+from foveal.tasks.readers.tables import arrow_schema, csv_rows, read_columns
+
+#: What the columns may be called where no option names them; the first that is there holds.
+IMAGE_COLUMNS = (
+    "image",
+    "img",
+    "picture",
+    "photo",
+    "file_name",
+    "filename",
+    "file",
+    "image_path",
+    "path",
+    "image_name",
+)
+SCORE_COLUMNS = ("score", "rating", "mean_score", "mean_rating", "beauty_score", "mos", "average", "mean", "label")
+TABLES = (".csv", ".tsv", ".parquet")
 
 
 def read_rated(source: str, *, image_column: str = "", score_column: str = "", raters: int = 0) -> RatedSet:
@@ -29,9 +48,9 @@ def read_rated(source: str, *, image_column: str = "", score_column: str = "", r
     if not source.strip() or not path.exists():
         raise UserError(f"source: {source or 'is empty'}: there is no such folder or table; check the path.")
     if path.is_dir() and is_scut(path):
-        found = read_scut(path)
-        check_rows(found.rows, found.place)
-        return found
+        rated = read_scut(path)
+        check_rows(rated.rows, rated.place)
+        return rated
     table = path
     if path.is_dir():
         tables = sorted(p for p in path.iterdir() if p.suffix in (".csv", ".tsv") and not p.name.startswith("."))
@@ -64,3 +83,94 @@ def folds_of(rated: RatedSet, chosen: Sequence[int] = (), seed: int = 42) -> tup
         if number not in folds:
             raise UserError(f"folds: there is no fold {number}; {rated.place} has {', '.join(map(str, folds))}.")
     return tuple(folds[number] for number in dict.fromkeys(chosen or folds))
+
+
+def read_table(path: Path, *, image_column: str = "", score_column: str = "", raters: int = 0) -> RatedSet:
+    """The rows of a table, or of all parquet files of a folder.
+
+    Paths are relative to the table. Parquet pictures may be paths, bytes, or both, as `datasets` saves them.
+
+    Args:
+        path: The table, or the folder of parquet files.
+        image_column: The column of the pictures; found by its name by default, see ``IMAGE_COLUMNS``.
+        score_column: The column of the scores; found by its name by default, see ``SCORE_COLUMNS``.
+        raters: See ``exact``.
+
+    Raises:
+        UserError: There is no such table or column, or a row is malformed.
+    """
+    files = [path]
+    if path.is_dir():
+        files = sorted(p for p in (*path.glob("*.parquet"), *path.glob("*/*.parquet")) if not p.name.startswith("."))
+    if not files or not all(p.is_file() for p in files):
+        raise UserError(f"{path}: there is no such table ({', '.join(TABLES)}) or folder of them; check the path.")
+    rows: list[Rated] = []
+    places: dict[str, str] = {}
+    for file in files:
+        for where, image, score in _cells(file, image_column, score_column):
+            name, picture = _picture(image, file, where, len(rows))
+            if name in places:
+                raise UserError(f"{where}: the picture {name} is rated in {places[name]} already; remove one.")
+            places[name] = where
+            try:
+                rows.append(Rated(name, picture, exact(score, raters)))
+            except ValueError as error:
+                raise UserError(f"{where}: the score {error}; correct or remove it.") from None
+    check_rows(rows, str(path))
+    return RatedSet(tuple(rows), str(path))
+
+
+def find_column(path: Path, names: Sequence[str], chosen: str, candidates: Sequence[str], option: str) -> str:
+    """The column that an option names, or the first that has a usual name, upper or lower case.
+
+    Args:
+        path: The table, for the error.
+        names: Its columns.
+        chosen: What the option says; empty where it is not given.
+        candidates: Usual names.
+        option: The option's name.
+
+    Raises:
+        UserError: There is none.
+    """
+    if chosen in names and chosen:
+        return chosen
+    lowered = {name.strip().lower(): name for name in reversed(names)}
+    usual = next((lowered[c] for c in candidates if c in lowered), None)
+    if chosen or usual is None:
+        wrong = f"has no column {chosen!r}" if chosen else f"has no column named like {', '.join(candidates[:3])}"
+        raise UserError(f"{path}: {wrong}; name one of {', '.join(names) or 'its columns'} in {option}.")
+    return usual
+
+
+def _cells(path: Path, image_column: str, score_column: str) -> Iterator[tuple[str, Any, Any]]:
+    """Where each row stands, its picture as the table has it, and its score."""
+    trouble = "cannot be read ({error}); save it with `Dataset.to_parquet`."
+    parquet = path.suffix == ".parquet"
+    names, rows = (arrow_schema(path, trouble).names, []) if parquet else csv_rows(path)
+    image = find_column(path, names, image_column, IMAGE_COLUMNS, "image_column")
+    score = find_column(path, names, score_column, SCORE_COLUMNS, "score_column")
+    for number, row in rows:
+        yield f"{path}, line {number}", row[image].strip(), row[score]
+    if parquet:
+        table = read_columns(path, [image, score], trouble)
+        # Through NumPy, a number of 32 bits keeps its own shortest text.
+        known = table.column(score)
+        numbers = known.to_pylist() if known.null_count else known.to_numpy()
+        for number, (cell, value) in enumerate(zip(table.column(image), numbers, strict=True)):
+            yield f"{path}, row {number}", cell.as_py(), value
+
+
+def _picture(cell: Any, table: Path, where: str, number: int) -> tuple[str, Picture]:
+    """The id and the picture of a row."""
+    data, name = parts_of_cell(cell)
+    if name is not None and not isinstance(name, str):
+        raise UserError(
+            f"{where}: the picture is {type(name).__name__}, neither a path nor bytes; choose image_column."
+        )
+    if data:
+        return name or f"{number:05d}", Picture(where, data)
+    if not name:
+        raise UserError(f"{where}: there is no picture; fill it in or remove the row.")
+    path = table.parent / name
+    return name, Picture(str(path), path)

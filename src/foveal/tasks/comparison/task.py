@@ -20,10 +20,10 @@ from foveal.prompts import Prompt
 from foveal.results import Prediction
 from foveal.tasks.capabilities import BlindGuess, ClosedAnswers, Drawing, Generator, MirroredPairs
 from foveal.tasks.comparison.making import PairsMake, make_pairs
+from foveal.tasks.comparison.metrics import METRICS, measure_verdicts
 from foveal.tasks.comparison.pairs import LABELS, Pairs, all_pairs, check_threshold, training_pairs
 from foveal.tasks.comparison.scores import Rated, hold_out
 from foveal.tasks.comparison.sources import folds_of, read_rated
-from foveal.tasks.comparison.summary import METRICS, measure_verdicts
 from foveal.tasks.comparison.synthetic import SIDES, Quality, Synthetic
 from foveal.tasks.task import Task
 
@@ -139,11 +139,11 @@ class Comparison(ClosedAnswers, BlindGuess, MirroredPairs, Drawing, Generator, T
                 rows = Synthetic(data.quality, count, split, seed, data.image_size)
             return list(rows), f"generated: {data.quality}, seed {data.seed}, fold {data.fold}, {split}"
         with _settings(source="source", folds="fold"):
-            found = read_rated(
+            rated = read_rated(
                 data.source, image_column=data.image_column, score_column=data.score_column, raters=data.raters
             )
-            fold = folds_of(found, [data.fold], data.seed)[0]
-        place = f"{found.place}, fold {fold.number}, {split}"
+            fold = folds_of(rated, [data.fold], data.seed)[0]
+        place = f"{rated.place}, fold {fold.number}, {split}"
         if split == "test":
             return fold.test, place
         train, validation = hold_out(fold.train, data.validation_share, data.seed)
@@ -187,8 +187,8 @@ class Comparison(ClosedAnswers, BlindGuess, MirroredPairs, Drawing, Generator, T
 
     def parse(self, reply: str, example: Example | None = None) -> str | None:
         """The one verdict that a reply gives; None where it gives none, several, or denies something."""
-        found = {word.capitalize() for word in _VERDICT.findall(reply)}
-        return found.pop() if len(found) == 1 and not _NEGATION.search(reply) else None
+        verdicts = {word.capitalize() for word in _VERDICT.findall(reply)}
+        return verdicts.pop() if len(verdicts) == 1 and not _NEGATION.search(reply) else None
 
     def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
         """Accuracy, macro accuracy, per class, swap metrics, calibration, and how well the ranking that follows agrees

@@ -9,29 +9,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from foveal.errors import UserError
-from foveal.tasks.counting.objects import Box, Query, Thing
-from foveal.tasks.counting.reading import Source
+from foveal.tasks.counting.objects import Box, Query, Source, Thing
 from foveal.tasks.readers.annotations import (
+    CocoImage,
+    Id,
     OnBad,
-    SizedPicture,
+    Refusals,
+    coco_categories,
+    coco_images,
     id_in,
-    is_file,
     kind,
     numbers,
-    rank,
     read_json,
     records,
-    side_in,
-    text_in,
 )
+from foveal.tasks.readers.hold_out import rank
+from foveal.tasks.readers.pictures import SizedPicture, find_picture
 
 #: What exports call the file in the folder of their pictures.
 FILE_NAME = "_annotations.coco.json"
-_Id = int | str
 
 
 def read_coco(
@@ -61,81 +62,83 @@ def read_coco(
     """
     path = path / FILE_NAME if path.is_dir() else path
     content = read_json(path)
-    names = _names(content, path)
-    images = _images(content, path)
-    things, crowds, spoilt, skipped = _things(content, path, names, images, on_bad)
+    names, images, refusals = coco_categories(content, path), _images(content, path), Refusals(on_bad)
+    objects = _Objects()
+    for place, record in records(content, "annotations", path):
+        where = f"{path}, annotation {record['id']}" if isinstance(record.get("id"), int | str) else place
+        objects.add(record, where, names, images, refusals)
     # Exports list categories that nothing belongs to, such as Roboflow's super-category.
-    used = {name for found in things.values() for name in found}
+    used = {name for things in objects.things.values() for name in things}
     categories = [name for name in dict.fromkeys(names.values()) if name in used]
     queries = []
-    for image_id, (file_name, size) in images.items():
-        file = (pictures or path.parent) / file_name
-        if not is_file(file):
+    for image_id, image in images.items():
+        folder = pictures or path.parent
+        file = find_picture(image.file_name, [folder])
+        if file is None:
             reason = f"there is no such picture, which {path} names; restore it or give the folder of the pictures."
-            if on_bad == "refuse":
-                raise UserError(f"{file}: {reason}")
-            skipped.append((str(file), reason))
+            refusals.add(str(folder / image.file_name), reason)
             continue
-        picture = SizedPicture(str(file), file, size=size)
-        found = things.get(image_id, {})
-        shown = [name for name in categories if name in found]
+        picture = SizedPicture(str(file), file, size=image.size)
+        things = objects.things.get(image_id, {})
+        present = [name for name in categories if name in things]
         free: list[str] = []
         if absent:
-            hidden = {name for name in categories if (image_id, name) in crowds or (image_id, name) in spoilt}
-            unseen = [name for name in categories if name not in found and name not in hidden]
-            free = sorted(unseen, key=lambda name: rank(seed, f"{domain}/{file_name}/{name}"))
-        for name in (*shown, *free[:absent]):
-            count = crowds[image_id, name]
+            unseen = [name for name in categories if name not in things and not objects.hidden(image_id, name)]
+            free = sorted(unseen, key=lambda name: rank(seed, f"{domain}/{image.file_name}/{name}"))
+        for name in (*present, *free[:absent]):
+            count = objects.crowds[image_id, name]
             extra = {"crowds": count} if count else {}
-            row = "/".join(filter(None, (domain, file_name, name)))
-            queries.append(Query(row, picture, name, tuple(found.get(name, ())), size, domain, extra))
+            row = "/".join(filter(None, (domain, image.file_name, name)))
+            queries.append(Query(row, picture, name, tuple(things.get(name, ())), image.size, domain, extra))
     if not queries:
         raise UserError(f"{path}: has no object that can be counted; check that it is the right file.")
-    return Source(queries, str(path), tuple(skipped), sum(crowds.values()))
+    return Source(queries, str(path), tuple(refusals.rows), sum(objects.crowds.values()))
 
 
-def _names(content: Mapping[str, Any], path: Path) -> dict[_Id, str]:
-    """Category names by id, in the file's order."""
-    names: dict[_Id, str] = {}
-    for where, record in records(content, "categories", path):
-        key, name = id_in(record, "id", where), text_in(record, "name", where)
-        if names.setdefault(key, name) != name:
-            raise UserError(f"{where}: the id {key!r} is that of {names[key]!r}, too; give each category its own.")
-    return names
-
-
-def _images(content: Mapping[str, Any], path: Path) -> dict[_Id, tuple[str, tuple[int, int]]]:
-    """File names and sizes by picture id, in the file's order."""
-    images: dict[_Id, tuple[str, tuple[int, int]]] = {}
-    files: dict[str, _Id] = {}
-    for where, record in records(content, "images", path):
-        key, name = id_in(record, "id", where), text_in(record, "file_name", where)
-        if key in images:
-            raise UserError(f"{where}: the id {key!r} is that of {images[key][0]}, too; give each picture its own.")
-        if files.setdefault(name, key) != key:
-            raise UserError(f"{where}: {name} is listed before, with the id {files[name]!r}; list each picture once.")
-        images[key] = name, (side_in(record, "width", where), side_in(record, "height", where))
+def _images(content: Mapping[str, Any], path: Path) -> dict[Id, CocoImage]:
+    """The pictures by id, each listed once."""
+    images = coco_images(content, path)
+    files: dict[str, Id] = {}
+    for key, image in images.items():
+        if files.setdefault(image.file_name, key) != key:
+            raise UserError(
+                f"{image.where}: {image.file_name} is listed before, with the id {files[image.file_name]!r}; list each "
+                "picture once."
+            )
     return images
 
 
-_Found = dict[_Id, dict[str, list[Thing]]]
-_Pairs = Counter[tuple[_Id, str]]
+@dataclass
+class _Objects:
+    """What the annotations of a file come to.
 
+    Attributes:
+        things: Objects by picture and category.
+        crowds: Numbers of crowds by both.
+        spoilt: Numbers of boxes without area by both.
+    """
 
-def _things(
-    content: Mapping[str, Any],
-    path: Path,
-    names: Mapping[_Id, str],
-    images: Mapping[_Id, tuple[str, tuple[int, int]]],
-    on_bad: OnBad,
-) -> tuple[_Found, _Pairs, _Pairs, list[tuple[str, str]]]:
-    """Objects by picture and category; numbers of crowds and of boxes without area by both; what was skipped, why."""
-    things: _Found = {}
-    crowds: _Pairs = Counter()
-    spoilt: _Pairs = Counter()
-    skipped = []
-    for place, record in records(content, "annotations", path):
-        where = f"{path}, annotation {record['id']}" if isinstance(record.get("id"), int | str) else place
+    things: dict[Id, dict[str, list[Thing]]] = field(default_factory=dict)
+    crowds: Counter[tuple[Id, str]] = field(default_factory=Counter)
+    spoilt: Counter[tuple[Id, str]] = field(default_factory=Counter)
+
+    def hidden(self, image_id: Id, name: str) -> bool:
+        """Whether a category is in a picture in a form that cannot be counted."""
+        return (image_id, name) in self.crowds or (image_id, name) in self.spoilt
+
+    def add(
+        self,
+        record: Mapping[str, Any],
+        where: str,
+        names: Mapping[Id, str],
+        images: Mapping[Id, CocoImage],
+        refusals: Refusals,
+    ) -> None:
+        """Takes an annotation.
+
+        Raises:
+            UserError: It is malformed, or its box cannot be used.
+        """
         image_id, category_id = id_in(record, "image_id", where), id_in(record, "category_id", where)
         if image_id not in images:
             raise UserError(f"{where}: there is no picture with the id {image_id!r}; correct image_id or remove it.")
@@ -148,29 +151,23 @@ def _things(
             raise UserError(f"{where}: iscrowd is {crowd!r}, not 0 or 1; correct it.")
         name = names[category_id]
         if crowd:
-            crowds[image_id, name] += 1
-            continue
+            self.crowds[image_id, name] += 1
+            return
         given = numbers(record.get("bbox"), 4)
         if given is None:
             raise UserError(
                 f"{where}: bbox is {kind(record.get('bbox'))} where four numbers are needed (left, top, width, "
                 "height); correct it or remove the annotation."
             )
-        size = images[image_id][1]
-        box = clipped((given[0], given[1], given[0] + given[2], given[1] + given[3]), size)
+        width, height = images[image_id].size
+        box = clipped((given[0], given[1], given[0] + given[2], given[1] + given[3]), (width, height))
         if box is None:
-            reason = (
-                f"the box {record['bbox']} covers nothing of its picture of {size[0]} x {size[1]} pixels; correct or "
-                "remove it."
-            )
-            if on_bad == "refuse":
-                raise UserError(f"{where}: {reason}")
-            skipped.append((where, reason))
-            spoilt[image_id, name] += 1
-            continue
+            reason = f"covers nothing of its picture of {width} x {height} pixels; correct or remove it."
+            refusals.add(where, f"the box {record['bbox']} {reason}")
+            self.spoilt[image_id, name] += 1
+            return
         centre = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-        things.setdefault(image_id, {}).setdefault(name, []).append(Thing(centre, box))
-    return things, crowds, spoilt, skipped
+        self.things.setdefault(image_id, {}).setdefault(name, []).append(Thing(centre, box))
 
 
 def clipped(box: Box, size: tuple[int, int]) -> Box | None:

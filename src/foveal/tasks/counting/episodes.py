@@ -1,14 +1,118 @@
-"""How a model that writes is asked to count: step by step, or for all points in one reply."""
+"""Counting by iterating: mark what has been pointed at, ask for the next one, until done.
+
+A count ends as ``done`` when the model says so, as ``limit`` after a number of points that no picture should need, as
+``stuck`` when it keeps pointing at what is marked already, and as ``unreadable`` when its reply is neither a point nor
+"done". Whatever the end, the count is the number of different points.
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from PIL import Image
 
 from foveal.examples import Example
 from foveal.prompts import Prompt
 from foveal.results import Prediction
 from foveal.tasks.capabilities import Episode
 from foveal.tasks.counting import pointing
+from foveal.tasks.counting.objects import Point, Thing
 from foveal.tasks.counting.pointing import Form
-from foveal.tasks.counting.sequence import Count
+
+End = Literal["done", "limit", "stuck", "unreadable"]
+#: Draws the marks of what has been counted so far: (picture, points in order) -> picture.
+Marker = Callable[[Image.Image, Sequence[Thing]], Image.Image]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One answer of a count.
+
+    Attributes:
+        text: As the model wrote it.
+        point: Where it pointed, in pixels of the picture; None for "done" and for what could not be read.
+        confidence: Probability of the answer, where it is known.
+        repeats: Number, from 1, of the point that it repeats; None for a new one.
+    """
+
+    text: str
+    point: Point | None
+    confidence: float | None
+    repeats: int | None = None
+
+
+@dataclass
+class Count:
+    """A count in progress.
+
+    Attributes:
+        picture: The picture, without marks.
+        marker: Draws the marks.
+        limit: Most points.
+        radius: Two points nearer than this, in pixels, are one.
+        patience: Repeats in a row after which the count is stuck.
+        marked: Points that were marked before the count began.
+    """
+
+    picture: Image.Image
+    marker: Marker
+    limit: int
+    radius: float
+    patience: int = 2
+    marked: Sequence[Point] = ()
+    steps: list[Step] = field(default_factory=list)
+    end: End | None = None
+
+    @property
+    def points(self) -> list[Point]:
+        """The different points so far, in order."""
+        return [s.point for s in self.steps if s.point is not None and s.repeats is None]
+
+    def view(self) -> Image.Image:
+        """The picture as it is shown next."""
+        return self.marker(self.picture, [Thing(p) for p in (*self.marked, *self._drawn())])
+
+    def _drawn(self) -> list[Point]:
+        # A repeated point is drawn once more: what was overlooked as too faint gets stronger, and the view changes.
+        return [s.point for s in self.steps if s.point is not None]
+
+    def take(self, answer: Point | Literal["done"] | None, text: str, confidence: float | None) -> None:
+        """Takes the answer to the last view.
+
+        Args:
+            answer: A point in pixels of the picture, "done", or None for what could not be read.
+            text: As it was written.
+            confidence: Its probability, where it is known.
+        """
+        point = answer if isinstance(answer, tuple) else None
+        self.steps.append(Step(text, point, confidence, self._repeated(point) if point else None))
+        if answer == "done":
+            self.end = "done"
+        elif point is None:
+            self.end = "unreadable"
+        elif len(self.steps) >= self.patience and all(s.repeats for s in self.steps[-self.patience :]):
+            self.end = "stuck"
+        elif len(self.points) >= self.limit:
+            self.end = "limit"
+
+    def _repeated(self, point: Point) -> int | None:
+        """Number of the point that this one repeats."""
+        for number, other in enumerate((*self.marked, *self.points), 1):
+            if math.dist(point, other) < self.radius:
+                return number
+        return None
+
+    def facts(self) -> dict[str, Any]:
+        """What came out, JSON-serialisable: points, end, repeats, and the confidence of each step."""
+        return {
+            "points": [[round(x, 2), round(y, 2)] for x, y in self.points],
+            "end": self.end,
+            "repeats": sum(s.repeats is not None for s in self.steps),
+            "step_confidence": [None if s.confidence is None else round(s.confidence, 4) for s in self.steps],
+        }
 
 
 class StepByStep(Episode):

@@ -22,13 +22,13 @@ from typing import Any
 from foveal.errors import UserError
 from foveal.examples import Split
 from foveal.tasks.counting.coco import clipped
-from foveal.tasks.counting.objects import Point, Query, Thing
-from foveal.tasks.counting.reading import Source
-from foveal.tasks.readers.annotations import OnBad, SizedPicture, is_file, kind, numbers, picture_size, read_json
+from foveal.tasks.counting.objects import Point, Query, Source, Thing
+from foveal.tasks.readers.annotations import OnBad, Refusals, kind, numbers, read_json
+from foveal.tasks.readers.pictures import SizedPicture, find_picture, picture_size
+from foveal.tasks.readers.splits import RELEASED
 
 PICTURES, ANNOTATIONS = "images_384_VarV2", "annotation_FSC147_384.json"
 SPLIT_FILE, CLASSES = "Train_Test_Val_FSC_147.json", "ImageClasses_FSC147.txt"
-SPLIT_NAMES: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 #: Points up to so many pixels outside the picture are moved to its border: rounding and hasty clicks.
 SLACK = 2.0
 
@@ -48,40 +48,37 @@ def read_fsc147(root: Path, split: Split, *, on_bad: OnBad = "refuse") -> Source
     """
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder; check data.source.")
-    lists = read_json(root / SPLIT_FILE).get(SPLIT_NAMES[split])
+    lists = read_json(root / SPLIT_FILE).get(RELEASED[split])
     if not isinstance(lists, list) or not lists or not all(isinstance(name, str) for name in lists):
         raise UserError(
-            f"{root / SPLIT_FILE}: {SPLIT_NAMES[split]!r} is no list of file names; get the released file again."
+            f"{root / SPLIT_FILE}: {RELEASED[split]!r} is no list of file names; get the released file again."
         )
     annotations, classes = read_json(root / ANNOTATIONS), _classes(root / CLASSES)
-    queries, skipped = [], []
+    queries, refusals = [], Refusals(on_bad)
     for name in dict.fromkeys(lists):
-        where, file = f"{root / ANNOTATIONS}, {name}", root / PICTURES / name
+        where, file = f"{root / ANNOTATIONS}, {name}", find_picture(name, [root / PICTURES])
         record = annotations.get(name)
         if not isinstance(record, dict):
             raise UserError(f"{where}: is {kind(record)}, but {SPLIT_FILE} lists it; add its annotation or remove it.")
         if name not in classes:
             raise UserError(f"{root / CLASSES}: has no line for {name}, which {SPLIT_FILE} lists; add one.")
-        if not is_file(file):
+        if file is None:
             reason = f"there is no such picture, which {SPLIT_FILE} lists; restore it or remove it from there."
-            if on_bad == "refuse":
-                raise UserError(f"{file}: {reason}")
-            skipped.append((str(file), reason))
+            refusals.add(str(root / PICTURES / name), reason)
             continue
         size = picture_size(file)
         _check_frame(record, size, where, file)
         points, outside = _points(record, size, where)
         for number in outside:
             reason = f"lies outside its picture of {size[0]} x {size[1]} pixels; use the pictures of {PICTURES}."
-            if on_bad == "refuse":
-                raise UserError(f"{where}: point {number}, {record['points'][number]}, {reason}")
-            skipped.append((f"{where}, point {number}", reason))
+            sentence = f"{where}: point {number}, {record['points'][number]}, {reason}"
+            refusals.add(f"{where}, point {number}", reason, sentence)
         extra = _exemplar_size(record, size, where)
         things = tuple(Thing(point) for point in points)
         queries.append(Query(name, SizedPicture(str(file), file, size=size), classes[name], things, size, extra=extra))
     if not queries:
         raise UserError(f"{root / PICTURES}: no picture of the {split} split is there; get the released pictures.")
-    return Source(queries, f"{root} ({SPLIT_NAMES[split]})", tuple(skipped))
+    return Source(queries, f"{root} ({RELEASED[split]})", tuple(refusals.rows))
 
 
 def _classes(path: Path) -> dict[str, str]:
@@ -116,11 +113,11 @@ def _check_frame(record: Mapping[str, Any], size: tuple[int, int], where: str, f
 
 def _points(record: Mapping[str, Any], size: tuple[int, int], where: str) -> tuple[list[Point], list[int]]:
     """The points in the picture, those at most ``SLACK`` away moved to its border, and the places of the others."""
-    found = record.get("points")
-    if not isinstance(found, list):
-        raise UserError(f"{where}: points is {kind(found)}, not a list; get the released file again.")
+    given = record.get("points")
+    if not isinstance(given, list):
+        raise UserError(f"{where}: points is {kind(given)}, not a list; get the released file again.")
     points, outside = [], []
-    for number, value in enumerate(found):
+    for number, value in enumerate(given):
         point = numbers(value, 2)
         if point is None:
             raise UserError(f"{where}: point {number} is {value!r}, not two numbers; correct or remove it.")
@@ -134,11 +131,11 @@ def _points(record: Mapping[str, Any], size: tuple[int, int], where: str) -> tup
 
 def _exemplar_size(record: Mapping[str, Any], size: tuple[int, int], where: str) -> dict[str, Any]:
     """Median width and height of the exemplar boxes; those without area in the picture do not count."""
-    found = record.get("box_examples_coordinates", [])
-    if not isinstance(found, list):
-        raise UserError(f"{where}: box_examples_coordinates is {kind(found)}, not a list; get the file again.")
+    exemplars = record.get("box_examples_coordinates", [])
+    if not isinstance(exemplars, list):
+        raise UserError(f"{where}: box_examples_coordinates is {kind(exemplars)}, not a list; get the file again.")
     boxes = []
-    for corners in found:
+    for corners in exemplars:
         xy = [numbers(corner, 2) for corner in corners] if isinstance(corners, list) else []
         given = [corner for corner in xy if corner is not None]
         if len(given) != len(xy) or len(given) < 2:

@@ -81,18 +81,18 @@ def match_points(
     unlike in greedy matching no point takes what is another's only object.
 
     Args:
-        predicted: Points that were found, in pixels of the picture; also those of an unfinished count.
+        predicted: In pixels of the picture; also those of an unfinished count.
         things: The objects.
         size: Width and height of the picture in pixels.
         radius: Largest distance, in extents of the object.
     """
     if not predicted or not things:
         return Matching((), len(predicted), len(things), ())
-    found = np.array(predicted, dtype=np.float64)
+    pointed = np.array(predicted, dtype=np.float64)
     there = np.array([thing.point for thing in things], dtype=np.float64)
     unit = PICTURE_SHARE * math.sqrt(size[0] * size[1])
     reach = radius * np.array([unit if (extent := thing.extent) is None else extent for thing in things])
-    away = np.hypot(found[:, None, 0] - there[None, :, 0], found[:, None, 1] - there[None, :, 1])
+    away = np.hypot(pointed[:, None, 0] - there[None, :, 0], pointed[:, None, 1] - there[None, :, 1])
     near = away <= reach[None]
     pairs = []
     for rows, columns in _components(near):

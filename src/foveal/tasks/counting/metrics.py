@@ -3,19 +3,25 @@
 In all formulas p is the predicted count, g the true one and e = p - g.
 
 Every prediction counts, with what it has: a reply that cannot be read counts as none (p = 0), for it named no object;
-a count that was stopped before its "done" counts the points it had found. ``counted`` says so in code. No row is left
+a count that was stopped before its "done" counts with its points. ``counted`` says so in code. No row is left
 out, so no model gains by staying silent about a crowded picture.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from foveal.errors import UserError
+from foveal.examples import Example
+from foveal.results import Metric, Metrics, Prediction
+from foveal.tasks.counting.matching import match_points, pooled
 
 Floats = NDArray[np.float64]
 #: True counts of a row of the table, first and last; None where there is no last.
@@ -260,3 +266,90 @@ def bucket_table(predicted: ArrayLike, truths: ArrayLike) -> list[Bucket]:
         values = {name: f(p[inside], g[inside]) for name, f in COUNT_METRICS.items()} if inside.any() else {}
         table.append(Bucket(f">{first - 1}" if last is None else f"{first}-{last}", int(inside.sum()), values))
     return table
+
+
+#: What the task measures.
+METRICS = Metrics(
+    (
+        Metric("mae", direction="lower", title="MAE"),
+        Metric("rmse", direction="lower", title="RMSE"),
+        Metric("nae", direction="lower", title="NAE"),
+        Metric("sre", direction="lower", title="SRE"),
+        Metric("exact_accuracy", "share", "higher", of_rows=True),
+        Metric("off_by_one_accuracy", "share", "higher"),
+        Metric("bias"),
+        Metric("over_share", "share", "lower"),
+        Metric("under_share", "share", "lower"),
+        Metric("m_rmse", direction="lower", title="m RMSE"),
+        Metric("m_rmse_nz", direction="lower", title="m RMSE nz"),
+        Metric("m_rel_rmse", direction="lower", title="m rel RMSE"),
+        Metric("m_rel_rmse_nz", direction="lower", title="m rel RMSE nz"),
+        Metric("omnicount_code_m_rmse", direction="lower", title="OmniCount code m RMSE"),
+        Metric("omnicount_code_m_rel_rmse", direction="lower", title="OmniCount code m rel RMSE"),
+        Metric("countgd_pairs_mae", direction="lower", title="CountGD pairs MAE"),
+        Metric("countgd_pairs_rmse", direction="lower", title="CountGD pairs RMSE"),
+        Metric("point_precision", direction="higher"),
+        Metric("point_recall", direction="higher"),
+        Metric("point_f1", direction="higher", title="point F1"),
+        Metric("ended_done_share", "share"),
+        Metric("ended_limit_share", "share"),
+        Metric("ended_stuck_share", "share"),
+        Metric("ended_unreadable_share", "share"),
+        Metric("repeats", direction="lower"),
+    )
+)
+
+
+def measure_counts(examples: Sequence[Example], predictions: Sequence[Prediction], radius: float) -> dict[str, float]:
+    """Metrics of counts, by name.
+
+    Rows without a prediction, and replies that could not be read, count as 0; their share is ``unparsable``. A count
+    that ended without "done" counts with the points that it has.
+
+    * ``mae``, ``rmse`` and the rest of ``COUNT_METRICS``, over the rows; ``mae/11-20`` and the like for each bucket of
+      true counts that occurs;
+    * ``m_rmse`` and the rest of ``PAIR_METRICS``, where a picture is asked about more than one category;
+    * ``point_precision``, ``point_recall``, ``point_f1`` where points were predicted, over all rows: one without
+      points misses all of its objects;
+    * ``ended_done_share``, ``ended_limit_share``, ``ended_stuck_share``, ``ended_unreadable_share``, ``repeats`` (mean
+      number in a picture) where pictures were counted in steps, over those.
+
+    Args:
+        examples: The rows.
+        predictions: In any order.
+        radius: See ``match_points``.
+
+    Raises:
+        UserError: There are no rows.
+    """
+    if not examples:
+        raise UserError("There are no rows to measure.")
+    by_id = {p.id: p for p in predictions}
+    none = Prediction("", None, "")
+    rows = [(e, by_id.get(e.id, none)) for e in examples]
+    guessed, truths = [counted(p.value) for _, p in rows], [int(e.truth) for e, _ in rows]
+    measured = {name: metric(guessed, truths) for name, metric in COUNT_METRICS.items()}
+    for bucket in bucket_table(guessed, truths):
+        if bucket.rows:
+            measured[f"mae/{bucket.name}"] = bucket.metrics["mae"]
+            measured[f"exact_accuracy/{bucket.name}"] = bucket.metrics["exact_accuracy"]
+    pictures = Counter(e.images[0].name for e in examples)
+    if max(pictures.values()) > 1:
+        pairs = [
+            Pair(e.images[0].name, f"{e.fields['domain']}/{e.fields['category']}", g, t)
+            for (e, _), g, t in zip(rows, guessed, truths, strict=True)
+        ]
+        measured |= {name: metric(pairs) for name, metric in PAIR_METRICS.items()}
+    if any("points" in p.extra for _, p in rows):
+        scores = pooled(
+            match_points([(x, y) for x, y in p.extra.get("points", ())], e.fields["things"], e.fields["size"], radius)
+            for e, p in rows
+        )
+        measured |= {"point_precision": scores.precision, "point_recall": scores.recall, "point_f1": scores.f1}
+    ends = Counter(p.extra["end"] for _, p in rows if "end" in p.extra)
+    if ends:
+        number = sum(ends.values())
+        measured |= {f"ended_{end}_share": ends[end] / number for end in ("done", "limit", "stuck", "unreadable")}
+        measured["repeats"] = sum(p.extra.get("repeats", 0) for _, p in rows) / number
+    measured["unparsable"] = sum(p.value is None for _, p in rows) / len(rows)
+    return {name: value for name, value in measured.items() if not math.isnan(value)}

@@ -21,16 +21,10 @@ from pathlib import Path
 from foveal.errors import UserError
 from foveal.examples import SPLITS, Split
 from foveal.tasks.counting.coco import FILE_NAME, read_coco
-from foveal.tasks.counting.objects import Query
-from foveal.tasks.counting.reading import Source
-from foveal.tasks.readers.annotations import OnBad, rank
-
-#: Folders that may hold a split; the release says "valid".
-FOLDERS: dict[Split, tuple[str, ...]] = {
-    "train": ("train",),
-    "validation": ("valid", "val", "validation"),
-    "test": ("test",),
-}
+from foveal.tasks.counting.objects import Query, Source
+from foveal.tasks.readers.annotations import OnBad
+from foveal.tasks.readers.hold_out import hold_out, origin
+from foveal.tasks.readers.splits import split_folders, subfolders
 
 
 def read_omnicount(
@@ -65,29 +59,31 @@ def read_omnicount(
     held_out = not any(split_folder(folder, "validation") for folder in domains.values())
     if split == "validation" and held_out:
         places = {name: split_folder(folder, "train") for name, folder in domains.items()}
-    found = {name: place for name, place in places.items() if place is not None}
-    if not found:
-        there = [s for s in SPLITS if any(split_folder(folder, s) for folder in domains.values())]
+    there = {name: place for name, place in places.items() if place is not None}
+    if not there:
+        known = [s for s in SPLITS if any(split_folder(folder, s) for folder in domains.values())]
         raise UserError(
-            f"{root}: {_listed(domains)} has no {split} split, only {', '.join(there)}; choose further domains."
+            f"{root}: {', '.join(domains)} has no {split} split, only {', '.join(known)}; choose further domains."
         )
-    sources: list[Source] = []
-    queries: list[Query] = []
-    for name, place in found.items():
-        source = read_coco(place, domain=name, absent=absent, seed=seed, on_bad=on_bad)
-        sources.append(source)
-        rows = source.queries
-        if held_out and split != "test":
-            chosen = _held_out([_origin(q) for q in rows], validation_share, seed)
-            rows = [q for q in rows if (_origin(q) in chosen) == (split == "validation")]
-        queries += rows
+    sources = [read_coco(place, domain=name, absent=absent, seed=seed, on_bad=on_bad) for name, place in there.items()]
+    queries: Sequence[Query] = [query for source in sources for query in source.queries]
+    if held_out and split != "test":
+        # An origin may occur in two domains.
+        parts = hold_out(
+            queries,
+            {"validation": validation_share},
+            seed,
+            name=lambda query: f"{query.domain}/{origin(query.picture.name)}",
+            group=lambda query: query.domain,
+        )
+        queries = parts[split]
     if not queries:
         raise UserError(f"{root}: no picture is held out for the {split} split; raise the share or add domains.")
     without = f"{validation_share:g} of each domain's training pictures, seed {seed}"
     note = {"validation": f": {without}", "train": f", without {without}"}.get(split, "") if held_out else ""
     return Source(
         queries,
-        f"{root} ({', '.join(found)}{note})",
+        f"{root} ({', '.join(there)}{note})",
         tuple(row for source in sources for row in source.skipped),
         sum(source.crowds for source in sources),
     )
@@ -103,9 +99,9 @@ def find_domains(root: Path) -> dict[str, Path]:
         raise UserError(f"{root}: there is no such folder; check data.source.")
     if _has_split(root):
         return {root.resolve().name: root}
-    found = {folder.name: folder for folder in _subfolders(root) if _has_split(folder)}
-    if found:
-        return found
+    domains = {folder.name: folder for folder in subfolders(root) if _has_split(folder)}
+    if domains:
+        return domains
     if (root / FILE_NAME).is_file():
         raise UserError(f"{root}: is the folder of one split; give the domain's, {root.resolve().parent}.")
     raise UserError(
@@ -124,9 +120,8 @@ def choose_domains(root: Path, categories: Sequence[str] = ()) -> dict[str, Path
         if name not in domains:
             near = difflib.get_close_matches(name.lower(), [d.lower() for d in domains], n=1, cutoff=0.5)
             hint = next((f"did you mean {d!r}?" for d in domains if [d.lower()] == near), "")
-            raise UserError(
-                f"data.categories: there is no domain {name!r} in {root}; {hint or f'there is {_listed(domains)}.'}"
-            )
+            hint = hint or f"there is {', '.join(domains)}."
+            raise UserError(f"data.categories: there is no domain {name!r} in {root}; {hint}")
     return {name: domains[name] for name in dict.fromkeys(categories or domains)}
 
 
@@ -136,33 +131,13 @@ def split_folder(domain: Path, split: Split) -> Path | None:
     Raises:
         UserError: The folder is there, but not its file of annotations; or two are one split.
     """
-    found = [domain / name for name in FOLDERS[split] if (domain / name).is_dir()]
-    if len(found) > 1:
-        raise UserError(f"{domain}: {found[0].name} and {found[1].name} are both the {split} split; remove one.")
-    if found and not (found[0] / FILE_NAME).is_file():
-        raise UserError(f"{found[0]}: holds no {FILE_NAME}; restore it or remove the folder.")
-    return found[0] if found else None
+    folders = split_folders(domain).get(split, [])
+    if len(folders) > 1:
+        raise UserError(f"{domain}: {folders[0].name} and {folders[1].name} are both the {split} split; remove one.")
+    if folders and not (folders[0] / FILE_NAME).is_file():
+        raise UserError(f"{folders[0]}: holds no {FILE_NAME}; restore it or remove the folder.")
+    return folders[0] if folders else None
 
 
 def _has_split(folder: Path) -> bool:
-    return any((folder / name / FILE_NAME).is_file() for names in FOLDERS.values() for name in names)
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX")) and p.is_dir())
-
-
-def _listed(names: dict[str, Path]) -> str:
-    return ", ".join(names)
-
-
-def _origin(query: Query) -> str:
-    """The domain and the picture that a picture was made of."""
-    return f"{query.domain}/{Path(query.picture.name).name.split('.rf.')[0]}"
-
-
-def _held_out(pictures: Sequence[str], share: float, seed: int) -> set[str]:
-    """The share of the pictures that validates: at least one of two or more, and never all."""
-    names = sorted(set(pictures), key=lambda name: rank(seed, name))
-    count = min(max(1, int(len(names) * share + 0.5)), len(names) - 1) if share > 0 else 0
-    return set(names[:count])
+    return any((place / FILE_NAME).is_file() for places in split_folders(folder).values() for place in places)

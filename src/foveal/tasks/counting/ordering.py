@@ -159,14 +159,14 @@ def _splits(ys: Sequence[float], height: float) -> list[bool]:
 
 def _larger(gaps: Sequence[float]) -> list[int]:
     """For each gap, the place of the last larger one before it; -1 where there is none."""
-    found: list[int] = []
+    places: list[int] = []
     larger: list[int] = []
     for k, gap in enumerate(gaps):
         while larger and gaps[larger[-1]] <= gap:
             larger.pop()
-        found.append(larger[-1] if larger else -1)
+        places.append(larger[-1] if larger else -1)
         larger.append(k)
-    return found
+    return places
 
 
 def _stretch(ys: Sequence[float], gaps: Sequence[float], k: int, limit: float) -> float:

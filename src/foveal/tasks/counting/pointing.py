@@ -163,9 +163,9 @@ def conclusion(reply: str) -> str | None:
     Returns:
         The text; None where the reply has stages and no conclusion, as one that was cut has.
     """
-    found = _CONCLUSION.findall(reply)
-    if found:
-        return str(found[-1])
+    conclusions = _CONCLUSION.findall(reply)
+    if conclusions:
+        return str(conclusions[-1])
     return None if _STAGE.search(reply) else reply
 
 
@@ -180,8 +180,8 @@ def read_number(reply: str) -> int | None:
     if text is None:
         return None
     text = _MARKUP.sub(" ", text)
-    found = _BRACES.findall(text) or _LONE.findall(text)
-    return int(found[-1].replace(",", "")) if found else None
+    numbers = _BRACES.findall(text) or _LONE.findall(text)
+    return int(numbers[-1].replace(",", "")) if numbers else None
 
 
 def _check(form: Form) -> None:
@@ -215,7 +215,7 @@ def _share(number: str) -> float | None:
 
 
 def _read_pairs(text: str, form: Form) -> list[Point] | None:
-    found: list[Point] = []
+    points_read: list[Point] = []
     for part in text.removesuffix(".").split(";"):
         if form == "bins":
             match = _BINS.fullmatch(part.strip())
@@ -228,8 +228,8 @@ def _read_pairs(text: str, form: Form) -> list[Point] | None:
             x, y = (_share(match[k]) for k in (1, 2)) if match else (None, None)
         if x is None or y is None:
             return None
-        found.append((x, y))
-    return found
+        points_read.append((x, y))
+    return points_read
 
 
 def _read_tags(text: str) -> list[Point] | None:
@@ -237,13 +237,13 @@ def _read_tags(text: str) -> list[Point] | None:
     # A tag that is no whole one was cut or malformed.
     if not tags or len(tags) != len(re.findall(r"<points?\b", text, re.IGNORECASE)):
         return None
-    found: list[Point] = []
+    points_read: list[Point] = []
     for name, attributes in tags:
         points = _read_attributes(attributes)
         if not points or (name.lower() == "point" and len(points) > 1):
             return None
-        found += points
-    return found
+        points_read += points
+    return points_read
 
 
 def _read_attributes(text: str) -> list[Point] | None:

@@ -19,20 +19,16 @@ from foveal.prompts import Prompt
 from foveal.results import Prediction
 from foveal.tasks.capabilities import BlindGuess, Drawing, Episode, Episodes, Films, OwnModels
 from foveal.tasks.counting import film, pointing
-from foveal.tasks.counting.coco import FILE_NAME, read_coco
-from foveal.tasks.counting.episodes import AllAtOnce, StepByStep
-from foveal.tasks.counting.fsc147 import ANNOTATIONS, read_fsc147
+from foveal.tasks.counting.episodes import AllAtOnce, Count, StepByStep
 from foveal.tasks.counting.marking import PICTURE_SHARE, Relative, Style, mark
-from foveal.tasks.counting.measuring import METRICS, measure_counts
+from foveal.tasks.counting.metrics import METRICS, measure_counts
 from foveal.tasks.counting.objects import Point, Query, Thing
-from foveal.tasks.counting.omnicount import read_omnicount
 from foveal.tasks.counting.ordering import Order, order
 from foveal.tasks.counting.pointing import DONE, Form
-from foveal.tasks.counting.reading import Source
 from foveal.tasks.counting.scenes import SceneOptions, Scenes
-from foveal.tasks.counting.sequence import Count
+from foveal.tasks.counting.sources import read_source
 from foveal.tasks.lazy import Made
-from foveal.tasks.readers.annotations import OnBad, rank
+from foveal.tasks.readers.annotations import OnBad
 from foveal.tasks.task import Task
 
 Strategy = Literal["sequential", "all_points", "number"]
@@ -151,7 +147,7 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
     metrics = METRICS
     headline = "mae"
     Data = CountingData
-    models: ClassVar[Mapping[str, str]] = {"point-counter": "foveal.tasks.counting.counter:Counter"}
+    models: ClassVar[Mapping[str, str]] = {"point-counter": "foveal.tasks.counting.model:Counter"}
 
     def __init__(self, data: CountingData) -> None:
         super().__init__(data)
@@ -207,23 +203,11 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
                 f"seed {data.seed}, split {split}"
             )
             return Loaded(Made(queries, self.example), place)
-        source = self._read(Path(data.source).expanduser(), split)
-        return Loaded(Made(source.queries, self.example), source.place, source.skipped)
-
-    def _read(self, path: Path, split: Split) -> Source:
-        data = self.data
-        without_domains = path.is_file() or any((path / name).is_file() for name in (FILE_NAME, ANNOTATIONS))
-        if without_domains and data.categories:
-            raise UserError(f"data.categories: chooses domains of OmniCount, which {path} has not; leave it out.")
-        if path.is_file() or (path / FILE_NAME).is_file():
-            source = read_coco(path, absent=data.absent, seed=data.seed, on_bad=data.on_bad)
-            return _shared_out(source, split, data.validation_share, data.seed)
-        if (path / ANNOTATIONS).is_file():
-            return read_fsc147(path, split, on_bad=data.on_bad)
-        return read_omnicount(
-            path, split, categories=data.categories, absent=data.absent, seed=data.seed,
+        source = read_source(
+            Path(data.source).expanduser(), split, categories=data.categories, absent=data.absent, seed=data.seed,
             validation_share=data.validation_share, on_bad=data.on_bad,
         )  # fmt: skip
+        return Loaded(Made(source.queries, self.example), source.place, source.skipped)
 
     def example(self, query: Query) -> Example:
         """A query's row: the truth is the count; ``things`` are in the recipe's order."""
@@ -364,21 +348,6 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
             # After a repeat, steps are no longer the points' own.
             confidences=sure if len(sure) == len(things) + 1 else None,
         )  # fmt: skip
-
-
-def _shared_out(source: Source, split: Split, share: float, seed: int) -> Source:
-    """A file without splits, shared out by picture: the test and the validation rows are held out by the seed."""
-    # Versions of one picture (NAME.rf.HASH.jpg, as Roboflow names what it made of NAME) stay together.
-    origins = {q.picture.name: Path(q.picture.name).name.split(".rf.")[0] for q in source.queries}
-    names = sorted(set(origins.values()), key=lambda name: rank(seed, name))
-    if len(names) < 3:
-        raise UserError(f"{source.place}: {len(names)} pictures are too few to hold some out; give at least 3.")
-    held = min(max(1, round(share * len(names))), (len(names) - 1) // 2)
-    parts = {"test": names[:held], "validation": names[held : 2 * held], "train": names[2 * held :]}
-    chosen = set(parts[split])
-    queries = [q for q in source.queries if origins[q.picture.name] in chosen]
-    pictures = len({q.picture.name for q in queries})
-    return Source(queries, f"{source.place} ({split}: {pictures} pictures, seed {seed})", source.skipped, source.crowds)
 
 
 def points_of(prediction: Prediction) -> list[Point]:

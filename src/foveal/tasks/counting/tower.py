@@ -103,8 +103,8 @@ class FrozenTower:
 
         def words(text: str) -> torch.Tensor:
             ids = tokenizer(f"a photo of {text}", return_tensors="pt", truncation=True, padding=True).to(self.device)
-            found: Any = model.get_text_features(**ids)
-            pooled: torch.Tensor = found if isinstance(found, torch.Tensor) else found.pooler_output
+            features: Any = model.get_text_features(**ids)
+            pooled: torch.Tensor = features if isinstance(features, torch.Tensor) else features.pooler_output
             return pooled
 
         self._see, self._read = see, words
@@ -131,15 +131,15 @@ class FrozenTower:
                 new.setdefault(key, i)
         self.misses += len(new)
         self.hits += len(keys) - len(new)
-        found = {key: self._kept[key] for key in keys if key not in new}
-        for key in found:
+        encoded = {key: self._kept[key] for key in keys if key not in new}
+        for key in encoded:
             self._kept.move_to_end(key)
         if new:
             fresh = self._encode(pixels[list(new.values())])
-            found |= dict(zip(new, fresh, strict=True))
+            encoded |= dict(zip(new, fresh, strict=True))
             for key, features in zip(new, fresh.cpu(), strict=True):
                 self._keep(key, features.clone())
-        return torch.stack([found[key].to(self.device).float() for key in keys])
+        return torch.stack([encoded[key].to(self.device).float() for key in keys])
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Features as they are kept, in bfloat16: whether they come from the cache must not show, or a resumed training

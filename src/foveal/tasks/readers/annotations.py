@@ -1,72 +1,74 @@
-"""What the readers of annotated pictures share: JSON with sentences instead of tracebacks, and pictures of a known size."""
+"""Annotations in JSON, COCO's among them: values with sentences instead of tracebacks, and what cannot be used."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
-
-from foveal.errors import ImageError, UserError
-from foveal.images import Picture, check_header
+from foveal.errors import UserError
 
 #: What is done at an object or picture that cannot be used: stop with a sentence, or leave it out and report it.
 OnBad = Literal["refuse", "skip"]
-_ORIENTATION = 0x0112
-#: EXIF orientations that lay a picture on its side.
-_TURNED = (5, 6, 7, 8)
+Id = int | str
+
+
+class Refusals:
+    """What of a source cannot be used: it stops the reading, or is left out and noted.
+
+    Args:
+        on_bad: Which of the two.
+
+    Attributes:
+        rows: (where, reason) of all that was left out.
+    """
+
+    def __init__(self, on_bad: OnBad) -> None:
+        self.on_bad = on_bad
+        self.rows: list[tuple[str, str]] = []
+
+    def add(self, where: str, reason: str, sentence: str = "") -> None:
+        """Notes what cannot be used.
+
+        Args:
+            where: The object or file.
+            reason: The end of a sentence with a remedy.
+            sentence: What the error says; where and reason by default.
+
+        Raises:
+            UserError: It is not to be left out.
+        """
+        if self.on_bad == "refuse":
+            raise UserError(sentence or f"{where}: {reason}")
+        self.rows.append((where, reason))
+
+    def add_error(self, where: str, error: UserError) -> None:
+        """The same for an error that was raised.
+
+        Raises:
+            UserError: The error, where it is not to be left out.
+        """
+        if self.on_bad == "refuse":
+            raise error
+        self.rows.append((where, str(error).removeprefix(f"{where}: ")))
 
 
 @dataclass(frozen=True)
-class SizedPicture(Picture):
-    """A picture whose annotations say how large it is; that is checked when it is opened.
+class CocoImage:
+    """A picture of a COCO file.
 
     Attributes:
+        file_name: As the file has it.
         size: Width and height in pixels.
+        where: What errors call the record.
     """
 
-    size: tuple[int, int] = (0, 0)
-
-    def open(self) -> Image.Image:
-        """The picture, upright and in RGB.
-
-        Raises:
-            ImageError: See ``decode``; or its size is not the annotated one.
-        """
-        image = super().open()
-        if image.size != self.size:
-            raise ImageError(
-                f"{self.name}: is {image.width} x {image.height} pixels, but its annotations are for "
-                f"{self.size[0]} x {self.size[1]}; use the picture that was annotated, unturned and unscaled."
-            )
-        return image
-
-
-def picture_size(path: Path) -> tuple[int, int]:
-    """Width and height of a picture as ``decode`` returns it, from its header alone.
-
-    Raises:
-        ImageError: The file is missing, no picture, of zero size or too large.
-    """
-    check_header(path)
-    with Image.open(path) as image:
-        width, height = image.size
-        turned = False
-        with suppress(Exception):  # what ``upright_rgb`` ignores, too: EXIF data that cannot be read
-            turned = image.getexif().get(_ORIENTATION) in _TURNED
-    return (height, width) if turned else (width, height)
-
-
-def is_file(path: Path) -> bool:
-    """Whether there is such a file; no, too, for names that no file can have."""
-    return os.path.isfile(path)
+    file_name: str
+    size: tuple[int, int]
+    where: str
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -75,10 +77,10 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         UserError: The file is missing, unreadable or malformed, or holds something else.
     """
-    found = json_in(read_bytes(path), str(path))
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: holds {kind(found)} where an object with keys is needed; get the file again.")
-    return found
+    content = json_in(read_bytes(path), str(path))
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds {kind(content)} where an object with keys is needed; get the file again.")
+    return content
 
 
 def read_bytes(path: Path) -> bytes:
@@ -135,14 +137,45 @@ def records(content: Mapping[str, Any], key: str, path: Path) -> list[tuple[str,
     Raises:
         UserError: The key is missing, or holds anything else.
     """
-    found = content.get(key)
-    if not isinstance(found, list):
-        what = f"is {kind(found)}, not a list" if key in content else "is missing"
+    rows = content.get(key)
+    if not isinstance(rows, list):
+        what = f"is {kind(rows)}, not a list" if key in content else "is missing"
         raise UserError(f"{path}: {key!r} {what}; give a COCO detection file (images, annotations, categories).")
-    for number, record in enumerate(found):
+    for number, record in enumerate(rows):
         if not isinstance(record, dict):
             raise UserError(f"{path}, {key}[{number}]: is {kind(record)}, not an object; correct or remove it.")
-    return [(f"{path}, {key}[{number}]", record) for number, record in enumerate(found)]
+    return [(f"{path}, {key}[{number}]", record) for number, record in enumerate(rows)]
+
+
+def coco_images(content: Mapping[str, Any], path: Path) -> dict[Id, CocoImage]:
+    """The pictures of a COCO file by their ids, in its order.
+
+    Raises:
+        UserError: A record is malformed, or two have one id.
+    """
+    images: dict[Id, CocoImage] = {}
+    for where, record in records(content, "images", path):
+        key, name = id_in(record, "id", where), text_in(record, "file_name", where)
+        if key in images:
+            raise UserError(
+                f"{where}: the id {key!r} is that of {images[key].file_name}, too; give each picture its own."
+            )
+        images[key] = CocoImage(name, (side_in(record, "width", where), side_in(record, "height", where)), where)
+    return images
+
+
+def coco_categories(content: Mapping[str, Any], path: Path) -> dict[Id, str]:
+    """The names of the categories of a COCO file by their ids, in its order.
+
+    Raises:
+        UserError: A record is malformed, or two of other names have one id.
+    """
+    names: dict[Id, str] = {}
+    for where, record in records(content, "categories", path):
+        key, name = id_in(record, "id", where), text_in(record, "name", where)
+        if names.setdefault(key, name) != name:
+            raise UserError(f"{where}: the id {key!r} is that of {names[key]!r}, too; give each category its own.")
+    return names
 
 
 def id_in(record: Mapping[str, Any], key: str, where: str) -> int | str:
@@ -177,8 +210,8 @@ def side_in(record: Mapping[str, Any], key: str, where: str) -> int:
     """
     value = record.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not (value >= 1 and value % 1 == 0):
-        said = value if isinstance(value, int | float) and not isinstance(value, bool) else kind(value)
-        raise UserError(f"{where}: {key} is {said}, not a number of pixels; correct it.")
+        what = value if isinstance(value, int | float) and not isinstance(value, bool) else kind(value)
+        raise UserError(f"{where}: {key} is {what}, not a number of pixels; correct it.")
     return int(value)
 
 
@@ -189,12 +222,7 @@ def numbers(value: Any, length: int) -> tuple[float, ...] | None:
     if any(isinstance(v, bool) or not isinstance(v, int | float) for v in value):
         return None
     try:
-        found = tuple(float(v) for v in value)
+        finite = tuple(float(v) for v in value)
     except OverflowError:
         return None
-    return found if all(map(math.isfinite, found)) else None
-
-
-def rank(seed: int, name: str) -> bytes:
-    """A sorting key for names: random, but the same on every machine and whatever other names there are."""
-    return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
+    return finite if all(map(math.isfinite, finite)) else None

@@ -19,7 +19,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from foveal.results import Metric, Metrics
+from foveal.errors import UserError
+from foveal.examples import Example
+from foveal.images import MAX_PIXELS
+from foveal.results import Metric, Metrics, Prediction
+from foveal.tasks.segmentation import rle
 from foveal.tasks.segmentation.objects import IGNORE, Mask
 
 #: What the task measures.
@@ -324,3 +328,45 @@ def _bounds(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
     """Left, top, right and bottom edge around the pixels of a mask [H, W]; None where it has none."""
     xs, ys = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     return (int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1) if len(xs) else None
+
+
+def baselines(truths: Sequence[Mask]) -> dict[str, Baseline]:
+    """What blind guesses reach."""
+    return {"empty": empty_baseline(truths), "full": full_baseline(truths), "box": best_box_baseline(truths)}
+
+
+def measure_masks(
+    examples: Sequence[Example], predictions: Sequence[Prediction], max_pixels: int = MAX_PIXELS
+) -> dict[str, float]:
+    """gIoU, cIoU and the others of ``measure`` at the pictures' own size; the share of unparsable replies, which mark
+    nothing; how far the predicted IoU is from the real one; and what blind guesses reach.
+
+    Args:
+        examples: The rows; their truths have a ``target``.
+        predictions: One of each row, in any order.
+        max_pixels: Larger masks are refused.
+
+    Raises:
+        UserError: There are no rows.
+    """
+    if not examples:
+        raise UserError("There are no rows to measure.")
+    by_id = {p.id: p for p in predictions}
+    overlaps, truths, errors = [], [], []
+    for example in examples:
+        prediction = by_id[example.id]
+        whole: Mask = example.truth.target.whole()
+        empty = np.zeros(whole.shape, dtype=bool)
+        marked = empty if prediction.value is None else rle.decode(prediction.value, max_pixels=max_pixels)
+        overlaps.append(overlap(marked, whole))
+        truths.append(whole)
+        expected: list[float] = prediction.extra.get("predicted_iou") or []
+        if len(expected) == 1:
+            errors.append(abs(expected[0] - iou(overlaps[-1])))
+    values = measure(overlaps, [bool(e.fields["is_sentence"]) for e in examples])
+    values["unparsable"] = sum(by_id[e.id].value is None for e in examples) / len(examples)
+    if errors:
+        values["predicted_iou_error"] = sum(errors) / len(errors)
+    for name, baseline in baselines(truths).items():
+        values |= {f"baseline_giou/{name}": baseline.giou, f"baseline_ciou/{name}": baseline.ciou}
+    return values

@@ -54,3 +54,20 @@ class Query:
     size: tuple[int, int]
     target: Target | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One split as a reader read it.
+
+    Attributes:
+        queries: What is asked about which picture, in the order of the files.
+        place: Where they came from, in words.
+        skipped: (where, reason) of each picture or annotation that was left out.
+        notes: What who compares results has to know about this source, one sentence each.
+    """
+
+    queries: Sequence[Query]
+    place: str
+    skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()

@@ -23,27 +23,13 @@ from typing import Any
 from foveal.errors import UserError
 from foveal.examples import SPLITS, Split
 from foveal.images import SUFFIXES
-from foveal.tasks.readers.annotations import (
-    OnBad,
-    SizedPicture,
-    json_in,
-    kind,
-    numbers,
-    picture_size,
-    read_bytes,
-    text_in,
-)
-from foveal.tasks.segmentation.objects import Query
+from foveal.tasks.readers.annotations import OnBad, Refusals, json_in, kind, numbers, read_bytes, text_in
+from foveal.tasks.readers.pictures import SizedPicture, picture_size
+from foveal.tasks.readers.splits import RELEASED, split_folders
+from foveal.tasks.segmentation.objects import Query, Source
 from foveal.tasks.segmentation.polygons import PolygonTarget, Shape
-from foveal.tasks.segmentation.reading import Source
 from foveal.tasks.segmentation.reasonseg_tables import find_tables, read_tables
 
-#: Folders that may hold a split; the release says "val".
-FOLDERS: dict[Split, tuple[str, ...]] = {
-    "train": ("train",),
-    "validation": ("val", "valid", "validation"),
-    "test": ("test",),
-}
 #: Where the folders of the splits may lie.
 ROOTS = (Path("reason_seg/ReasonSeg"), Path("ReasonSeg"), Path())
 EXPLANATORY = Path("explanatory/train.json")
@@ -90,24 +76,21 @@ def read_reasonseg(path: Path, split: Split, *, on_bad: OnBad = "refuse", explan
     root, folder = _split_folder(path, split)
     explanations = _explanations(root / EXPLANATORY) if explanatory and split == "train" else {}
     queries: list[Query] = []
-    skipped = []
+    refusals = Refusals(on_bad)
     for stem, pictures, annotation in _pairs(folder):
         try:
             queries.append(_query(folder, split, stem, pictures, annotation, explanations))
         except UserError as error:
-            if on_bad == "refuse":
-                raise
-            file = annotation or pictures[0]
-            skipped.append((str(file), str(error).removeprefix(f"{file}: ")))
+            refusals.add_error(str(annotation or pictures[0]), error)
     if not queries:
         raise UserError(f"{folder}: holds no picture with its JSON file; check data.source.")
     notes = ["One folder without splits is taken as the test split."] if root == folder else []
     if explanations:
-        told = sum("explanation" in q.extra for q in queries)
+        count = sum("explanation" in q.extra for q in queries)
         notes.append(
-            f"{told} of {len(queries)} queries have a written answer, of {len(explanations)} in {EXPLANATORY}."
+            f"{count} of {len(queries)} queries have a written answer, of {len(explanations)} in {EXPLANATORY}."
         )
-    return Source(queries, str(folder), tuple(skipped), tuple(notes))
+    return Source(queries, str(folder), tuple(refusals.rows), tuple(notes))
 
 
 def parse_annotation(text: str | bytes, name: str) -> Annotation:
@@ -184,16 +167,16 @@ def _query(
     if len(pictures) > 1:
         names = " and ".join(p.name for p in pictures)
         raise UserError(f"{annotation}: {names} both have its name; keep the one that was annotated.")
-    found = parse_annotation(read_bytes(annotation), str(annotation))
+    content = parse_annotation(read_bytes(annotation), str(annotation))
     size = picture_size(pictures[0])
     extra = {"explanation": explanations[annotation.name]} if annotation.name in explanations else {}
     return Query(
-        f"{FOLDERS[split][0]}/{stem}",
+        f"{RELEASED[split]}/{stem}",
         SizedPicture(str(pictures[0]), pictures[0], size=size),
-        found.texts,
-        found.is_sentence,
+        content.texts,
+        content.is_sentence,
         size,
-        PolygonTarget(size, found.shapes),
+        PolygonTarget(size, content.shapes),
         extra,
     )
 
@@ -220,16 +203,16 @@ def _split_folder(path: Path, split: Split) -> tuple[Path, Path]:
         UserError: There is none, or two are one split.
     """
     for root in (path / place for place in ROOTS):
-        there = {s: [root / name for name in FOLDERS[s] if (root / name).is_dir()] for s in SPLITS}
-        if not any(there.values()):
+        there = split_folders(root)
+        if not there:
             continue
-        found = there[split]
-        if len(found) > 1:
-            raise UserError(f"{root}: {found[0].name} and {found[1].name} are both the {split} split; remove one.")
-        if not found:
-            only = ", ".join(s for s in SPLITS if there[s])
-            raise UserError(f"{root}: has no {split} split, only {only}; add a folder {FOLDERS[split][0]}.")
-        return root, found[0]
+        folders = sorted(there.get(split, []))
+        if len(folders) > 1:
+            raise UserError(f"{root}: {folders[0].name} and {folders[1].name} are both the {split} split; remove one.")
+        if not folders:
+            only = ", ".join(s for s in SPLITS if s in there)
+            raise UserError(f"{root}: has no {split} split, only {only}; add a folder {RELEASED[split]}.")
+        return root, folders[0]
     if not path.is_dir() or not any(annotation and pictures for _, pictures, annotation in _pairs(path)):
         raise UserError(
             f"{path}: holds neither folders train, val and test, nor pictures with their JSON files, nor parquet; "
@@ -238,7 +221,7 @@ def _split_folder(path: Path, split: Split) -> tuple[Path, Path]:
     if split != "test":
         raise UserError(
             f"{path}: has no folders of splits, so it is a test split only; put the {split} pictures into a folder "
-            f"{FOLDERS[split][0]} there."
+            f"{RELEASED[split]} there."
         )
     return path, path
 
@@ -248,10 +231,10 @@ def _explanations(path: Path) -> dict[str, str]:
     rows = json_in(read_bytes(path), str(path), fallback=FALLBACK)
     if not isinstance(rows, list):
         raise UserError(f"{path}: holds {kind(rows)}, not a list; get the released file again.")
-    found = {}
+    explanations = {}
     for number, row in enumerate(rows):
         where = f"{path}, row {number}"
         if not isinstance(row, dict):
             raise UserError(f"{where}: is {kind(row)}, not an object with json and outputs; correct or remove it.")
-        found[text_in(row, "json", where)] = text_in(row, "outputs", where)
-    return found
+        explanations[text_in(row, "json", where)] = text_in(row, "outputs", where)
+    return explanations

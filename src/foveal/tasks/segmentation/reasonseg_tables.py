@@ -6,10 +6,9 @@ has one text, and does not say whether it is a sentence.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,14 @@ import numpy as np
 from foveal.errors import ImageError, UserError
 from foveal.examples import SPLITS, Split
 from foveal.images import Encoded
-from foveal.tasks.readers.annotations import OnBad, SizedPicture
-from foveal.tasks.segmentation.objects import Mask, Query
-from foveal.tasks.segmentation.reading import Source
+from foveal.tasks.readers.annotations import OnBad, Refusals
+from foveal.tasks.readers.pictures import SizedPicture, parts_of_cell
+from foveal.tasks.readers.splits import RELEASED, split_named
+from foveal.tasks.readers.tables import arrow_column, arrow_schema, read_columns
+from foveal.tasks.segmentation.objects import Mask, Query, Source
 
 _TEXTS = ("text", "image_id", "img_height", "img_width")
 COLUMNS = ("image", "mask", *_TEXTS)
-_WORDS: dict[str, Split] = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
 NOTES = (
     "These tables count ReasonSeg's ignored regions as meant, so that figures on them do not compare with those on the "
     "released polygons.",
@@ -59,7 +53,7 @@ class TableTarget:
             UserError: It is missing or has another size than the picture.
         """
         width, height = self.size
-        cell = _cells(self.place, "mask", _stamp(self.place))[self.row]
+        cell = arrow_column(self.place, "mask", mapped=True)[self.row]
         rows = cell.values
         lengths = [] if rows is None else rows.value_lengths().to_pylist()
         if lengths != [width] * height or rows.flatten().null_count:
@@ -95,30 +89,27 @@ def read_tables(path: Path, tables: Sequence[Path], split: Split, *, on_bad: OnB
     Raises:
         UserError: There is no such split, a table or a row cannot be used, or nothing is left.
     """
-    splits = {table: _split_named(table.stem) or "test" for table in tables}
+    splits = {table: split_named(table.stem) or "test" for table in tables}
     if path.is_dir() and set(splits.values()) == {"test"}:
         folder = path.resolve()
-        of_all = _split_named((folder.parent if folder.name == "data" else folder).name)
+        of_all = split_named((folder.parent if folder.name == "data" else folder).name)
         splits = dict.fromkeys(tables, of_all or "test")
     chosen = [table for table, its in splits.items() if its == split]
     if not chosen:
         only = ", ".join(s for s in SPLITS if s in splits.values())
         raise UserError(f"{path}: has no {split} split, only {only}; check data.source.")
     queries: list[Query] = []
-    skipped = []
+    refusals = Refusals(on_bad)
     seen: set[str] = set()
     for table in chosen:
         for row, values in enumerate(_texts(table)):
             try:
                 queries.append(_query(table, row, values, split, seen))
             except UserError as error:
-                if on_bad == "refuse":
-                    raise
-                where = f"{table}, row {row}"
-                skipped.append((where, str(error).removeprefix(f"{where}: ")))
+                refusals.add_error(f"{table}, row {row}", error)
     if not queries:
         raise UserError(f"{path}: no row of the {split} split can be used; check data.source.")
-    return Source(queries, ", ".join(map(str, chosen)), tuple(skipped), NOTES)
+    return Source(queries, ", ".join(map(str, chosen)), tuple(refusals.rows), NOTES)
 
 
 def _query(table: Path, row: int, values: dict[str, Any], split: Split, seen: set[str]) -> Query:
@@ -130,63 +121,29 @@ def _query(table: Path, row: int, values: dict[str, Any], split: Split, seen: se
         raise UserError(f"{where}: img_width and img_height are {sides}, not numbers of pixels; correct them.")
     size = int(sides[0]), int(sides[1])
     # One picture may be asked twice.
-    name = f"{'val' if split == 'validation' else split}/{values['image_id']}"
+    name = f"{RELEASED[split]}/{values['image_id']}"
     name = f"{name}#{row}" if name in seen else name
     seen.add(name)
     picture = SizedPicture(where, Encoded(where, partial(_picture, table, row)), size=size)
     return Query(name, picture, (text.strip(),), True, size, TableTarget(table, row, size))
 
 
-def _split_named(name: str) -> Split | None:
-    return next((_WORDS[word] for word in re.split("[^a-z]+", name.lower()) if word in _WORDS), None)
-
-
 def _texts(path: Path) -> list[dict[str, Any]]:
     """The small columns of all rows."""
     import pyarrow  # type: ignore[import-untyped]
-    import pyarrow.parquet  # type: ignore[import-untyped]
 
-    try:
-        schema = pyarrow.parquet.read_schema(path)
-        missing = [name for name in COLUMNS if name not in schema.names]
-        if missing:
-            raise UserError(f"{path}: has no column {missing[0]!r}; ReasonSeg's tables have {', '.join(COLUMNS)}.")
-        mask = schema.field("mask").type
-        if not (pyarrow.types.is_list(mask) and pyarrow.types.is_list(mask.value_type)):
-            raise UserError(f"{path}: its column mask is {mask}, not rows of true and false; write it as such.")
-        return list(pyarrow.parquet.read_table(path, columns=list(_TEXTS)).to_pylist())
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _damaged(path, error) from None
+    schema = arrow_schema(path)
+    missing = [name for name in COLUMNS if name not in schema.names]
+    if missing:
+        raise UserError(f"{path}: has no column {missing[0]!r}; ReasonSeg's tables have {', '.join(COLUMNS)}.")
+    mask = schema.field("mask").type
+    if not (pyarrow.types.is_list(mask) and pyarrow.types.is_list(mask.value_type)):
+        raise UserError(f"{path}: its column mask is {mask}, not rows of true and false; write it as such.")
+    return list(read_columns(path, _TEXTS).to_pylist())
 
 
 def _picture(path: Path, row: int) -> bytes:
-    cell = _cells(path, "image", _stamp(path))[row].as_py()
-    found = cell.get("bytes") if isinstance(cell, dict) else cell
-    if not isinstance(found, bytes) or not found:
+    data, _ = parts_of_cell(arrow_column(path, "image", mapped=True)[row].as_py())
+    if data is None:
         raise ImageError(f"{path}, row {row}: has no picture; restore it or remove the row.")
-    return found
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        facts = path.stat()
-    except OSError as error:
-        raise _damaged(path, error) from None
-    return facts.st_mtime_ns, facts.st_size
-
-
-@lru_cache(maxsize=16)
-def _cells(path: Path, column: str, stamp: tuple[int, int]) -> Any:
-    """A column, mapped from the cache of `datasets`: pictures and masks of a split can take more than the memory."""
-    import datasets
-    import pyarrow
-
-    try:
-        return datasets.Dataset.from_parquet(str(path)).data.table.column(column)
-    except (pyarrow.ArrowException, OSError, datasets.exceptions.DatasetGenerationError) as error:
-        raise _damaged(path, error) from None
-
-
-def _damaged(path: Path, error: Exception) -> UserError:
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return UserError(f"{path}: cannot be read as a table ({first}); fetch or save it again.")
+    return data

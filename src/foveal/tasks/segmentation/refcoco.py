@@ -17,6 +17,7 @@ The same list may be a file ``refs(unc).json``, which needs no pickle. The pictu
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,26 +27,27 @@ from typing import Any, Final, Literal
 from foveal.errors import UserError
 from foveal.examples import Split
 from foveal.tasks.readers.annotations import (
+    CocoImage,
+    Id,
     OnBad,
-    SizedPicture,
+    Refusals,
+    coco_categories,
+    coco_images,
     id_in,
-    is_file,
     json_in,
     kind,
     numbers,
     read_bytes,
     read_json,
     records,
-    side_in,
     text_in,
 )
-from foveal.tasks.segmentation.coco_polygons import FARTHEST, CocoTarget
-from foveal.tasks.segmentation.objects import Query, Target
-from foveal.tasks.segmentation.polygons import RleTarget
-from foveal.tasks.segmentation.reading import Source
+from foveal.tasks.readers.pictures import SizedPicture, find_picture
+from foveal.tasks.readers.splits import RELEASED
+from foveal.tasks.segmentation.objects import Query, Source, Target
+from foveal.tasks.segmentation.polygons import FARTHEST, CocoTarget, RleTarget
 
 INSTANCES = "instances.json"
-SPLIT_NAMES: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 #: Folders of pictures, in the order in which they are searched.
 PICTURES = ("images", "train2014", "images/train2014", "images/mscoco/images/train2014")
 #: Parts of the test split of RefCOCO and RefCOCO+: people, and everything else.
@@ -64,15 +66,6 @@ _NO_LIST: Final = (
     MemoryError,
     RecursionError,
 )
-_Id = int | str
-
-
-@dataclass(frozen=True)
-class _Image:
-    """A picture as the annotations know it."""
-
-    file_name: str
-    size: tuple[int, int]
 
 
 def read_refcoco(
@@ -98,62 +91,80 @@ def read_refcoco(
         raise UserError(f"{path}: there is no such folder; check data.source.")
     if part and split != "test":
         raise UserError(f"{path}: {part} is a part of the test split, not of the {split} split; choose one of the two.")
-    file = _choose(path, refs)
-    chosen = [row for row in _references(file) if _belongs(row[2], split, part)]
+    references = _choose(path, refs)
+    chosen = [row for row in _references(references) if _belongs(row[2], split, part)]
     if not chosen:
-        raise UserError(f"{file}: has no reference of the split {part or SPLIT_NAMES[split]}; choose another file.")
-    instances = path / INSTANCES
-    content = read_json(instances)
-    images, categories = _images(content, instances), _categories(content, instances)
-    annotations = _annotations(content, instances, {row[1].get("ann_id") for row in chosen})
-    folders = (
-        [pictures] if pictures else [path / "", *(base / name for base in (path, path / "..") for name in PICTURES)]
-    )
-    places: dict[_Id, Path | None] = {}
-    queries, skipped = [], []
-    seen: set[_Id] = set()
+        raise UserError(f"{references}: has no reference of the split {part or RELEASED[split]}; choose another file.")
+    wanted = {record.get("ann_id") for _, record, _ in chosen}
+    coco = _Coco.read(path / INSTANCES, wanted)
+    folders = [pictures] if pictures else [path, *(base / name for base in (path, path / "..") for name in PICTURES)]
+    places: dict[Id, Path | None] = {}
+    queries, refusals = [], Refusals(on_bad)
+    seen: set[Id] = set()
     for where, record, its_split in chosen:
-        ref_id, image_id, ann_id = (id_in(record, key, where) for key in ("ref_id", "image_id", "ann_id"))
+        ref_id = id_in(record, "ref_id", where)
         if ref_id in seen:
             raise UserError(f"{where}: the ref_id {ref_id!r} occurs before; give each reference its own.")
         seen.add(ref_id)
-        if image_id not in images:
-            raise UserError(f"{where}: there is no picture with the id {image_id!r} in {instances}; correct image_id.")
-        if ann_id not in annotations:
-            raise UserError(f"{where}: there is no annotation with the id {ann_id!r} in {instances}; correct ann_id.")
-        place, annotation = annotations[ann_id]
-        if annotation.get("image_id") != image_id:
-            raise UserError(f"{where}: the annotation {ann_id!r} belongs to another picture; correct image_id.")
-        image = images[image_id]
+        image_id, image, place, annotation = coco.of(record, where)
         if image_id not in places:
-            tried = (folder / image.file_name for folder in folders)
-            places[image_id] = next((found for found in tried if is_file(found)), None)
-        found = places[image_id]
-        if found is None:
-            reason = f"there is no such picture, which {instances} names; put it into {(pictures or path / 'images')}."
-            if on_bad == "refuse":
-                raise UserError(f"{image.file_name}: {reason}")
-            skipped.append((image.file_name, reason))
+            places[image_id] = find_picture(image.file_name, folders)
+        file = places[image_id]
+        if file is None:
+            folder = pictures or path / "images"
+            refusals.add(image.file_name, f"there is no such picture, which {coco.path} names; put it into {folder}.")
             continue
         extra = {"split": its_split}
-        if annotation.get("category_id") in categories:
-            extra["category"] = categories[annotation["category_id"]]
-        queries.append(
-            Query(
-                f"{its_split}/{ref_id}",
-                SizedPicture(str(found), found, size=image.size),
-                _texts(record, where),
-                False,
-                image.size,
-                _target(annotation, image.size, place),
-                extra,
-            )
-        )
+        if annotation.get("category_id") in coco.categories:
+            extra["category"] = coco.categories[annotation["category_id"]]
+        picture = SizedPicture(str(file), file, size=image.size)
+        target = _target(annotation, image.size, place)
+        queries.append(Query(f"{its_split}/{ref_id}", picture, _texts(record, where), False, image.size, target, extra))
     if not queries:
         raise UserError(
             f"{path}: none of the pictures of the {split} split is there; give the folder of COCO's train2014."
         )
-    return Source(queries, f"{file} ({part or SPLIT_NAMES[split]})", tuple(dict.fromkeys(skipped)))
+    return Source(queries, f"{references} ({part or RELEASED[split]})", tuple(dict.fromkeys(refusals.rows)))
+
+
+@dataclass(frozen=True)
+class _Coco:
+    """The file of instances.
+
+    Attributes:
+        path: The file.
+        images: Its pictures by id.
+        categories: The names of its categories by id.
+        annotations: Those that are referred to by id, each with what errors call it.
+    """
+
+    path: Path
+    images: Mapping[Id, CocoImage]
+    categories: Mapping[Id, str]
+    annotations: Mapping[Id, tuple[str, dict[str, Any]]]
+
+    @classmethod
+    def read(cls, path: Path, wanted: set[Any]) -> _Coco:
+        """The file with the annotations of these ids."""
+        content = read_json(path)
+        categories = coco_categories(content, path) if "categories" in content else {}
+        return cls(path, coco_images(content, path), categories, _annotations(content, path, wanted))
+
+    def of(self, record: Mapping[str, Any], where: str) -> tuple[Id, CocoImage, str, dict[str, Any]]:
+        """The id and the picture of a reference, what errors call its annotation, and that.
+
+        Raises:
+            UserError: There is no such picture or annotation, or they do not belong together.
+        """
+        image_id, ann_id = (id_in(record, key, where) for key in ("image_id", "ann_id"))
+        if image_id not in self.images:
+            raise UserError(f"{where}: there is no picture with the id {image_id!r} in {self.path}; correct image_id.")
+        if ann_id not in self.annotations:
+            raise UserError(f"{where}: there is no annotation with the id {ann_id!r} in {self.path}; correct ann_id.")
+        place, annotation = self.annotations[ann_id]
+        if annotation.get("image_id") != image_id:
+            raise UserError(f"{where}: the annotation {ann_id!r} belongs to another picture; correct image_id.")
+        return image_id, self.images[image_id], place, annotation
 
 
 def load_plain_pickle(data: bytes, name: str) -> Any:
@@ -168,8 +179,6 @@ def load_plain_pickle(data: bytes, name: str) -> Any:
     Raises:
         UserError: It is no pickle, or holds something else.
     """
-    import io
-
     try:
         return _Plain(io.BytesIO(data), encoding="utf-8", errors="replace").load()
     except _NamedError as error:
@@ -201,19 +210,19 @@ def _choose(path: Path, refs: str) -> Path:
         UserError: There is none, or there are several and none is chosen.
     """
     # Of the two forms of one list the one that needs no pickle is read.
-    found = {p.stem: p for ending in ("p", "json") for p in sorted(path.glob(f"refs*.{ending}"))}
+    lists = {p.stem: p for ending in ("p", "json") for p in sorted(path.glob(f"refs*.{ending}"))}
     if refs:
-        chosen = found.get(f"refs({refs})")
+        chosen = lists.get(f"refs({refs})")
         if chosen is None:
-            there = ", ".join(sorted(found)) or "none"
+            there = ", ".join(sorted(lists)) or "none"
             raise UserError(f"{path}: has no refs({refs}).p or refs({refs}).json; of its kind there is {there}.")
         return chosen
-    if not found:
+    if not lists:
         raise UserError(f"{path}: holds no refs(...).p, such as refs(unc).p; give the folder of refcoco, say.")
-    if len(found) > 1:
-        names = sorted(stem.removeprefix("refs").strip("()") for stem in found)
+    if len(lists) > 1:
+        names = sorted(stem.removeprefix("refs").strip("()") for stem in lists)
         raise UserError(f"{path}: holds references split by {' and by '.join(names)}; choose one of them.")
-    return next(iter(found.values()))
+    return next(iter(lists.values()))
 
 
 def _references(path: Path) -> list[tuple[str, dict[str, Any], str]]:
@@ -222,46 +231,31 @@ def _references(path: Path) -> list[tuple[str, dict[str, Any], str]]:
     rows = json_in(data, str(path)) if path.suffix == ".json" else load_plain_pickle(data, str(path))
     if not isinstance(rows, list):
         raise UserError(f"{path}: holds {kind(rows)}, not a list of references; get the released file again.")
-    found = []
+    references = []
     for number, row in enumerate(rows):
         where = f"{path}, reference {number}"
         if not isinstance(row, dict):
             raise UserError(f"{where}: is {kind(row)}, not a dictionary; get the released file again.")
-        found.append((where, row, text_in(row, "split", where)))
-    return found
+        references.append((where, row, text_in(row, "split", where)))
+    return references
 
 
 def _belongs(its_split: str, split: Split, part: Part) -> bool:
     if split == "test" and not part:
         return its_split.startswith("test")
-    return its_split == (part or SPLIT_NAMES[split])
+    return its_split == (part or RELEASED[split])
 
 
-def _images(content: Mapping[str, Any], path: Path) -> dict[_Id, _Image]:
-    images: dict[_Id, _Image] = {}
-    for where, record in records(content, "images", path):
-        key, name = id_in(record, "id", where), text_in(record, "file_name", where)
-        if key in images:
-            raise UserError(f"{where}: the id {key!r} is that of {images[key].file_name}, too; give each its own.")
-        images[key] = _Image(name, (side_in(record, "width", where), side_in(record, "height", where)))
-    return images
-
-
-def _categories(content: Mapping[str, Any], path: Path) -> dict[_Id, str]:
-    found = records(content, "categories", path) if "categories" in content else []
-    return {id_in(record, "id", where): text_in(record, "name", where) for where, record in found}
-
-
-def _annotations(content: Mapping[str, Any], path: Path, wanted: set[Any]) -> dict[_Id, tuple[str, dict[str, Any]]]:
+def _annotations(content: Mapping[str, Any], path: Path, wanted: set[Any]) -> dict[Id, tuple[str, dict[str, Any]]]:
     """The annotations that are referred to, by their ids."""
-    found: dict[_Id, tuple[str, dict[str, Any]]] = {}
+    annotations: dict[Id, tuple[str, dict[str, Any]]] = {}
     for place, record in records(content, "annotations", path):
         key = id_in(record, "id", place)
         if key in wanted:
-            if key in found:
+            if key in annotations:
                 raise UserError(f"{place}: the id {key!r} occurs before; give each annotation its own.")
-            found[key] = f"{path}, annotation {key}", record
-    return found
+            annotations[key] = f"{path}, annotation {key}", record
+    return annotations
 
 
 def _texts(record: Mapping[str, Any], where: str) -> tuple[str, ...]:
@@ -281,16 +275,16 @@ def _texts(record: Mapping[str, Any], where: str) -> tuple[str, ...]:
 
 def _target(annotation: Mapping[str, Any], size: tuple[int, int], where: str) -> Target:
     """What an annotation encloses: its polygons together, or its run lengths."""
-    found = annotation.get("segmentation")
-    if isinstance(found, dict):
+    drawn = annotation.get("segmentation")
+    if isinstance(drawn, dict):
         try:
-            return RleTarget(size, (found,))
+            return RleTarget(size, (drawn,))
         except UserError as error:
             raise UserError(f"{where}, {error}") from None
-    if not isinstance(found, list) or not found:
-        what = "an empty list" if found == [] else kind(found)
+    if not isinstance(drawn, list) or not drawn:
+        what = "an empty list" if drawn == [] else kind(drawn)
         raise UserError(f"{where}: segmentation is {what}, not polygons or run lengths; correct it.")
-    return CocoTarget(size, tuple(_polygon(one, f"{where}, segmentation[{i}]") for i, one in enumerate(found)))
+    return CocoTarget(size, tuple(_polygon(one, f"{where}, segmentation[{i}]") for i, one in enumerate(drawn)))
 
 
 def _polygon(flat: Any, where: str) -> Sequence[tuple[float, float]]:

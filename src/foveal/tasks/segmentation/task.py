@@ -27,11 +27,10 @@ from foveal.tasks.segmentation import metrics, rle
 from foveal.tasks.segmentation.losses import PRESETS, LossWeights
 from foveal.tasks.segmentation.metrics import METRICS
 from foveal.tasks.segmentation.objects import Mask, Query, Target
-from foveal.tasks.segmentation.reading import Source
-from foveal.tasks.segmentation.reasonseg import read_reasonseg
-from foveal.tasks.segmentation.refcoco import INSTANCES, Part, read_refcoco
+from foveal.tasks.segmentation.refcoco import Part
 from foveal.tasks.segmentation.scenes import SceneOptions, Scenes
 from foveal.tasks.segmentation.seg_token import SEG
+from foveal.tasks.segmentation.sources import read_source
 from foveal.tasks.task import Task
 
 #: A mask counts as right in the report from this IoU on.
@@ -179,7 +178,10 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
                 f"{', '.join(options.kinds)}, seed {data.seed}, split {split}"
             )
             return Loaded(Made(queries, self.example), place, notes=self._notes(split))
-        source = self._read(Path(data.source).expanduser(), split)
+        source = read_source(
+            Path(data.source).expanduser(), split, refs=data.refs, part=data.part, on_bad=data.on_bad,
+            explanatory=data.explanatory and split == "train",
+        )  # fmt: skip
         chosen = source.queries[:wanted] if wanted else source.queries
         return Loaded(Made(chosen, self.example), source.place, source.skipped, (*source.notes, *self._notes(split)))
 
@@ -190,17 +192,6 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
             f"The text's weight is 0: the model does not learn to write {self.data.token}, without which it marks nothing; "
             "data.weights {text: 1} changes that.",
         )
-
-    def _read(self, path: Path, split: Split) -> Source:
-        data = self.data
-        if (path / INSTANCES).is_file():
-            return read_refcoco(path, split, refs=data.refs, part=data.part, on_bad=data.on_bad)
-        for key in ("refs", "part"):
-            if getattr(data, key):
-                raise UserError(
-                    f"data.{key}: is for RefCOCO folders with {INSTANCES}, which {path} has not; leave it out."
-                )
-        return read_reasonseg(path, split, on_bad=data.on_bad, explanatory=data.explanatory and split == "train")
 
     def example(self, query: Query) -> Example:
         """A query's row; its truth is a ``Meant``."""
@@ -293,36 +284,12 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
     # ---------------------------------------------------------------- metrics
 
     def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
-        """gIoU, cIoU and the others of ``metrics.measure`` at the pictures' own size; the share of unparsable replies,
-        which mark nothing; how far the predicted IoU is from the real one; and what blind guesses reach."""
-        if not examples:
-            raise UserError("There are no rows to measure.")
-        by_id = {p.id: p for p in predictions}
-        overlaps, truths, errors = [], [], []
-        for example in examples:
-            prediction = by_id[example.id]
-            whole = example.truth.target.whole()
-            marked = (
-                np.zeros(whole.shape, dtype=bool)
-                if prediction.value is None
-                else rle.decode(prediction.value, max_pixels=self.max_pixels)
-            )
-            overlaps.append(metrics.overlap(marked, whole))
-            truths.append(whole)
-            said: list[float] = prediction.extra.get("predicted_iou") or []
-            if len(said) == 1:
-                errors.append(abs(said[0] - metrics.iou(overlaps[-1])))
-        values = metrics.measure(overlaps, [bool(e.fields["is_sentence"]) for e in examples])
-        values["unparsable"] = sum(by_id[e.id].value is None for e in examples) / len(examples)
-        if errors:
-            values["predicted_iou_error"] = sum(errors) / len(errors)
-        for name, baseline in _baselines(truths).items():
-            values |= {f"baseline_giou/{name}": baseline.giou, f"baseline_ciou/{name}": baseline.ciou}
-        return values
+        """See ``metrics.measure_masks``."""
+        return metrics.measure_masks(examples, predictions, self.max_pixels)
 
     def chance(self, examples: Sequence[Example]) -> float:
-        """gIoU of the best blind guess: nothing, everything, or the best fixed box (found on these very rows)."""
-        return max(b.giou for b in _baselines([e.truth.target.whole() for e in examples]).values())
+        """gIoU of the best blind guess: nothing, everything, or the best fixed box (chosen on these very rows)."""
+        return max(b.giou for b in metrics.baselines([e.truth.target.whole() for e in examples]).values())
 
     # ---------------------------------------------------------------- pictures
 
@@ -402,12 +369,3 @@ class Meant:
         return f"{(whole == 1).mean():.1%}"
 
     __repr__ = __str__
-
-
-def _baselines(truths: Sequence[Mask]) -> dict[str, metrics.Baseline]:
-    """What blind guesses reach."""
-    return {
-        "empty": metrics.empty_baseline(truths),
-        "full": metrics.full_baseline(truths),
-        "box": metrics.best_box_baseline(truths),
-    }

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
+from foveal.tasks.counting.episodes import Count
 from foveal.tasks.counting.marking import mark
-from foveal.tasks.counting.sequence import Count
 
 
 def count(limit: int = 10, patience: int = 2, marked=()) -> Count:

@@ -1,20 +1,28 @@
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveal.images import Picture
-from foveal.tasks.classification.rows import Row, hold_out, shuffled, spread
+from foveal.examples import Split
+from foveal.tasks.readers import hold_out as module
+from foveal.tasks.readers.hold_out import below_half, origin, rank, spread_by
+
+
+@dataclass(frozen=True)
+class Row:
+    id: str
+    label: str
+
+
+def hold_out(rows: Sequence[Row], shares: Mapping[Split, float], seed: int) -> dict[Split, list[Row]]:
+    return module.hold_out(rows, shares, seed, name=lambda row: row.id, group=lambda row: row.label)
 
 
 def rows_of(counts: list[int]) -> list[Row]:
-    return [
-        Row(f"{label}/{i}", Picture(f"{label}/{i}", f"{label}/{i}"), f"c{label}")
-        for label, n in enumerate(counts)
-        for i in range(n)
-    ]
+    return [Row(f"{label}/{i}", f"c{label}") for label, n in enumerate(counts) for i in range(n)]
 
 
 counts = st.lists(st.integers(1, 40), min_size=2, max_size=6)
@@ -54,24 +62,28 @@ def test_hold_out_of_nothing_and_with_a_share_of_nothing() -> None:
     assert hold_out(rows, {}, 0) == {"train": rows}
 
 
-def test_shuffled_order_is_fixed_for_all_time() -> None:
-    assert [row.id for row in shuffled(rows_of([6]), 0)] == ["0/4", "0/2", "0/0", "0/5", "0/1", "0/3"]
+def test_the_order_of_names_is_fixed_for_all_time() -> None:
+    ordered = sorted(rows_of([6]), key=lambda row: rank(0, row.id))
+    assert [row.id for row in ordered] == ["0/4", "0/2", "0/0", "0/5", "0/1", "0/3"]
 
 
-@given(counts, st.integers(1, 60), st.integers(0, 3))
-def test_spread_is_even(counts: list[int], limit: int, seed: int) -> None:
-    rows = rows_of(counts)
-    chosen = spread(rows, limit, seed)
-    assert len(chosen) == min(limit, len(rows))
-    have = Counter(row.label for row in chosen)
-    most = max(have.values())
-    for label, n in enumerate(counts):
-        assert have[f"c{label}"] >= min(n, most - 1)
-    assert chosen == [row for row in rows if row in chosen]
+def test_rows_of_one_name_stay_together() -> None:
+    files = [f"pictures/{i}.rf.{j}.jpg" for i in range(10) for j in range(3)]
+    parts = module.hold_out(files, {"validation": 0.2}, 0, name=origin)
+    assert [len(part) for part in parts.values()] == [24, 6]
+    assert len({origin(file) for file in parts["validation"]}) == 2 and origin("a/b.rf.c.jpg") == "b"
 
 
-def test_spread_without_a_limit_takes_all_and_more_includes_fewer() -> None:
-    rows = rows_of([7, 9])
-    assert spread(rows, 0, 0) == rows
-    assert spread(rows, 99, 0) == rows
-    assert {r.id for r in spread(rows, 4, 0)} < {r.id for r in spread(rows, 10, 0)}
+def test_two_shares_below_half_leave_some_over() -> None:
+    for count, held in ((3, 1), (4, 1), (5, 2), (10, 4), (25, 12)):
+        drawn = below_half([f"{i}" for i in range(count)], {"test": 0.9, "validation": 0.9}, 0)
+        assert [list(drawn.values()).count(split) for split in ("test", "validation")] == [held, held]
+    # Half of an odd number is rounded to the even one.
+    assert len(below_half([f"{i}" for i in range(10)], {"test": 0.25}, 0)) == 2
+
+
+def test_names_spread_by_a_value_are_one_of_each_stretch() -> None:
+    values = {f"{i:02}": i for i in range(40)}
+    drawn = spread_by(values)(list(values), {"validation": 0.2}, 3)
+    assert sorted(values[name] // 5 for name in drawn) == list(range(8))
+    assert len(spread_by(values)(list(values), {"validation": 0.99}, 3)) == 38

@@ -11,7 +11,7 @@ from typing import Any
 
 from foveal.errors import ImageError, UserError
 from foveal.images import SUFFIXES, Encoded
-from foveal.tasks.classification.frames import Lines
+from foveal.tasks.readers.tables import Lines
 
 #: The largest label or description that is read.
 _LARGEST = 1 << 20
@@ -73,10 +73,10 @@ def _cells(path: Path, member: tarfile.TarInfo, ending: str, key: str) -> Mappin
         text = read().decode("utf-8").strip()
         if ending != "json":
             return {ending: text}
-        found = json.loads(text)
+        values = json.loads(text)
     except (UnicodeDecodeError, ValueError) as error:
         raise UserError(f"{name}: {member.name} cannot be read ({error}); correct or remove it.") from None
-    return {f"json.{k}": v for k, v in found.items()} if isinstance(found, dict) else {"json": found}
+    return {f"json.{k}": v for k, v in values.items()} if isinstance(values, dict) else {"json": values}
 
 
 def _feature(values: list[Any]) -> Any:

@@ -1,0 +1,70 @@
+"""Finds out what a source of counted pictures is, and reads a split of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from foveal.errors import UserError
+from foveal.examples import Split
+from foveal.tasks.counting.coco import FILE_NAME, read_coco
+from foveal.tasks.counting.fsc147 import ANNOTATIONS, read_fsc147
+from foveal.tasks.counting.objects import Source
+from foveal.tasks.counting.omnicount import read_omnicount
+from foveal.tasks.readers.annotations import OnBad
+from foveal.tasks.readers.hold_out import below_half, hold_out, origin
+
+
+def read_source(
+    path: Path,
+    split: Split,
+    *,
+    categories: Sequence[str] = (),
+    absent: int = 0,
+    seed: int = 0,
+    validation_share: float = 0.1,
+    on_bad: OnBad = "refuse",
+) -> Source:
+    """A split of a COCO file, of FSC-147, or of domains of OmniCount.
+
+    Args:
+        path: A COCO file or the folder of one, or the folder of a data set.
+        split: Which one.
+        categories: See ``read_omnicount``; the others have none.
+        absent: See ``read_coco``.
+        seed: Decides which pictures are held out, and which absent classes are asked for.
+        validation_share: Share of the pictures that is held out where it has to be; of a COCO file for the test, too.
+        on_bad: At an annotation or a picture that cannot be used.
+
+    Raises:
+        UserError: The source or its split is missing or malformed.
+    """
+    without_domains = path.is_file() or any((path / name).is_file() for name in (FILE_NAME, ANNOTATIONS))
+    if without_domains and categories:
+        raise UserError(f"data.categories: chooses domains of OmniCount, which {path} has not; leave it out.")
+    if path.is_file() or (path / FILE_NAME).is_file():
+        source = read_coco(path, absent=absent, seed=seed, on_bad=on_bad)
+        return _divided(source, split, validation_share, seed)
+    if (path / ANNOTATIONS).is_file():
+        return read_fsc147(path, split, on_bad=on_bad)
+    return read_omnicount(
+        path,
+        split,
+        categories=categories,
+        absent=absent,
+        seed=seed,
+        validation_share=validation_share,
+        on_bad=on_bad,
+    )
+
+
+def _divided(source: Source, split: Split, share: float, seed: int) -> Source:
+    """A split of a file that has none: the test and the validation pictures are held out by the seed."""
+    origins = {origin(query.picture.name) for query in source.queries}
+    if len(origins) < 3:
+        raise UserError(f"{source.place}: {len(origins)} pictures are too few to hold some out; give at least 3.")
+    shares: dict[Split, float] = {"test": share, "validation": share}
+    parts = hold_out(source.queries, shares, seed, name=lambda query: origin(query.picture.name), draw=below_half)
+    pictures = len({query.picture.name for query in parts[split]})
+    place = f"{source.place} ({split}: {pictures} pictures, seed {seed})"
+    return Source(parts[split], place, source.skipped, source.crowds)

@@ -1,0 +1,155 @@
+"""What splits are called: the one list of names, and how a source's folders, files and splits are found by it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from foveal.errors import UserError
+from foveal.examples import Split
+
+#: What a split may be called, the more usual name first.
+SPLIT_NAMES: dict[str, Split] = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+#: What published data sets call their splits.
+RELEASED: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The names in a source that serve as each split, and why.
+
+    Attributes:
+        chosen: The source's name of each split that it has.
+        whole: The source has no splits: its rows are those of ``chosen["train"]``.
+        reasons: A sentence for each guess.
+    """
+
+    chosen: Mapping[Split, str]
+    whole: bool
+    reasons: tuple[str, ...] = ()
+
+
+def split_named(text: str) -> Split | None:
+    """The split that the first word of a name that is one tells: ``reason-val-2`` is validation."""
+    words = re.split("[^a-z]+", text.lower())
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
+
+
+def split_folders(*roots: Path) -> dict[Split, list[Path]]:
+    """The folders of each split that has any, in upper or lower case.
+
+    Args:
+        roots: What they lie in; one that is no folder holds none.
+
+    Returns:
+        Those with the more usual name first, and of one name those of the earlier root.
+    """
+    usual = list(SPLIT_NAMES)
+    there = [
+        (usual.index(folder.name.lower()), place, folder)
+        for place, root in enumerate(roots)
+        if root.is_dir()
+        for folder in root.iterdir()
+        if folder.name.lower() in SPLIT_NAMES and folder.is_dir()
+    ]
+    folders: dict[Split, list[Path]] = {}
+    for _, _, folder in sorted(there):
+        folders.setdefault(SPLIT_NAMES[folder.name.lower()], []).append(folder)
+    return folders
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in ``folder``, sorted; hidden ones and what macOS adds to archives are left out."""
+    return sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX")) and p.is_dir())
+
+
+def split_files(root: Path, split: Split, ending: str) -> list[Path]:
+    """The files of a split by their own names or by that of their folder, as `datasets` lays them out, sorted."""
+    names = [name for name, its in SPLIT_NAMES.items() if its == split]
+    patterns = [p for name in names for p in (f"{name}*", f"data/{name}*", f"{name}/*")]
+    return sorted({file for pattern in patterns for file in root.glob(f"{pattern}{ending}")})
+
+
+def find_splits(names: Sequence[str], given: Mapping[str, str] | None = None, where: str = "The source") -> Splits:
+    """Which of a source's splits serve as train, validation and test.
+
+    A split whose name is not a usual one (``few_shot_5``, ``partition_0.1x``, ``extra``) is left out unless it is
+    asked for by name; splits are never merged. A source whose only split is train, or one of any name, has no splits.
+
+    Args:
+        names: The source's own.
+        given: Which of them serves as ``train``, ``validation`` or ``test``.
+        where: What a message calls the source.
+
+    Raises:
+        UserError: There is no such split, two could be one, or none has a usual name.
+    """
+    given = dict(given or {})
+    there = f"the source has {', '.join(names) or 'none'}"
+    chosen: dict[Split, str] = {}
+    reasons = []
+    for key, name in given.items():
+        if key not in SPLIT_NAMES.values():
+            raise UserError(f"data.splits: {key!r} is no split; give train, validation or test.")
+        if name not in names:
+            raise UserError(f"data.splits: {where} has no split {name!r}; {there}.")
+        chosen[SPLIT_NAMES[key]] = name
+        reasons.append(f"The {key} split is {name!r}: data.splits says so.")
+    for name in names:
+        split = SPLIT_NAMES.get(name.lower())
+        if split is None or split in given or name in given.values():
+            continue
+        if split in chosen:
+            raise UserError(
+                f"{where}: {chosen[split]!r} and {name!r} are both the {split} split; set data.splits, e.g. "
+                f"--data.splits '{{{split}: {name}}}'."
+            )
+        chosen[split] = name
+        if name != split:
+            reasons.append(f"The {split} split is {name!r}: a usual name of it.")
+    left = [name for name in names if name not in chosen.values()]
+    if not chosen and len(names) == 1:
+        return Splits({"train": names[0]}, True, (*reasons, f"All rows are in {names[0]!r}: there are no splits."))
+    if not chosen:
+        raise UserError(f"{where}: none of its splits is called train, validation or test; {there}; set data.splits.")
+    if left:
+        reasons.append(
+            f"Left out, and never merged with another: {', '.join(map(repr, left))}; data.splits chooses by name."
+        )
+    whole = list(chosen) == ["train"] and not given
+    if whole:
+        reasons.append(f"The source has no split beside {chosen['train']!r}: the others are held out of it.")
+    return Splits(chosen, whole, tuple(reasons))
+
+
+def split_of_file(path: str) -> tuple[str, str]:
+    """The configuration and the split that the name of a table's file tells, as `datasets` lays files out.
+
+    ``data/train-00000-of-00002.parquet`` is train, ``fine/test-0.parquet`` is test of fine, ``fine/val/0000.parquet``
+    is val of fine.
+
+    Args:
+        path: Relative to the source's folder, with / between its parts.
+    """
+    pure = PurePosixPath(path)
+    parents = [part for part in pure.parent.parts if part not in ("data", ".")]
+    name = re.sub(r"(^|[-_.])\d+([-_]of[-_]\d+)?([-_.][0-9a-f]{16})?$", "", pure.stem)
+    if name.lower() in ("", "part", "data", "shard", "file", "metadata", "images", "table", "labels"):
+        name = parents.pop() if parents else pure.stem
+    elif name.lower() not in SPLIT_NAMES:
+        words = [word for word in re.split(r"[-_.]", name) if word.lower() in SPLIT_NAMES]
+        inside = re.search(r"shot|partition|partial|few", name, re.IGNORECASE)
+        if len(words) == 1 and not inside and (name.startswith(words[0]) or name.endswith(words[0])):
+            name = words[0]
+        elif parents and parents[-1].lower() in SPLIT_NAMES:
+            name = parents.pop()
+    return "/".join(parents), name

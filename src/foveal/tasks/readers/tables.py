@@ -1,0 +1,397 @@
+"""Tables, read piece by piece: CSV and TSV, parquet and Arrow; what their columns hold, and the pictures in them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from foveal.errors import UserError
+from foveal.images import SUFFIXES, Encoded
+from foveal.tasks.readers.pictures import bytes_of
+
+#: Parquet files of more bytes than this together are unpacked into the cache of `datasets` once, and mapped from there.
+IN_MEMORY = 1 << 30
+#: So many rows are looked at to tell what the columns hold.
+SAMPLES = 50
+Kind = Literal["image", "encoded", "path", "class", "integer", "bool", "text", "float", "list", "group", "other"]
+#: What encoded pictures begin with.
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
+_TROUBLE = "cannot be read ({error}); save it as CSV in UTF-8."
+_DAMAGED = "cannot be read as a table ({error}); fetch or save it again."
+
+
+class Frame(Protocol):
+    """A file of rows.
+
+    Attributes:
+        place: The file.
+        features: Name of each column to what ``kind_of`` takes.
+    """
+
+    @property
+    def place(self) -> Path: ...  # noqa: D102
+    @property
+    def features(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+    def samples(self) -> list[Mapping[str, Any]]:
+        """A few rows."""
+
+    def values(self, column: str) -> list[Any]:
+        """All values of a column that holds no pictures."""
+
+    def pictures(self, column: str) -> Sequence[str | Encoded]:
+        """The pictures of a column: paths as they are written, or encoded ones."""
+
+    def where(self, row: int) -> str:
+        """What a message calls a row."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Rows in memory: those of a CSV file, or the index of an archive.
+
+    Attributes:
+        place: The file.
+        features: See ``Frame``.
+        columns: The values of each column; those of pictures are paths or encoded pictures.
+        names: What a message calls each row.
+    """
+
+    place: Path
+    features: Mapping[str, Any]
+    columns: Mapping[str, Sequence[Any]]
+    names: Sequence[str]
+
+    def samples(self) -> list[Mapping[str, Any]]:
+        """A few rows."""
+        count = min(SAMPLES, len(self.names))
+        return [{name: column[i] for name, column in self.columns.items()} for i in range(count)]
+
+    def values(self, column: str) -> list[Any]:
+        """All values of a column."""
+        return list(self.columns[column])
+
+    def pictures(self, column: str) -> Sequence[str | Encoded]:
+        """The pictures of a column."""
+        return self.columns[column]
+
+    def where(self, row: int) -> str:
+        """What a message calls a row."""
+        return f"{self.place}, {self.names[row]}"
+
+
+def csv_lines(
+    path: Path, trouble: str = _TROUBLE, *, mark: str = ",", strict: bool = False, errors: str = "strict"
+) -> Iterator[tuple[int, list[str]]]:
+    """The number and the cells of each line of a CSV file that is not empty, one after the other.
+
+    Args:
+        path: The file, in UTF-8 with or without a mark at its start.
+        trouble: What an error says behind the path, with a place for the {error}.
+        mark: What is between cells; of several characters the one that is in the first line most often.
+        strict: Whether quotes that are not closed are an error.
+        errors: What is done with bytes that are no UTF-8, see ``open``.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", errors=errors, newline="") as stream:
+            if len(mark) > 1:
+                mark = max(mark, key=stream.readline().count)
+                stream.seek(0)
+            reader = csv.reader(stream, delimiter=mark, strict=strict)
+            for cells in reader:
+                if cells:
+                    yield reader.line_num, cells
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: {trouble.format(error=error)}") from None
+
+
+def csv_rows(path: Path, trouble: str = _TROUBLE) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The names of the columns of a CSV or TSV file, and the number and the cells of each line below them.
+
+    Cells that a line lacks are empty, and those that it has beyond the columns are left out.
+
+    Args:
+        path: The file.
+        trouble: See ``csv_lines``.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    lines = csv_lines(path, trouble, mark="\t" if path.suffix == ".tsv" else ",")
+    _, header = next(lines, (0, []))
+    rest = [""] * len(header)
+    return header, [(number, dict(zip(header, [*cells, *rest], strict=False))) for number, cells in lines]
+
+
+def read_csv(path: Path) -> Lines:
+    """A CSV or TSV file whose first line names the columns; commas, semicolons or tabs are recognised in that line.
+
+    Raises:
+        UserError: It cannot be read, has no names of columns, or a line has too few or too many cells.
+    """
+    trouble = "cannot be read as a table ({error}); save it as CSV in UTF-8."
+    lines = csv_lines(path, trouble, mark="\t" if path.suffix.lower() == ".tsv" else ",;\t", strict=True)
+    _, first = next(lines, (0, []))
+    header = [name.strip() for name in first]
+    if not any(header) or any(name.lower().endswith(SUFFIXES) for name in header):
+        raise UserError(f"{path}: its first line must name the columns, e.g. path,label; add such a line.")
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise UserError(f"{path}: two columns are called {twice[0]!r}; rename one.")
+    rows = []
+    for number, cells in lines:
+        if len(cells) != len(header):
+            raise UserError(f"{path}, line {number}: has {len(cells)} cells, not {len(header)}; correct the line.")
+        rows.append((f"line {number}", cells))
+    columns = {name: [cells[i].strip() for _, cells in rows] for i, name in enumerate(header) if name}
+    features = {name: _type_of_texts(values) for name, values in columns.items()}
+    return Lines(path, features, columns, [name for name, _ in rows])
+
+
+def _type_of_texts(values: Sequence[str]) -> str:
+    """The type that all texts of a column can be read as."""
+    filled = [value for value in values if value]
+    for name, pattern in (
+        ("int64", r"[+-]?(0|[1-9]\d*)"),
+        ("float64", r"[+-]?(\d+\.\d*|\.?\d+)([eE][+-]?\d+)?"),
+        ("bool", r"(?i)true|false"),
+    ):
+        if filled and all(re.fullmatch(pattern, value) for value in filled):
+            # Numbers with leading zeros ("007") are names.
+            return "string" if name == "float64" and all(v.isdigit() for v in filled) else name
+    return "string"
+
+
+def kind_of(feature: Any, samples: Sequence[Any] = ()) -> Kind:
+    """What a column holds.
+
+    Args:
+        feature: As `datasets` describes it in JSON, e.g. ``{"_type": "Image"}``, or the name of a type in Arrow, e.g.
+            ``int64``.
+        samples: A few of its values.
+    """
+    if isinstance(feature, list):
+        return "list"
+    if isinstance(feature, Mapping):
+        named = feature.get("_type")
+        if named == "Image":
+            return "image"
+        if named == "ClassLabel":
+            # Numbers that are called as they are have no names.
+            return "class" if class_names(feature) else "integer"
+        if named in ("Sequence", "List", "LargeList") or str(named).startswith("Array"):
+            return "list"
+        if named != "Value":
+            return "group" if named is None else "other"
+        feature = feature.get("dtype", "")
+    return _kind_of_type(str(feature), [s for s in samples if s is not None and s not in ("", b"")])
+
+
+def _kind_of_type(text: str, samples: Sequence[Any]) -> Kind:
+    if inner := re.match(r"dictionary<values=([^,>]+)", text):
+        text = inner[1]
+    if text.startswith(("list", "large_list", "fixed_size_list")):
+        return "list"
+    if text.startswith("struct"):
+        return "image" if re.fullmatch(r"struct<(bytes: \w+, path: \w+|path: \w+, bytes: \w+)>", text) else "group"
+    if re.match(r"u?int\d+$", text):
+        return "integer"
+    if text.startswith(("float", "double", "half", "decimal")):
+        return "float"
+    if text in ("bool", "boolean"):
+        return "bool"
+    if "binary" in text:
+        return "encoded" if not samples or any(bytes(s[:8]).startswith(_MAGIC) for s in samples) else "other"
+    if "string" in text:
+        paths = [str(s).strip().lower().endswith(SUFFIXES) for s in samples]
+        return "path" if paths and all(paths) else "text"
+    return "other"
+
+
+def class_names(feature: Any) -> tuple[str, ...]:
+    """The names of a ``ClassLabel``; none for another feature, and none where each number is its own name."""
+    if not isinstance(feature, Mapping) or feature.get("_type") != "ClassLabel":
+        return ()
+    names = tuple(str(name) for name in feature.get("names") or ())
+    return () if names == tuple(str(i) for i in range(len(names))) else names
+
+
+@dataclass(frozen=True)
+class ArrowFile:
+    """A parquet file, or a file in Arrow's stream or file format.
+
+    Attributes:
+        place: The file.
+        features: See ``Frame``.
+        mapped: Whether a parquet file is unpacked into the cache and mapped, not read into memory.
+        confined: Whether pictures that a cell names by their path must lie in the table's folder.
+    """
+
+    place: Path
+    features: Mapping[str, Any]
+    mapped: bool = False
+    confined: bool = False
+
+    def samples(self) -> list[Mapping[str, Any]]:
+        """A few rows."""
+        return list(_first_rows(self.place))
+
+    def values(self, column: str) -> list[Any]:
+        """All values of a column."""
+        return list(arrow_column(self.place, column).to_pylist())
+
+    def pictures(self, column: str) -> Sequence[str | Encoded]:
+        """The pictures of a column: paths, or encoded ones that are read when asked for."""
+        import pyarrow  # type: ignore[import-untyped]
+
+        cells = arrow_column(self.place, column, mapped=self.mapped)
+        if pyarrow.types.is_string(cells.type) or pyarrow.types.is_large_string(cells.type):
+            return [text or "" for text in cells.to_pylist()]
+        names = [self.where(i) for i in range(len(cells))]
+        read = partial(_bytes_in_row, cells, self.place.parent, self.confined)
+        return [Encoded(name, partial(read, i, name)) for i, name in enumerate(names)]
+
+    def where(self, row: int) -> str:
+        """What a message calls a row."""
+        return f"{self.place}, row {row}"
+
+
+def open_arrow(path: Path, *, mapped: bool = False, confined: bool = False) -> ArrowFile:
+    """A parquet or Arrow file by its schema.
+
+    Raises:
+        UserError: It is none.
+    """
+    schema = arrow_schema(path)
+    noted = features_of(schema)
+    return ArrowFile(path, {f.name: noted.get(f.name, str(f.type)) for f in schema}, mapped, confined)
+
+
+def features_of(schema: Any) -> Mapping[str, Any]:
+    """What `datasets` noted about the columns in a schema; nothing where it did not write it."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+@contextmanager
+def arrow_errors(path: Path, trouble: str = _DAMAGED) -> Iterator[None]:
+    """Turns what goes wrong with a parquet or Arrow file into a sentence.
+
+    Args:
+        path: The file.
+        trouble: What the error says behind the path, with a place for the {error}.
+
+    Raises:
+        UserError: In place of the other library's error.
+    """
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, KeyError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: {trouble.format(error=first)}") from None
+
+
+def arrow_schema(path: Path, trouble: str = _DAMAGED) -> Any:
+    """The names and types of the columns of a parquet or Arrow file.
+
+    Raises:
+        UserError: It is no such file; see ``arrow_errors``.
+    """
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    with arrow_errors(path, trouble):
+        return pyarrow.parquet.read_schema(path) if _is_parquet(path) else _arrow_table(path).schema
+
+
+def read_columns(path: Path, columns: Sequence[str], trouble: str = _DAMAGED, **options: Any) -> Any:
+    """Columns of a parquet file, in memory.
+
+    Args:
+        path: The file.
+        columns: Those of them that it lacks are left out.
+        trouble: See ``arrow_errors``.
+        options: See ``pyarrow.parquet.read_table``.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    import pyarrow.parquet
+
+    with arrow_errors(path, trouble):
+        return pyarrow.parquet.read_table(path, columns=list(columns), **options)
+
+
+def arrow_column(path: Path, name: str, *, mapped: bool = False) -> Any:
+    """A column of a parquet or Arrow file; the splits of a task that are loaded one after the other share it.
+
+    Args:
+        path: The file.
+        name: Of the column.
+        mapped: Whether a parquet file is unpacked into the cache of `datasets` once, and mapped from there.
+
+    Raises:
+        UserError: The file cannot be read, or has no such column.
+    """
+    with arrow_errors(path):
+        facts = path.stat()
+    return _column(path, name, mapped, (facts.st_mtime_ns, facts.st_size))
+
+
+@lru_cache(maxsize=64)
+def _column(path: Path, name: str, mapped: bool, stamp: tuple[int, int]) -> Any:
+    if not mapped or not _is_parquet(path):
+        with arrow_errors(path):
+            return (read_columns(path, [name]) if _is_parquet(path) else _arrow_table(path)).column(name)
+    import datasets
+
+    try:
+        with arrow_errors(path):
+            return datasets.Dataset.from_parquet(str(path)).data.table.column(name)
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise UserError(f"{path}: {_DAMAGED.format(error=str(error).strip().splitlines()[0])}") from None
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet"
+
+
+def _arrow_table(path: Path) -> Any:
+    """The table of an Arrow file, mapped; in the stream format, as `datasets` saves it, or in the file format."""
+    import pyarrow
+
+    source = pyarrow.memory_map(str(path))
+    try:
+        return pyarrow.ipc.open_stream(source).read_all()
+    except pyarrow.ArrowInvalid:
+        source.seek(0)
+        return pyarrow.ipc.open_file(source).read_all()
+
+
+def _first_rows(path: Path) -> list[Mapping[str, Any]]:
+    import pyarrow.parquet
+
+    with arrow_errors(path):
+        if not _is_parquet(path):
+            return list(_arrow_table(path).slice(0, SAMPLES).to_pylist())
+        with pyarrow.parquet.ParquetFile(path) as file:
+            batch = next(file.iter_batches(SAMPLES), None)
+            return [] if batch is None else list(batch.to_pylist())
+
+
+def _bytes_in_row(cells: Any, folder: Path, confined: bool, row: int, name: str) -> bytes:
+    return bytes_of(cells[row].as_py(), name, folder, confined=confined)

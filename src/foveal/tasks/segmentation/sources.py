@@ -1,0 +1,42 @@
+"""Finds out what a source of segmented pictures is, and reads a split of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from foveal.errors import UserError
+from foveal.examples import Split
+from foveal.tasks.readers.annotations import OnBad
+from foveal.tasks.segmentation.objects import Source
+from foveal.tasks.segmentation.reasonseg import read_reasonseg
+from foveal.tasks.segmentation.refcoco import INSTANCES, Part, read_refcoco
+
+
+def read_source(
+    path: Path,
+    split: Split,
+    *,
+    refs: str = "",
+    part: Part = "",
+    explanatory: bool = False,
+    on_bad: OnBad = "refuse",
+) -> Source:
+    """A split of a RefCOCO folder, or of ReasonSeg in any of its forms.
+
+    Args:
+        path: The folder, or a table.
+        split: Which one.
+        refs: See ``read_refcoco``, as ``part``.
+        part: ReasonSeg has none.
+        explanatory: See ``read_reasonseg``.
+        on_bad: At an annotation or a picture that cannot be used.
+
+    Raises:
+        UserError: The source or its split is missing or malformed.
+    """
+    if (path / INSTANCES).is_file():
+        return read_refcoco(path, split, refs=refs, part=part, on_bad=on_bad)
+    for key, value in (("refs", refs), ("part", part)):
+        if value:
+            raise UserError(f"data.{key}: is for RefCOCO folders with {INSTANCES}, which {path} has not; leave it out.")
+    return read_reasonseg(path, split, on_bad=on_bad, explanatory=explanatory)
