@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
-from foveal.tasks.comparison.summary import measure_verdicts
 from PIL import Image
 
 from foveal import plugins
@@ -15,6 +14,7 @@ from foveal.images import Picture
 from foveal.results import Prediction
 from foveal.tasks.blindtest.all import BlindTest
 from foveal.tasks.classification.task import Classification, ClassificationData
+from foveal.tasks.comparison.metrics import measure_verdicts
 from foveal.tasks.comparison.task import Comparison
 from foveal.tasks.counting.objects import Thing
 from foveal.tasks.counting.task import Counting, CountingData
