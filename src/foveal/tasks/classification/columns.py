@@ -33,17 +33,8 @@ SPELLED = (
 SPLIT_COLUMNS = ("split", "subset", "set", "phase")
 _MASKS = re.compile(r"mask|annot|segm|seg\b|label|semantic|depth|target|gt", re.IGNORECASE)
 _CAPTIONS = (
-    "caption",
-    "captions",
-    "text",
-    "texts",
-    "sentence",
-    "sentences",
-    "sentences_raw",
-    "description",
-    "prompt",
-    "txt",
-)
+    "caption", "captions", "text", "texts", "sentence", "sentences", "sentences_raw", "description", "prompt", "txt",
+)  # fmt: skip
 _ASK = "set data.{key} to the right one."
 
 

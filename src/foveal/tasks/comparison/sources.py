@@ -15,17 +15,8 @@ from foveal.tasks.readers.tables import arrow_schema, csv_rows, read_columns
 
 #: What the columns may be called where no option names them; the first that is there holds.
 IMAGE_COLUMNS = (
-    "image",
-    "img",
-    "picture",
-    "photo",
-    "file_name",
-    "filename",
-    "file",
-    "image_path",
-    "path",
-    "image_name",
-)
+    "image", "img", "picture", "photo", "file_name", "filename", "file", "image_path", "path", "image_name",
+)  # fmt: skip
 SCORE_COLUMNS = ("score", "rating", "mean_score", "mean_rating", "beauty_score", "mos", "average", "mean", "label")
 TABLES = (".csv", ".tsv", ".parquet")
 

@@ -27,14 +27,7 @@ def read_source(
 ) -> Source:
     """A split of a COCO file, of FSC-147, or of domains of OmniCount.
 
-    Args:
-        path: A COCO file or the folder of one, or the folder of a data set.
-        split: Which one.
-        categories: See ``read_omnicount``; the others have none.
-        absent: See ``read_coco``.
-        seed: Decides which pictures are held out, and which absent classes are asked for.
-        validation_share: Share of the pictures that is held out where it has to be; of a COCO file for the test, too.
-        on_bad: At an annotation or a picture that cannot be used.
+    See ``read_omnicount`` for the arguments; of a COCO file, ``validation_share`` is held out for the test, too.
 
     Raises:
         UserError: The source or its split is missing or malformed.

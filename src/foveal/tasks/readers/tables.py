@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from foveal.errors import UserError
 from foveal.images import SUFFIXES, Encoded
@@ -27,39 +27,13 @@ _TROUBLE = "cannot be read ({error}); save it as CSV in UTF-8."
 _DAMAGED = "cannot be read as a table ({error}); fetch or save it again."
 
 
-class Frame(Protocol):
-    """A file of rows.
-
-    Attributes:
-        place: The file.
-        features: Name of each column to what ``kind_of`` takes.
-    """
-
-    @property
-    def place(self) -> Path: ...  # noqa: D102
-    @property
-    def features(self) -> Mapping[str, Any]: ...  # noqa: D102
-
-    def samples(self) -> list[Mapping[str, Any]]:
-        """A few rows."""
-
-    def values(self, column: str) -> list[Any]:
-        """All values of a column that holds no pictures."""
-
-    def pictures(self, column: str) -> Sequence[str | Encoded]:
-        """The pictures of a column: paths as they are written, or encoded ones."""
-
-    def where(self, row: int) -> str:
-        """What a message calls a row."""
-
-
 @dataclass(frozen=True)
 class Lines:
     """Rows in memory: those of a CSV file, or the index of an archive.
 
     Attributes:
         place: The file.
-        features: See ``Frame``.
+        features: Name of each column to what ``kind_of`` takes.
         columns: The values of each column; those of pictures are paths or encoded pictures.
         names: What a message calls each row.
     """
@@ -232,7 +206,7 @@ class ArrowFile:
 
     Attributes:
         place: The file.
-        features: See ``Frame``.
+        features: See ``Lines``.
         mapped: Whether a parquet file is unpacked into the cache and mapped, not read into memory.
         confined: Whether pictures that a cell names by their path must lie in the table's folder.
     """
@@ -264,6 +238,10 @@ class ArrowFile:
     def where(self, row: int) -> str:
         """What a message calls a row."""
         return f"{self.place}, row {row}"
+
+
+#: A file of rows.
+Frame = Lines | ArrowFile
 
 
 def open_arrow(path: Path, *, mapped: bool = False, confined: bool = False) -> ArrowFile:

@@ -54,18 +54,9 @@ PICTURES = ("images", "train2014", "images/train2014", "images/mscoco/images/tra
 Part = Literal["", "testA", "testB"]
 #: What a pickle that is damaged or made to do harm can raise.
 _NO_LIST: Final = (
-    pickle.UnpicklingError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    ImportError,
-    OverflowError,
-    MemoryError,
-    RecursionError,
-)
+    pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError,
+    OverflowError, MemoryError, RecursionError,
+)  # fmt: skip
 
 
 def read_refcoco(

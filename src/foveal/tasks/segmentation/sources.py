@@ -23,13 +23,7 @@ def read_source(
 ) -> Source:
     """A split of a RefCOCO folder, or of ReasonSeg in any of its forms.
 
-    Args:
-        path: The folder, or a table.
-        split: Which one.
-        refs: See ``read_refcoco``, as ``part``.
-        part: ReasonSeg has none.
-        explanatory: See ``read_reasonseg``.
-        on_bad: At an annotation or a picture that cannot be used.
+    See ``read_refcoco`` and ``read_reasonseg`` for the arguments.
 
     Raises:
         UserError: The source or its split is missing or malformed.
