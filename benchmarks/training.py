@@ -230,10 +230,9 @@ class Foveal(Runner):
 
     def trainer(self, steps: int, log_steps: int, callback: Any) -> Any:
         """As ``foveal train`` makes it, but for the progress bar."""
-        import torch
         from transformers import TrainingArguments
 
-        from foveal.asking.asker import VlmPredictor
+        from foveal.asking.opening import make_asker
         from foveal.runs import Run
         from foveal.training.objectives import make_objective
         from foveal.training.rows import TrainingRows
@@ -243,11 +242,10 @@ class Foveal(Runner):
             **self.settings(steps, log_steps), remove_unused_columns=False, logging_nan_inf_filter=False
         )
         return FovealTrainer(
-            model=self.vlm.model, recipe=self.recipe, run=Run(self.folder / "runs"), task=self.task,
+            model=self.vlm, recipe=self.recipe, run=Run(self.folder / "runs"), task=self.task,
             objective=make_objective(self.recipe, self.task, self.vlm),
             rows=TrainingRows(self.task, self.examples, SEED), validation=[],
-            predictor=VlmPredictor(self.task, self.vlm, self.encoder, self.recipe.evaluation, torch.float32),
-            processor_source=self.vlm.source, arguments=arguments, callbacks=[callback],
+            asker=make_asker(self.task, self.vlm, self.recipe), arguments=arguments, callbacks=[callback],
         )  # fmt: skip
 
 
