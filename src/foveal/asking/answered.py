@@ -31,8 +31,8 @@ class Answered:
 
     @property
     def path(self) -> Path:
-        """The file of the first picture."""
-        return Path(self.example.images[0].name)
+        """The first picture, whose name the row of a user's picture bears."""
+        return Path(self.example.id)
 
 
 @dataclass
@@ -81,6 +81,36 @@ class Tally:
         if self.bad:
             lines.append(f"{self.bad:,} of {self.rows:,} pictures could not be read and were left out")
         return lines
+
+
+class Kept:
+    """What of a stream of answers stays in memory, to be shown at its end.
+
+    Args:
+        most: Answers, the first ones; None keeps all.
+        most_bad: Pictures that could not be read.
+
+    Attributes:
+        answers: Those with a prediction.
+        bad: Those without.
+        number: How many had a prediction, kept or not.
+    """
+
+    def __init__(self, most: int | None, most_bad: int) -> None:
+        self._most, self._most_bad = most, most_bad
+        self.answers: list[tuple[Example, Prediction]] = []
+        self.bad: list[Answered] = []
+        self.number = 0
+
+    def add(self, batch: Sequence[Answered]) -> None:
+        """Takes a batch."""
+        for a in batch:
+            if a.prediction is None:
+                self.bad.extend([a] if len(self.bad) < self._most_bad else [])
+                continue
+            self.number += 1
+            if self._most is None or len(self.answers) < self._most:
+                self.answers.append((a.example, a.prediction))
 
 
 def word_of(value: Any) -> str:

@@ -36,6 +36,9 @@ class Asker:
         options: The recipe's evaluation section.
         cache: Replies that are kept, and not asked for again. What is scored or chosen is not kept.
 
+    Attributes:
+        batch_size: Examples at a time.
+
     Raises:
         UserError: The method does not suit the task or the model.
     """
@@ -45,8 +48,10 @@ class Asker:
     ) -> None:
         self.task, self.model, self.options, self.cache = task, model, options, cache
         self._answers: tuple[str, ...] = ()
+        self.batch_size = options.batch_size
         if isinstance(model, OwnModel):
             return
+        self.batch_size = max(options.batch_size, model.least_batch)
         scores = options.method in ("score", "choose")
         if isinstance(model, LocalModel):
             self._answers = answers_of(task) if options.method != "generate" else ()
@@ -101,7 +106,7 @@ class Asker:
         with _pool() as pool:
 
             def start() -> list[tuple[Example, Future[Example | ImageError]]]:
-                return [(e, pool.submit(_decoded, e)) for e in islice(rows, self.options.batch_size)]
+                return [(e, pool.submit(_decoded, e)) for e in islice(rows, self.batch_size)]
 
             waiting = start()
             while waiting:
@@ -116,7 +121,9 @@ class Asker:
                     waiting = start()
                 predictions = iter(self._batch(good) if good else [])
                 yield [
-                    Answered(example, None, str(row)) if isinstance(row, ImageError) else Answered(example, next(predictions))
+                    Answered(example, None, str(row))
+                    if isinstance(row, ImageError)
+                    else Answered(example, next(predictions))
                     for example, row in now
                 ]
                 if not ahead:

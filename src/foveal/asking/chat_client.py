@@ -90,9 +90,13 @@ async def send(client: openai.AsyncOpenAI, body: dict[str, Any] | None, timeout:
     try:
         # The client's own limit is for each packet; this one is for the whole.
         async with asyncio.timeout(timeout):
-            if body is None:
-                return (await client.models.with_raw_response.list()).http_response
-            return (await client.chat.completions.with_raw_response.create(**body)).http_response
+            raw = await (
+                client.models.with_raw_response.list()
+                if body is None
+                else client.chat.completions.with_raw_response.create(**body)
+            )
+        response: httpx2.Response = raw.http_response
+        return response
     except openai.APIStatusError as error:
         return error.response
     except (TimeoutError, openai.APITimeoutError):

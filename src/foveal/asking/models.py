@@ -85,10 +85,12 @@ class AnsweringModel(ABC):
     Attributes:
         name: Tells it from all other models; replies are kept under it.
         settings: What else its replies depend on.
+        least_batch: A batch of fewer questions would keep it waiting.
     """
 
     name: str
     settings: Mapping[str, Any]
+    least_batch: int = 1
 
     @abstractmethod
     def reply(self, prompts: Sequence[Prompt], names: Sequence[str], keep: Keep | None = None) -> list[Reply]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +71,7 @@ def open_asker(recipe: Recipe, run: Run | None, checkpoint: str = "best") -> tup
     task = open_task(recipe)
     if is_url(recipe.model.id):
         served = ServedModel(recipe)
-        # A batch ends with its slowest reply; a long one keeps the requests of which it is made going.
-        size = max(recipe.evaluation.batch_size, 4 * recipe.model.server.concurrency)
-        return Asker(task, served, replace(recipe.evaluation, batch_size=size)), served.connect()
+        return Asker(task, served, recipe.evaluation), served.connect()
     weights = run.checkpoint(checkpoint) if run is not None else None
     asker = make_asker(task, open_model(task, recipe, weights=weights), recipe)
     return asker, weights.name if weights is not None else recipe.model.id

@@ -10,8 +10,10 @@ from pathlib import Path
 from foveal.asking.answer_files import AnswerFile
 from foveal.asking.answered import Answered, Tally
 from foveal.asking.asker import Asker
+from foveal.errors import UserError
 from foveal.images import Picture, walk_images
-from foveal.tasks.capabilities import check_words
+from foveal.tasks.capabilities import Export, check_words
+from foveal.tasks.task import Task
 
 
 def find_pictures(places: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
@@ -100,3 +102,16 @@ def export_folder(folder: Path, picture: Path, base: Path) -> Path:
     if not inner.is_relative_to(base):
         return folder.joinpath(*(p for p in inner.parts if p != inner.anchor))
     return folder / inner.relative_to(base)
+
+
+def export_answers(task: Task, batch: Sequence[Answered], folder: Path, base: Path) -> None:
+    """Writes the files of a batch's answers; see ``export_folder``.
+
+    Raises:
+        UserError: The task's answers are no files, or one cannot be written.
+    """
+    if not isinstance(task, Export):
+        raise UserError(f"--files: the answers of {task.name} are no files; leave --files out.")
+    for a in batch:
+        if a.prediction is not None:
+            task.export(a.example, a.prediction, export_folder(folder, a.path, base))

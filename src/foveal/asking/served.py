@@ -143,6 +143,8 @@ class ServedModel(AnsweringModel):
     def __init__(self, recipe: Recipe) -> None:
         self.url, self.server = base_url(recipe.model.id), recipe.model.server
         self.name = self.server.name or ""
+        # A batch ends with its slowest reply.
+        self.least_batch = 4 * self.server.concurrency
         self._key = _read_key(self.server.api_key_env)
         self.settings = {"max_tokens": recipe.evaluation.max_new_tokens, "temperature": self.server.temperature}
         if self.server.temperature > 0:
@@ -206,7 +208,9 @@ class ServedModel(AnsweringModel):
             except _MissingError:
                 listed = None
         rows = listed.get("data") if isinstance(listed, dict) else None
-        self._listed = [str(r["id"]) for r in rows if isinstance(r, dict) and "id" in r] if isinstance(rows, list) else []
+        self._listed = (
+            [str(r["id"]) for r in rows if isinstance(r, dict) and "id" in r] if isinstance(rows, list) else []
+        )
         if not self.name and len(self._listed) == 1:
             self.name = self._listed[0]
         if not self.name:

@@ -48,9 +48,7 @@ def evaluate(
     loaded = task.load(split)
     result = measure(asker, loaded, console, label=f"{model} on {name or split}", samples=samples)
     if run is None:
-        run = create_run(
-            recipe.output, recipe.name, default_name=f"{recipe.task}-{Path(model).name}-evaluation"
-        )
+        run = create_run(recipe.output, recipe.name, default_name=f"{recipe.task}-{Path(model).name}-evaluation")
         write_text(run.recipe, dump_recipe(recipe))
         run.write_json("environment.json", environment() | {"seed": recipe.seed})
     folder = run.evaluation(name or split)

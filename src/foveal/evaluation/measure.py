@@ -22,7 +22,6 @@ def measure(asker: Asker, loaded: Loaded, console: Console, *, label: str, sampl
     """Predicts the rows and computes the task's metrics.
 
     Args:
-        task: What is asked.
         asker: Asks the model.
         loaded: The rows.
         console: Where progress is shown.
