@@ -37,7 +37,7 @@ class _Limited(httpx2.AsyncByteStream):
         async for part in self._stream:
             size += len(part)
             if size > LARGEST_REPLY:
-                raise SendError("large", f"its reply has more than {LARGEST_REPLY >> 20} MiB")
+                raise SendError("large", f"it has more than {LARGEST_REPLY >> 20} MiB")
             yield part
 
     async def aclose(self) -> None:
@@ -47,7 +47,7 @@ class _Limited(httpx2.AsyncByteStream):
 async def _limit(response: httpx2.Response) -> None:
     # Few bytes can unfold to very many; we asked for plain ones.
     if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise SendError("large", "its reply is compressed, though plain text was asked for")
+        raise SendError("large", "it is compressed, though plain text was asked for")
     response.stream = _Limited(response.stream)
 
 
@@ -68,8 +68,6 @@ def make_client(url: str, query: dict[str, str], key: str, server: Server) -> op
     )
     # What the environment holds for one server is not sent to another.
     left_out: Any = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
-    if not key:
-        left_out["Authorization"] = openai.Omit()
     return openai.AsyncOpenAI(
         base_url=url, api_key=key, admin_api_key="", max_retries=0, default_headers=left_out, default_query=query,
         http_client=http,
@@ -87,13 +85,14 @@ async def send(client: openai.AsyncOpenAI, body: dict[str, Any] | None, timeout:
     Raises:
         SendError: There is none.
     """
+    headers: Any = {} if client.api_key else {"Authorization": openai.Omit()}
     try:
         # The client's own limit is for each packet; this one is for the whole.
         async with asyncio.timeout(timeout):
             raw = await (
-                client.models.with_raw_response.list()
+                client.models.with_raw_response.list(extra_headers=headers)
                 if body is None
-                else client.chat.completions.with_raw_response.create(**body)
+                else client.chat.completions.with_raw_response.create(**body, extra_headers=headers)
             )
         response: httpx2.Response = raw.http_response
         return response
