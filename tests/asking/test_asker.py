@@ -8,15 +8,15 @@ from foveal.errors import UserError
 from foveal.tasks.blindtest.lines import Lines, LinesData
 
 
-def predictor(method, **data):
+def asker(method, **data):
     task = Lines(LinesData(test=6, image_size=64, **data))
     recipe = Recipe(task.name, task.data, evaluation=Evaluation(method=method, batch_size=4))
     return task, make_asker(task, open_model(task, recipe), recipe)
 
 
 def test_choosing_writes_only_answers_where_free_text_writes_others():
-    task, free = predictor("generate", wording="published", answer_format="asked")
-    _, choose = predictor("choose", wording="published", answer_format="asked")
+    task, free = asker("generate", wording="published", answer_format="asked")
+    _, choose = asker("choose", wording="published", answer_format="asked")
     rows = list(task.load("test").examples)
     assert any(p.text not in task.answers() for p in free.ask(rows))
     said = list(choose.ask(rows))

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from foveal.asking.answered import Answered, Tally, word_of
+from foveal.asking.served import is_url
 from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
 from foveal.files import check_writable, disk_errors, replacing, write_text
@@ -40,7 +41,7 @@ def facts_of(recipe: Recipe, run: Run | None, checkpoint: str, text: str | None)
     """
     return {
         "task": recipe.task,
-        "model": recipe.model.id if run is None else str(run.checkpoint(checkpoint)),
+        "model": recipe.model.id if run is None or is_url(recipe.model.id) else str(run.checkpoint(checkpoint)),
         "text": text,
         "recipe": hashlib.sha256(dump_recipe(recipe).encode(errors="backslashreplace")).hexdigest()[:16],
     }
