@@ -233,20 +233,22 @@ class Foveal(Runner):
         from transformers import TrainingArguments
 
         from foveal.asking.opening import make_asker
+        from foveal.examples import Loaded
         from foveal.runs import Run
         from foveal.training.objectives import make_objective
         from foveal.training.rows import TrainingRows
+        from foveal.training.setup import Data, Setup
         from foveal.training.trainer import FovealTrainer
 
         arguments = TrainingArguments(
             **self.settings(steps, log_steps), remove_unused_columns=False, logging_nan_inf_filter=False
         )
-        return FovealTrainer(
-            model=self.vlm, recipe=self.recipe, run=Run(self.folder / "runs"), task=self.task,
-            objective=make_objective(self.recipe, self.task, self.vlm),
-            rows=TrainingRows(self.task, self.examples, SEED), validation=[],
-            asker=make_asker(self.task, self.vlm, self.recipe), arguments=arguments, callbacks=[callback],
+        setup = Setup(
+            self.recipe, self.task, Data(Loaded(self.examples, "lines"), Loaded([], "none"), Loaded([], "none")), self.vlm,
+            make_objective(self.recipe, self.task, self.vlm), TrainingRows(self.task, self.examples, SEED),
+            make_asker(self.task, self.vlm, self.recipe), "",
         )  # fmt: skip
+        return FovealTrainer(setup, Run(self.folder / "runs"), arguments, callbacks=[callback])
 
 
 class Trl(Runner):

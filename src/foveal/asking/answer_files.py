@@ -23,11 +23,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from foveal.asking.answered import Answered, Tally, word_of
-from foveal.asking.served import is_url
 from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
 from foveal.files import check_writable, disk_errors, replacing, write_text
 from foveal.runs import Run
+from foveal.vlm.finding import is_url
 
 #: Rows of a row group. One that is not full is written, too, when so many seconds have passed.
 PART_ROWS, PART_SECONDS = 1000, 30.0

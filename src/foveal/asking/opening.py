@@ -9,7 +9,7 @@ from typing import Any
 from foveal.asking.asker import Asker
 from foveal.asking.models import LocalModel, OwnModel
 from foveal.asking.replies import Replies
-from foveal.asking.served import ServedModel, is_url
+from foveal.asking.served import ServedModel
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.runs import Run
@@ -17,6 +17,7 @@ from foveal.tasks.capabilities import OwnModels, reply_start_of
 from foveal.tasks.registry import open_task
 from foveal.tasks.specialist import Specialist
 from foveal.tasks.task import Task
+from foveal.vlm.finding import is_url
 from foveal.vlm.loading import Vlm, load
 
 
@@ -34,11 +35,6 @@ def open_model(
     Raises:
         UserError: It does not exist, does not fit, runs on a server, or the recipe asks for what it cannot do.
     """
-    if is_url(recipe.model.id):
-        raise UserError(
-            "model.id: is the address of a server, whose model cannot be trained or examined from here; give builtin, a "
-            "Hub id or a folder in Hub layout."
-        )
     if training and recipe.objective == "label" and reply_start_of(task, "") is not None:
         raise UserError(
             f"objective: label learns the bare answer, but here {task.name} asks for reasons in front of it; use "

@@ -37,11 +37,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 T = TypeVar("T")
 
 
-def is_url(model: str) -> bool:
-    """Whether a model is named by the address of its server."""
-    return model.lower().startswith(("http://", "https://"))
-
-
 def base_url(url: str) -> str:
     """The address below which ``/chat/completions`` lies: ``http://host:8000`` gives ``http://host:8000/v1``.
 

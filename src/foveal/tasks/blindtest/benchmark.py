@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from foveal.asking.asker import Asker
 from foveal.asking.models import AnsweringModel, LocalModel
 from foveal.asking.replies import Replies
-from foveal.asking.served import ServedModel, is_url
+from foveal.asking.served import ServedModel
 from foveal.config.reading import choices, read_model_section, read_recipe
 from foveal.config.sections import Evaluation, Recipe, Server
 from foveal.config.sections import check as check_recipe
@@ -36,6 +36,7 @@ from foveal.runs import Run, create_run, environment, is_run, open_run
 from foveal.tasks.blindtest.benchmark_options import SETTINGS, Options, all_puzzles, check, resolve, save
 from foveal.tasks.blindtest.puzzle import Puzzle
 from foveal.tasks.blindtest.scores import QUESTIONS, Answer, Scores, Table, published, score, table
+from foveal.vlm.finding import is_url
 from foveal.vlm.loading import load
 
 #: Longest reply by default, of models that run here and of served ones, some of which think aloud first.
