@@ -14,13 +14,14 @@ from collections.abc import Callable
 
 import torch
 
-from foveal.asking.asker import make_predictor, mixed, open_model, precision
+from foveal.asking.models import LocalModel
+from foveal.asking.opening import open_model
 from foveal.config.sections import Evaluation, Model, Recipe
 from foveal.prompts import Prompt
 from foveal.quiet import quiet
 from foveal.tasks.counting.model import Counter
 from foveal.tasks.counting.task import Counting, CountingData
-from foveal.vlm.generation import write
+from foveal.vlm.loading import Vlm
 
 Step = Callable[[list[Prompt]], None]
 
@@ -41,16 +42,16 @@ def steps_of(task: Counting, pictures: int) -> list[list[Prompt]]:
     return [row for row in out if len(row) == pictures]
 
 
-def vlm_step(task: Counting, model: Model, new_tokens: int) -> Step:
+def vlm_step(task: Counting, section: Model, new_tokens: int) -> Step:
     """A step of a VLM: it writes a point."""
-    recipe = Recipe("counting", task.data, model=model, evaluation=Evaluation(max_new_tokens=new_tokens))
+    recipe = Recipe("counting", task.data, model=section, evaluation=Evaluation(max_new_tokens=new_tokens))
     vlm = open_model(task, recipe)
-    predictor = make_predictor(task, vlm, recipe)
-    dtype = precision(recipe, vlm.device)
+    assert isinstance(vlm, Vlm)
+    model = LocalModel(vlm, recipe)
 
     def step(prompts: list[Prompt]) -> None:
-        with mixed(dtype, vlm.device):
-            write(predictor.vlm, predictor.encoder, prompts, max_new_tokens=new_tokens, names=[""] * len(prompts))
+        with model.evaluating():
+            model.reply(prompts, [""] * len(prompts))
 
     return step
 

@@ -230,25 +230,25 @@ class Foveal(Runner):
 
     def trainer(self, steps: int, log_steps: int, callback: Any) -> Any:
         """As ``foveal train`` makes it, but for the progress bar."""
-        import torch
         from transformers import TrainingArguments
 
-        from foveal.asking.asker import VlmPredictor
+        from foveal.asking.opening import make_asker
+        from foveal.examples import Loaded
         from foveal.runs import Run
         from foveal.training.objectives import make_objective
         from foveal.training.rows import TrainingRows
+        from foveal.training.setup import Data, Setup
         from foveal.training.trainer import FovealTrainer
 
         arguments = TrainingArguments(
             **self.settings(steps, log_steps), remove_unused_columns=False, logging_nan_inf_filter=False
         )
-        return FovealTrainer(
-            model=self.vlm.model, recipe=self.recipe, run=Run(self.folder / "runs"), task=self.task,
-            objective=make_objective(self.recipe, self.task, self.vlm),
-            rows=TrainingRows(self.task, self.examples, SEED), validation=[],
-            predictor=VlmPredictor(self.task, self.vlm, self.encoder, self.recipe.evaluation, torch.float32),
-            processor_source=self.vlm.source, arguments=arguments, callbacks=[callback],
+        setup = Setup(
+            self.recipe, self.task, Data(Loaded(self.examples, "lines"), Loaded([], "none"), Loaded([], "none")), self.vlm,
+            make_objective(self.recipe, self.task, self.vlm), TrainingRows(self.task, self.examples, SEED),
+            make_asker(self.task, self.vlm, self.recipe), "",
         )  # fmt: skip
+        return FovealTrainer(setup, Run(self.folder / "runs"), arguments, callbacks=[callback])
 
 
 class Trl(Runner):

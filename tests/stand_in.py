@@ -1,8 +1,9 @@
-"""A stand-in for an OpenAI-compatible server on this machine, which fails when it is told to."""
+"""A stand-in for an OpenAI-compatible server on this machine, which fails where its script says so."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import threading
@@ -83,8 +84,8 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = self.script.key
         if wanted is None or self.headers.get("Authorization") == f"Bearer {wanted}":
             return True
-        told = {"error": {"message": f"Incorrect API key provided: {self.headers.get('Authorization')}"}}
-        self._say(401, json.dumps(told))
+        refusal = {"error": {"message": f"Incorrect API key provided: {self.headers.get('Authorization')}"}}
+        self._say(401, json.dumps(refusal))
         return False
 
     def do_GET(self) -> None:
@@ -102,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
             script.running += 1
             script.most = max(script.most, script.running)
             script.bodies.append(body)
-            script.headers.append(dict(self.headers))
+            script.headers.append({name.title(): value for name, value in self.headers.items()})
             script.times.append(time.monotonic())
             failure = script.failures.pop(0) if script.failures else script.forever
         try:
@@ -122,6 +123,16 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header("Content-Length", "1000")
                 self.end_headers()
                 self.wfile.write(b'{"choi')
+                self.close_connection = True
+            elif failure == "trickle":
+                self.send_response(200)
+                self.send_header("Content-Length", "1000")
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    for _ in range(100):
+                        self.wfile.write(b" ")
+                        self.wfile.flush()
+                        time.sleep(0.1)
                 self.close_connection = True
             elif failure == "hangup":
                 self.close_connection = True
@@ -147,13 +158,13 @@ class _Server(ThreadingHTTPServer):
 @contextmanager
 def serving(**script: Any) -> Iterator[StandIn]:
     """The server, while the block runs."""
-    told = StandIn(**script)
-    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"script": told}))
-    told.url = f"http://127.0.0.1:{server.server_address[1]}"
+    stand_in = StandIn(**script)
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"script": stand_in}))
+    stand_in.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
-        yield told
+        yield stand_in
     finally:
         server.shutdown()
         server.server_close()

@@ -23,12 +23,11 @@ from PIL import Image
 from foveal.errors import UserError
 from foveal.examples import Example
 from foveal.images import Picture
-from foveal.results import Prediction
 from foveal.tasks.capabilities import check_words
-from foveal.tasks.task import Task
 
 if TYPE_CHECKING:
-    from foveal.asking.answer_files import Tally
+    from foveal.asking.answered import Tally
+    from foveal.asking.asker import Asker
 
 #: What a picture may be given as.
 Given = str | os.PathLike[str] | Image.Image
@@ -63,8 +62,8 @@ class Model:
         checkpoint: What was opened.
     """
 
-    def __init__(self, task: Task, predictor: Any, checkpoint: str, facts: Mapping[str, Any]) -> None:
-        self.task, self.checkpoint, self._predictor, self._facts = task, checkpoint, predictor, facts
+    def __init__(self, asker: Asker, checkpoint: str, facts: Mapping[str, Any]) -> None:
+        self.task, self.checkpoint, self._asker, self._facts = asker.task, checkpoint, asker, facts
 
     def predict(self, picture: Given, *, text: str | None = None) -> Answer:
         """The answer on one picture.
@@ -110,8 +109,8 @@ class Model:
 
         check_words(self.task, text)
         next(walk_images(folder))
-        answers = open_answers(Path(out), {**self._facts, "text": text}, self._predictor.options.batch_size)
-        return stream(self.task, self._predictor, find_pictures([folder]), answers, text=text, skip_bad=skip_bad)
+        answers = open_answers(Path(out), {**self._facts, "text": text}, self._asker.batch_size)
+        return stream(self._asker, find_pictures([folder]), answers, text=text, skip_bad=skip_bad)
 
     def predict_batch(self, pictures: Iterable[Given], *, text: str | None = None) -> Iterator[Answer]:
         """Answers in the order of the pictures, which may be endless: a batch is opened at a time.
@@ -124,28 +123,14 @@ class Model:
             UserError: A picture cannot be read, or the text does not fit the task.
         """
         check_words(self.task, text)
-        size = self._predictor.options.batch_size
-        rows: list[Example] = []
-        for number, picture in enumerate(pictures):
-            rows.append(self._example(picture, number, text))
-            if len(rows) == size:
-                yield from self._answers(rows)
-                rows = []
-        if rows:
-            yield from self._answers(rows)
-
-    def _answers(self, rows: list[Example]) -> Iterator[Answer]:
-        for row, p in zip(rows, self._predictor.predict(rows), strict=True):
-            yield _answer(row.images[0].name, p)
+        rows = (self._example(picture, number, text) for number, picture in enumerate(pictures))
+        for p in self._asker.ask(rows, ahead=False):
+            yield Answer(p.value, p.confidence, p.probabilities, p.text, p.id, p.extra)
 
     def _example(self, picture: Given, number: int, text: str | None) -> Example:
         if isinstance(picture, Image.Image):
             return self.task.example_of([Picture(f"picture {number}", picture)], text)
         return self.task.example_of([Picture(str(picture), Path(picture), self.task.max_pixels)], text)
-
-
-def _answer(name: str, p: Prediction) -> Answer:
-    return Answer(p.value, p.confidence, p.probabilities, p.text, name, p.extra)
 
 
 def load(run: str | os.PathLike[str], *, checkpoint: str = "best", **settings: Any) -> Model:
@@ -160,8 +145,8 @@ def load(run: str | os.PathLike[str], *, checkpoint: str = "best", **settings: A
         UserError: There is no such run, checkpoint or key.
     """
     from foveal.asking.answer_files import facts_of
+    from foveal.asking.opening import open_asker
     from foveal.cli.arguments import recipe_or_run
-    from foveal.evaluation.evaluate import open_predictor
     from foveal.quiet import quiet
 
     words: list[str] = []
@@ -169,7 +154,7 @@ def load(run: str | os.PathLike[str], *, checkpoint: str = "best", **settings: A
         if value is None:
             raise UserError(f"{key}: is None; leave it out.")
         words += [f"--{key.replace('__', '.')}", str(value)]
-    recipe, found = recipe_or_run(str(run), words)
+    recipe, opened = recipe_or_run(str(run), words)
     quiet()
-    task, predictor, name = open_predictor(recipe, found, checkpoint)
-    return Model(task, predictor, name, facts_of(recipe, found, checkpoint, None))
+    asker, name = open_asker(recipe, opened, checkpoint)
+    return Model(asker, name, facts_of(recipe, opened, checkpoint, None))

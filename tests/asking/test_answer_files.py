@@ -9,9 +9,9 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -20,8 +20,12 @@ from PIL import Image
 
 from foveal import images
 from foveal.asking import answer_files
-from foveal.asking.answer_files import Answered, open_answers
-from foveal.asking.pictures import ask, common_folder, export_folder, find_pictures, stream
+from foveal.asking.answer_files import open_answers
+from foveal.asking.answered import Answered, Tally
+from foveal.asking.asker import Asker
+from foveal.asking.models import OwnModel
+from foveal.asking.pictures import common_folder, export_folder, find_pictures, stream
+from foveal.config.sections import Evaluation
 from foveal.errors import ImageError, UserError
 from foveal.examples import Example, Loaded
 from foveal.images import Picture, find_images, walk_images
@@ -61,23 +65,33 @@ class Named(UserWords, Brightness):
     name = "named"
 
 
-class Fake:
+class Fake(OwnModel):
     """Answers depend on the whole batch, as a padded batch's last digits do."""
 
-    options = SimpleNamespace(batch_size=SIZE)
+    size = SIZE
 
     def __init__(self, pause=0.0):
         self.pause, self.batches = pause, []
+
+    def evaluating(self):
+        return nullcontext()
 
     def predict(self, rows):
         time.sleep(self.pause)
         self.batches.append([Path(r.id).name for r in rows])
         levels = [r.images[0].open().getpixel((0, 0))[0] for r in rows]
+        found = []
         for row, level in zip(rows, levels, strict=True):
             share = level / 255 / 3 + sum(levels) / 1e6
             value = "light" if level > 127 else "dark"
             chances = {"light": share, "dark": 1 - share}
-            yield Prediction(row.id, value, value + "!", chances, extra={"levels": levels})
+            found.append(Prediction(row.id, value, value + "!", chances, extra={"levels": levels}))
+        return found
+
+
+def asker(task, fake=None):
+    fake = fake or Fake()
+    return Asker(task, fake, Evaluation(batch_size=fake.size))
 
 
 def write_pictures(folder: Path, count: int) -> Path:
@@ -89,7 +103,7 @@ def write_pictures(folder: Path, count: int) -> Path:
 
 def go(folder: Path, out: Path, fake: Fake | None = None, facts=FACTS, each=None, **options):
     answers = open_answers(out, facts, SIZE)
-    return stream(Brightness(None), fake or Fake(), find_pictures([folder]), answers, each=each, **options)
+    return stream(asker(Brightness(None), fake), find_pictures([folder]), answers, each=each, **options)
 
 
 def rows_of(path: Path):
@@ -183,15 +197,15 @@ def test_an_endless_stream_is_read_two_batches_ahead_and_answered_in_order():
     def endless():
         for i in range(10**9):
             taken.append(i)
-            yield Path(f"{i}.png")
+            yield Drawn(None).example_of([Picture(f"{i}.png", BLACK)])
 
-    batches = list(islice(ask(Drawn(None), Fake(), endless()), 3))
+    batches = list(islice(asker(Drawn(None)).batches(endless()), 3))
     assert [a.path.name for b in batches for a in b] == [f"{i}.png" for i in range(3 * SIZE)]
     assert len(taken) == 4 * SIZE
 
 
 class Quick(Fake):
-    options = SimpleNamespace(batch_size=100)
+    size = 100
 
     def predict(self, rows):
         return [Prediction(r.id, "dark", "dark", {"dark": 1.0}) for r in rows]
@@ -203,7 +217,7 @@ def peak(count: int, out: Path, each=None) -> int:
     gc.collect()
     tracemalloc.start()
     try:
-        stream(Drawn(None), Quick(), names, open_answers(out, FACTS, 100), each=each)
+        stream(asker(Drawn(None), Quick()), names, open_answers(out, FACTS, 100), each=each)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -236,17 +250,17 @@ def test_pictures_are_decoded_while_the_model_computes(tmp_path):
             return Example(pictures[0].name, (Picture(pictures[0].name, draw),))
 
     started = time.monotonic()
-    count = sum(len(b) for b in ask(Slow(None), Fake(pause=0.1), (Path(str(i)) for i in range(5 * SIZE))))
+    tally = stream(asker(Slow(None), Fake(pause=0.1)), (Path(str(i)) for i in range(5 * SIZE)), None)
     # One after the other: 5 batches of 0.1 s and 20 pictures of 0.05 s.
-    assert count == 20 and time.monotonic() - started < 1.3
+    assert tally.rows == 20 and time.monotonic() - started < 1.3
 
 
 def test_words_are_taken_by_tasks_that_need_them_only():
     with pytest.raises(UserError, match=r"^text: brightness takes no words about a picture; leave it out\.$"):
-        next(ask(Brightness(None), Fake(), [], text="red"))
+        stream(asker(Brightness(None)), [], None, text="red")
     for text in (None, " "):
         with pytest.raises(UserError, match=r"^text: named needs words about the pictures; give them, e\.g\. --text"):
-            next(ask(Named(None), Fake(), [], text=text))
+            stream(asker(Named(None)), [], None, text=text)
     check_words(Named, "the red cup")
 
 
@@ -445,7 +459,7 @@ def test_files_of_others_are_refused(tmp_path):
 
 
 def test_many_different_answers_are_not_counted():
-    few, many = answer_files.Tally(), answer_files.Tally()
+    few, many = Tally(), Tally()
     for i in range(41):
         few.add(i % 40, None)
         many.add(i, None)
@@ -468,7 +482,11 @@ def test_a_killed_process_is_continued_to_the_same_rows(tmp_path, name):
         "from test_answer_files import Fake, go\n"
         "go(Path(sys.argv[1]), Path(sys.argv[2]), Fake(pause=0.1), each=lambda b: print(len(b), flush=True))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",
+    }
     rng = random.Random(name)
     for kept in (2, 4):
         process = subprocess.Popen(
@@ -491,8 +509,8 @@ def test_a_killed_process_is_continued_to_the_same_rows(tmp_path, name):
 def test_answers_are_kept_as_they_came(tmp_path):
     answers = open_answers(tmp_path / "a.jsonl", FACTS, 1)
     example = Example("x", ())
-    answers.append([Answered(Path("x"), example, Prediction("x", None, "what?"))])
-    answers.append([Answered(Path("y"), example, Prediction("x", 3, "3", extra={"p": [1]}))])
+    answers.append([Answered(example, Prediction("x", None, "what?"))])
+    answers.append([Answered(Example("y", ()), Prediction("x", 3, "3", extra={"p": [1]}))])
     answers.finish()
     assert rows_of(tmp_path / "a.jsonl") == [
         {"id": "x", "value": None, "text": "what?", "confidence": None},

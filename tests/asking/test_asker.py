@@ -2,24 +2,24 @@ from __future__ import annotations
 
 import pytest
 
-from foveal.asking.asker import make_predictor, open_model
+from foveal.asking.opening import make_asker, open_model
 from foveal.config.sections import Evaluation, Recipe
 from foveal.errors import UserError
 from foveal.tasks.blindtest.lines import Lines, LinesData
 
 
-def predictor(method, **data):
+def asker(method, **data):
     task = Lines(LinesData(test=6, image_size=64, **data))
     recipe = Recipe(task.name, task.data, evaluation=Evaluation(method=method, batch_size=4))
-    return task, make_predictor(task, open_model(task, recipe), recipe)
+    return task, make_asker(task, open_model(task, recipe), recipe)
 
 
 def test_choosing_writes_only_answers_where_free_text_writes_others():
-    task, free = predictor("generate", wording="published", answer_format="asked")
-    _, choose = predictor("choose", wording="published", answer_format="asked")
+    task, free = asker("generate", wording="published", answer_format="asked")
+    _, choose = asker("choose", wording="published", answer_format="asked")
     rows = list(task.load("test").examples)
-    assert any(p.text not in task.answers() for p in free.predict(rows))
-    said = list(choose.predict(rows))
+    assert any(p.text not in task.answers() for p in free.ask(rows))
+    said = list(choose.ask(rows))
     assert all(p.text in task.answers() and p.value in (0, 1, 2) and p.probabilities is None for p in said)
 
 
@@ -29,4 +29,4 @@ def test_choosing_needs_a_closed_set():
 
         task = Shapes(Shapes.Data(question="either"))
         recipe = Recipe(task.name, task.data, evaluation=Evaluation(method="choose"))
-        make_predictor(task, open_model(task, recipe), recipe)
+        make_asker(task, open_model(task, recipe), recipe)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,16 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
-from foveal.asking import asker as predict
-from foveal.asking.asker import VlmPredictor
+from foveal.asking.asker import Asker
+from foveal.asking.models import AnsweringModel, Keep, evaluating
+from foveal.asking.replies import Reply
 from foveal.config.sections import Evaluation
+from foveal.errors import UserError
 from foveal.examples import Example
 from foveal.images import Picture
 from foveal.prompts import Prompt
 from foveal.tasks.counting.marking import mark
 from foveal.tasks.counting.objects import Thing
 from foveal.tasks.counting.task import Counting, CountingData
-from foveal.vlm.generation import Written
 
 SIZE = (100, 80)
 SCRIPTS = {
@@ -35,29 +35,25 @@ SCRIPTS = {
 
 
 @dataclass
-class Script:
+class Script(AnsweringModel):
     """Replies by the row's name; keeps what was asked."""
 
     left: dict[str, list[str]]
+    name: str = "script"
+    settings: Mapping[str, Any] = field(default_factory=dict)
     batches: list[list[str]] = field(default_factory=list)
     seen: dict[str, list[Prompt]] = field(default_factory=dict)
-    lengths: set[int] = field(default_factory=set)
 
-    def write(
-        self, vlm: Any, encoder: Any, prompts: Sequence[Prompt], *, max_new_tokens: int, names: Sequence[str]
-    ) -> list[Written]:
+    def reply(self, prompts: Sequence[Prompt], names: Sequence[str], keep: Keep | None = None) -> list[Reply]:
         self.batches.append(list(names))
-        self.lengths.add(max_new_tokens)
         for name, prompt in zip(names, prompts, strict=True):
             self.seen.setdefault(name, []).append(prompt)
-        return [Written(self.left[n].pop(0), 0.9 - 0.1 * len(self.seen[n])) for n in names]
+        return [Reply(self.left[n].pop(0), confidence=0.9 - 0.1 * len(self.seen[n])) for n in names]
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Script:
-    found = Script({name: list(replies) for name, replies in SCRIPTS.items()})
-    monkeypatch.setattr(predict, "write", found.write)
-    return found
+def script() -> Script:
+    return Script({name: list(replies) for name, replies in SCRIPTS.items()})
 
 
 def rows() -> list[Example]:
@@ -65,14 +61,13 @@ def rows() -> list[Example]:
     return [Example(n, (Picture(n, p),), 3, {"category": "cells"}) for n, p in pictures.items()]
 
 
-def predictor(batch: int = 10, **data: Any) -> VlmPredictor:
+def asker(model: AnsweringModel, batch: int = 10, **data: Any) -> Asker:
     task = Counting(CountingData(wording="short", max_points=5, **data))
-    vlm: Any = SimpleNamespace(model=torch.nn.Linear(1, 1))
-    return VlmPredictor(task, vlm, None, Evaluation(batch_size=batch, max_new_tokens=12), torch.float32)  # type: ignore[arg-type]
+    return Asker(task, model, Evaluation(batch_size=batch))
 
 
 def test_pictures_are_counted_together_and_leave_the_batch_when_they_end(script: Script) -> None:
-    found = {p.id: p for p in predictor().predict(rows())}
+    found = {p.id: p for p in asker(script).ask(rows())}
     assert script.batches == [
         ["three", "none", "unreadable", "stuck", "limit", "recovers"],
         ["three", "unreadable", "stuck", "limit", "recovers"],
@@ -80,7 +75,7 @@ def test_pictures_are_counted_together_and_leave_the_batch_when_they_end(script:
         ["three", "stuck", "limit", "recovers"],
         ["limit"],
     ]
-    assert all(not left for left in script.left.values()) and script.lengths == {12}
+    assert all(not left for left in script.left.values())
     ends = {n: (p.value, p.extra["end"], p.extra["repeats"]) for n, p in found.items()}
     assert ends == {
         "three": (3, "done", 0), "none": (0, "done", 0), "unreadable": (1, "unreadable", 0), "stuck": (2, "stuck", 2),
@@ -92,7 +87,7 @@ def test_pictures_are_counted_together_and_leave_the_batch_when_they_end(script:
 
 
 def test_each_question_shows_the_points_so_far(script: Script) -> None:
-    list(predictor().predict(rows()))
+    list(asker(script).ask(rows()))
     for name, repeats in (("three", []), ("recovers", [(10.5, 8.4)])):
         plain = next(e for e in rows() if e.id == name).images[0].open()
         points = {"three": [(10.5, 8.4), (30.5, 8.4), (50.5, 48.4)], "recovers": [(10.5, 8.4), *repeats, (40.5, 32.4)]}
@@ -103,34 +98,33 @@ def test_each_question_shows_the_points_so_far(script: Script) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 4])
-def test_counting_together_equals_counting_one_at_a_time(script: Script, monkeypatch, batch: int) -> None:
-    together = list(predictor().predict(rows()))
+def test_counting_together_equals_counting_one_at_a_time(script: Script, batch: int) -> None:
+    together = list(asker(script).ask(rows()))
     again = Script({name: list(replies) for name, replies in SCRIPTS.items()})
-    monkeypatch.setattr(predict, "write", again.write)
     done: list[int] = []
-    assert list(predictor(batch).predict(rows(), done.append)) == together
+    assert list(asker(again, batch).ask(rows(), done.append)) == together
     assert max(map(len, again.batches)) == batch and sum(done) == 6
 
 
 def test_all_points_at_once_are_one_question_with_points_beside_their_number(script: Script) -> None:
     script.left = {"three": ["10 10; 30 10; 50 60"], "none": ["done"], "unreadable": ["10 10; 3"]}
-    found = list(predictor(strategy="all_points").predict(rows()[:3]))
+    found = list(asker(script, strategy="all_points").ask(rows()[:3]))
     assert [p.value for p in found] == [3, 0, None] and len(script.batches) == 1
     assert found[0].extra["points"] == [[10.5, 8.4], [30.5, 8.4], [50.5, 48.4]]
     assert script.seen["three"][0].user == "points cells"
 
 
-def test_the_number_alone_is_asked_once(monkeypatch) -> None:
-    def replies(vlm: Any, encoder: Any, prompts: Sequence[Prompt], **_: Any) -> list[str]:
-        return ["4", "many"][: len(prompts)]
-
-    monkeypatch.setattr(predict, "generate", replies)
-    found = list(predictor(strategy="number").predict(rows()[:2]))
+def test_the_number_alone_is_asked_once(script: Script) -> None:
+    script.left = {"three": ["4"], "none": ["many"]}
+    found = list(asker(script, strategy="number").ask(rows()[:2]))
     assert [(p.value, p.text) for p in found] == [(4, "4"), (None, "many")]
 
 
-def test_the_model_is_back_in_training_afterwards(script: Script) -> None:
-    asked = predictor()
-    asked.model.train()
-    list(asked.predict(rows()))
-    assert asked.model.training
+def test_the_model_is_back_in_training_afterwards() -> None:
+    module = torch.nn.Linear(1, 1).train()
+    with evaluating(module, torch.bfloat16):
+        assert not module.training and module(torch.zeros(1, 1)).dtype == torch.bfloat16
+    assert module.training
+    with pytest.raises(UserError, match="memory"), evaluating(module, torch.float32):
+        raise torch.OutOfMemoryError
+    assert module.training

@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from stand_in import completion, serving
+
 
 def test_a_run_is_measured_anew(run, command):
     said = command("evaluate", run, "--split", "validation", "--checkpoint", "last", "--samples", 4, "--as", "few")
@@ -25,6 +27,26 @@ def test_a_recipes_model_is_measured_as_it_is(place, command):
     assert sorted(p.name for p in (place / "runs/e").iterdir()) == ["environment.json", "evaluation", "recipe.yaml"]
     message = command("evaluate", "runs/e").sentence()
     assert message == "runs/e: has no checkpoint 'best' yet; train it with `foveal train --resume runs/e`."
+
+
+def test_a_served_model_is_measured_and_not_trained(place, command):
+    with serving(answer=lambda _: completion("red")) as server:
+        url = f"{server.url}/v1"
+        said = command("evaluate", "r.yaml", "--model.id", url, "--name", "e", "--model.server.concurrency", 2)
+        assert said.code == 0 and server.most <= 2
+        rows = [
+            json.loads(line) for line in (place / "runs/e/evaluation/test/predictions.jsonl").read_text().splitlines()
+        ]
+        results = json.loads((place / "runs/e/evaluation/test/results.json").read_text())
+        assert results["checkpoint"] == "model-a" and results["model"] == url and server.count == len(rows)
+        right = sum(r["truth"] == "red" for r in rows)
+        assert results["metrics"]["accuracy"] == right / len(rows) and [r["tokens_out"] for r in rows] == [3] * len(
+            rows
+        )
+        message = command("train", "r.yaml", "--model.id", url).sentence()
+    assert message.startswith("model.id: is the address of a server, whose model cannot be trained")
+    words = ("evaluate", "r.yaml", "--model.id", "http://127.0.0.1:1", "--model.server.tries", 0)
+    assert command(*words).sentence() == "model.server.tries: must be at least 1, not 0."
 
 
 @pytest.mark.parametrize(

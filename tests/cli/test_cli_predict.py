@@ -9,6 +9,8 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from stand_in import completion, serving
+
 
 @pytest.fixture
 def pictures(place, squares):
@@ -148,3 +150,17 @@ def test_one_sentence_and_nothing_left(place, run, pictures, command, words, wha
     before = sorted(str(p) for p in place.rglob("*"))
     assert what in command("predict", *words.split()).sentence()
     assert sorted(str(p) for p in place.rglob("*")) == before
+
+
+def test_a_server_is_asked_in_place_of_a_model(place, squares, command):
+    with serving(answer=lambda _: completion("red")) as server:
+        folder = squares / "test"
+        said = command("predict", "r.yaml", "--model.id", f"{server.url}/v1", folder, "--out", "a.jsonl")
+        assert said.code == 0
+        rows = [json.loads(line) for line in Path("a.jsonl").read_text().splitlines()]
+        assert server.count == len(rows) > 1
+        assert all(r["value"] == "red" and r["confidence"] is None and r["finish"] == "stop" for r in rows)
+        words = ("predict", "r.yaml", "--model.id", server.url, folder, "--evaluation.method", "score")
+        assert command(*words).sentence().startswith("evaluation.method: score needs a model that runs here, for a")
+    message = command("predict", "r.yaml", "--model.id", server.url, folder).sentence()
+    assert message.startswith(f"{server.url}/v1: the server cannot be reached (")

@@ -177,7 +177,7 @@ def test_ctrl_c_elsewhere(run, command, monkeypatch):
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("foveal.asking.asker.VlmPredictor.ask", interrupt)
+    monkeypatch.setattr("foveal.asking.models.LocalModel.score", interrupt)
     said = command("evaluate", run)
     assert (said.code, said.err.strip()) == (130, "foveal: interrupted")
 

@@ -106,7 +106,7 @@ def test_no_blindtest_puzzle_is_in_the_pre_training_scenes(scenes):
 
 
 def test_the_blindtest_model_answers_generated_puzzles_in_free_text():
-    from foveal.asking.asker import make_predictor, open_model
+    from foveal.asking.opening import make_asker, open_model
     from foveal.config.sections import Evaluation, Model, Recipe
     from foveal.tasks.blindtest.all import AllData, BlindTest
 
@@ -115,13 +115,13 @@ def test_the_blindtest_model_answers_generated_puzzles_in_free_text():
         task.name, task.data, model=Model("builtin-blindtest"), evaluation=Evaluation(max_new_tokens=8, batch_size=70)
     )
     rows = task.load("test").examples
-    metrics = task.measure(rows, list(make_predictor(task, open_model(task, recipe), recipe).predict(rows)))
+    metrics = task.measure(rows, list(make_asker(task, open_model(task, recipe), recipe).ask(rows)))
     assert metrics["unparsable"] == 0
     assert metrics["mean_accuracy"] > 0.85 > 2 * task.chance(rows)
 
 
 def test_the_counting_model_counts_generated_scenes_by_pointing():
-    from foveal.asking.asker import make_predictor, open_model
+    from foveal.asking.opening import make_asker, open_model
     from foveal.config.sections import Evaluation, Model, Recipe
     from foveal.tasks.counting.task import Counting, CountingData, MarkingData
 
@@ -134,6 +134,6 @@ def test_the_counting_model_counts_generated_scenes_by_pointing():
         task.name, data, model=Model("builtin-counting"), evaluation=Evaluation(max_new_tokens=12, batch_size=66)
     )
     rows = task.load("test").examples
-    metrics = task.measure(rows, list(make_predictor(task, open_model(task, recipe), recipe).predict(rows)))
+    metrics = task.measure(rows, list(make_asker(task, open_model(task, recipe), recipe).ask(rows)))
     assert metrics["mae"] < 1.7 and task.chance(rows) > 2.5
     assert metrics["point_f1"] > 0.7

@@ -155,6 +155,6 @@ def test_a_run_keeps_the_setting(tiny, tmp_path, monkeypatch):
     assert "tiles: false" in run.recipe.read_text()
     saved = AutoProcessor.from_pretrained(run.path / "checkpoints" / "best")
     model = foveal.load(run.path)
-    asked = model._predictor.vlm.processor
+    asked = model._asker.model.vlm.processor
     assert tokens(saved, "idefics3", (90, 90)) == tokens(asked, "idefics3", (90, 90)) == 4
     assert model.predict(picture(0)).prediction in ("red", "green", "blue")

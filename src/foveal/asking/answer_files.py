@@ -17,71 +17,20 @@ from abc import ABC, abstractmethod
 from array import array
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from foveal.asking.answered import Answered, Tally, word_of
 from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
-from foveal.examples import Example
 from foveal.files import check_writable, disk_errors, replacing, write_text
-from foveal.results import Prediction
 from foveal.runs import Run
+from foveal.vlm.finding import is_url
 
 #: Rows of a row group. One that is not full is written, too, when so many seconds have passed.
 PART_ROWS, PART_SECONDS = 1000, 30.0
-#: Of so many different answers, none longer than this, is told how often each was given.
-_DIFFERENT, _LONGEST = 40, 60
-
-
-@dataclass(frozen=True)
-class Answered:
-    """What came of one picture.
-
-    Attributes:
-        path: The picture.
-        example: Its row.
-        prediction: The answer, or None where the picture could not be read.
-        error: Why it could not be.
-    """
-
-    path: Path
-    example: Example
-    prediction: Prediction | None
-    error: str | None = None
-
-
-@dataclass
-class Tally:
-    """Answers counted.
-
-    Attributes:
-        rows: Pictures, readable or not.
-        bad: Those that could not be read.
-        unread: Replies that are no answer.
-        counts: Answer -> how often; None when there were too many different ones.
-    """
-
-    rows: int = 0
-    bad: int = 0
-    unread: int = 0
-    counts: dict[str, int] | None = field(default_factory=dict)
-
-    def add(self, value: Any, error: str | None) -> None:
-        """Counts a picture with its answer, or with the reason why it has none."""
-        self.rows += 1
-        if error is not None:
-            self.bad += 1
-        elif value is None:
-            self.unread += 1
-        elif self.counts is not None:
-            word = _word(value)
-            if len(word) > _LONGEST or (word not in self.counts and len(self.counts) == _DIFFERENT):
-                self.counts = None
-            else:
-                self.counts[word] = self.counts.get(word, 0) + 1
 
 
 def facts_of(recipe: Recipe, run: Run | None, checkpoint: str, text: str | None) -> dict[str, Any]:
@@ -92,7 +41,7 @@ def facts_of(recipe: Recipe, run: Run | None, checkpoint: str, text: str | None)
     """
     return {
         "task": recipe.task,
-        "model": recipe.model.id if run is None else str(run.checkpoint(checkpoint)),
+        "model": recipe.model.id if run is None or is_url(recipe.model.id) else str(run.checkpoint(checkpoint)),
         "text": text,
         "recipe": hashlib.sha256(dump_recipe(recipe).encode(errors="backslashreplace")).hexdigest()[:16],
     }
@@ -122,8 +71,8 @@ class AnswerFile(ABC):
         self._facts, self._size = dict(facts), batch_size
         self._state_file = path.with_name(f"{path.name}.state.json")
         self._digests = array("Q")
-        found = [p for p in self._places() if p.exists()]
-        self._state = self._read_state(found[0]) if found else {"begun": 0, "finished": False}
+        there = any(p.exists() for p in self._places())
+        self._state = self._read_state() if there else {"begun": 0, "finished": False}
         self._load()
         self._sorted = np.frombuffer(self._digests, np.uint64) if self._digests else np.zeros(0, np.uint64)
         self._sorted.sort()
@@ -142,8 +91,7 @@ class AnswerFile(ABC):
         """
         with disk_errors(self.path):
             self._write(batch)
-        for a in batch:
-            self.tally.add(a.prediction.value if a.prediction else None, a.error)
+        self.tally.add_all(batch)
 
     @abstractmethod
     def close(self) -> None:
@@ -174,7 +122,7 @@ class AnswerFile(ABC):
     def _remains(self) -> str:
         return " and ".join(str(p) for p in self._places() if p.exists())
 
-    def _read_state(self, found: Path) -> dict[str, Any]:
+    def _read_state(self) -> dict[str, Any]:
         try:
             state: dict[str, Any] = json.loads(self._state_file.read_text(encoding="utf-8"))
             begun, finished, facts = state["begun"], state["finished"], dict(state["facts"])
@@ -184,10 +132,10 @@ class AnswerFile(ABC):
             raise self._foreign(f"cannot be continued, for {self._state_file} is damaged") from None
         for key in self._facts | facts:
             if facts.get(key) != self._facts.get(key):
-                told = "was made with another recipe or other settings"
+                what = "was made with another recipe or other settings"
                 if key != "recipe":
-                    told = f"holds answers for another {key} ({facts.get(key)!r}, now {self._facts.get(key)!r})"
-                raise self._foreign(told)
+                    what = f"holds answers for another {key} ({facts.get(key)!r}, now {self._facts.get(key)!r})"
+                raise self._foreign(what)
         return {"begun": int(begun), "finished": bool(finished)}
 
     def _save_state(self, **state: Any) -> None:
@@ -276,8 +224,8 @@ class ParquetAnswers(AnswerFile):
         self._next = 0
         try:
             if sources:
-                told = pyarrow.parquet.read_metadata(self.path).metadata or {}
-                self._next = int(told.get(b"foveal.parts", 0))
+                metadata = pyarrow.parquet.read_metadata(self.path).metadata or {}
+                self._next = int(metadata.get(b"foveal.parts", 0))
             parts = {int(p.stem.removeprefix("part-")): p for p in self._folder.glob("part-*.parquet")}
             for number, part in sorted(parts.items()):
                 if number < self._next:
@@ -373,7 +321,7 @@ def _columns(a: Answered) -> dict[str, Any]:
         return {"picture": _utf8(str(a.path)), "error": _utf8(a.error or "")}
     return {
         "picture": _utf8(str(a.path)),
-        "prediction": None if p.value is None else _utf8(_word(p.value)),
+        "prediction": None if p.value is None else _utf8(word_of(p.value)),
         "confidence": p.confidence,
         "response": _utf8(p.text),
         "probabilities": [(_utf8(k), v) for k, v in p.probabilities.items()] if p.probabilities else None,
@@ -400,10 +348,6 @@ def _batches(source: Path) -> Iterator[Any]:
 
     with pyarrow.parquet.ParquetFile(source) as table:
         yield from table.iter_batches(PART_ROWS)
-
-
-def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _utf8(text: str) -> str:

@@ -1,246 +1,241 @@
-"""Predictions: a trained or untrained model asked about examples, by exact scoring or by free text."""
+"""The one way to ask a model about examples: batches, decoding ahead, and how each kind of question is put."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from itertools import islice
 
-import torch
-from torch import nn
-
-from foveal.config.sections import Evaluation, Recipe
-from foveal.errors import UserError
+from foveal.asking.answered import Answered
+from foveal.asking.models import AnsweringModel, LocalModel, OwnModel
+from foveal.asking.replies import Replies, Reply
+from foveal.config.sections import Evaluation
+from foveal.errors import ImageError, UserError
 from foveal.examples import Example
 from foveal.prompts import Prompt
 from foveal.results import Prediction
-from foveal.tasks.capabilities import Episode, Episodes, OwnModels, answers_of, reply_start_of
-from foveal.tasks.specialist import Specialist
+from foveal.tasks.capabilities import Episode, Episodes, answers_of, reply_start_of
 from foveal.tasks.task import Task
-from foveal.vlm import scoring
-from foveal.vlm.constrained import generate_choice
-from foveal.vlm.encoding import Encoder
-from foveal.vlm.generation import generate, write
-from foveal.vlm.loading import Vlm, cpu_has_bfloat16, load, memory_errors
-from foveal.vlm.processors import save_processor
+
+#: Pictures decoded at once.
+_THREADS = min(8, os.cpu_count() or 1)
 
 
-def make_encoder(vlm: Vlm, recipe: Recipe) -> Encoder:
-    """The encoder of a loaded model under a recipe."""
-    return Encoder(vlm.processor, family=vlm.family, context=vlm.context, image_size=recipe.model.image_size)
-
-
-def precision(recipe: Recipe, device: torch.device) -> torch.dtype:
-    """The type of the forward pass: the recipe's, or bfloat16 where the processor has fast instructions for it."""
-    if recipe.training.precision != "auto":
-        chosen: torch.dtype = getattr(torch, recipe.training.precision)
-        return chosen
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and cpu_has_bfloat16()
-    return torch.bfloat16 if fast else torch.float32
-
-
-@contextlib.contextmanager
-def mixed(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
-    """Autocast to ``dtype``, or nothing for float32."""
-    if dtype == torch.float32:
-        yield
-    else:
-        with torch.autocast(device.type, dtype):
-            yield
-
-
-class Predictor(ABC):
+class Asker:
     """Asks a model about examples of a task.
 
-    Args:
-        task: What is asked and how replies are read.
-        model: The model, in eval mode while it predicts.
-        options: The recipe's evaluation section.
-        dtype: Type of the forward pass.
-    """
-
-    def __init__(self, task: Task, model: nn.Module, options: Evaluation, dtype: torch.dtype) -> None:
-        self.task, self.model, self.options, self.dtype = task, model, options, dtype
-
-    def predict(
-        self, examples: Sequence[Example], progress: Callable[[int], None] | None = None
-    ) -> Iterator[Prediction]:
-        """Predictions in the order of ``examples``, a batch at a time.
-
-        Args:
-            examples: What is asked about; opened batch by batch.
-            progress: Called with the number of examples done since the last call.
-
-        Raises:
-            UserError: A picture is unreadable, a row too long, or memory does not suffice.
-        """
-        size = self.options.batch_size
-        training = self.model.training
-        self.model.eval()
-        try:
-            for start in range(0, len(examples), size):
-                rows = [examples[i] for i in range(start, min(start + size, len(examples)))]
-                with memory_errors(), mixed(self.dtype, next(self.model.parameters()).device):
-                    predictions = self.ask(rows)
-                yield from predictions
-                if progress is not None:
-                    progress(len(rows))
-        finally:
-            self.model.train(training)
-
-    @abstractmethod
-    def ask(self, rows: Sequence[Example]) -> list[Prediction]:
-        """Predictions of one batch."""
-
-    @abstractmethod
-    def save_parts(self, folder: Path) -> None:
-        """Writes beside the weights what loading them needs."""
-
-
-class SpecialistPredictor(Predictor):
-    """Asks a task's own model."""
-
-    def __init__(self, specialist: Specialist[Any], options: Evaluation, dtype: torch.dtype) -> None:
-        super().__init__(specialist.task, specialist.model, options, dtype)
-        self.specialist = specialist
-
-    @torch.inference_mode()
-    def ask(self, rows: Sequence[Example]) -> list[Prediction]:
-        """Predictions of one batch."""
-        return self.specialist.ask(rows)
-
-    def save_parts(self, folder: Path) -> None:
-        """See ``Specialist.save_parts``."""
-        self.specialist.save_parts(folder)
-
-
-class VlmPredictor(Predictor):
-    """Asks a VLM, by exact scores of a closed set of answers, in free text, by both (reasons first), or step by step.
+    A VLM that runs here scores a closed set of answers, writes free text, does both (reasons first), or goes step by
+    step; a served model writes only; a task's own model is asked as it likes.
 
     Args:
-        task: What is asked and how replies are read.
-        vlm: The model.
-        encoder: Its encoder.
+        task: What is asked, and how replies are read.
+        model: The model.
         options: The recipe's evaluation section.
-        dtype: Type of the forward pass.
+        cache: Replies that are kept, and not asked for again. What is scored or chosen is not kept.
+
+    Attributes:
+        batch_size: Examples at a time.
+
+    Raises:
+        UserError: The method does not suit the task or the model.
     """
 
-    def __init__(self, task: Task, vlm: Vlm, encoder: Encoder, options: Evaluation, dtype: torch.dtype) -> None:
-        super().__init__(task, vlm.model, options, dtype)
-        self.vlm, self.encoder = vlm, encoder
-        self.answers = answers_of(task) if options.method != "generate" else ()
-        if options.method in ("score", "choose") and not self.answers:
+    def __init__(
+        self, task: Task, model: AnsweringModel | OwnModel, options: Evaluation, cache: Replies | None = None
+    ) -> None:
+        self.task, self.model, self.options, self.cache = task, model, options, cache
+        self._answers: tuple[str, ...] = ()
+        self.batch_size = options.batch_size
+        if isinstance(model, OwnModel):
+            return
+        self.batch_size = max(options.batch_size, model.least_batch)
+        scores = options.method in ("score", "choose")
+        if isinstance(model, LocalModel):
+            self._answers = answers_of(task) if options.method != "generate" else ()
+        elif scores:
+            raise UserError(
+                f"evaluation.method: {options.method} needs a model that runs here, for a server gives no more than text; "
+                "use generate."
+            )
+        if scores and not self._answers:
             raise UserError(
                 f"evaluation.method: {options.method} needs a closed set of answers, which {task.name} has not; use generate."
             )
 
-    def save_parts(self, folder: Path) -> None:
-        """The processor."""
-        save_processor(self.vlm.processor, folder)
+    def ask(
+        self, examples: Iterable[Example], progress: Callable[[int], None] | None = None, *, ahead: bool = True
+    ) -> Iterator[Prediction]:
+        """Predictions in the order of the examples, a batch at a time.
 
-    def ask(self, rows: Sequence[Example]) -> list[Prediction]:
-        """Predictions of one batch."""
-        if isinstance(self.task, Episodes):
-            episodes = [self.task.episode(e) for e in rows]
-            talks = [e for e in episodes if e is not None]
-            if len(talks) == len(rows):
-                return self._in_steps(talks, rows)
-        prompts = [self.task.prompt(e) for e in rows]
-        names = [e.id for e in rows]
-        if self.answers and (start := reply_start_of(self.task, "")) is not None:
-            return self._reasoned(rows, prompts, names, start)
-        if not self.answers:
-            replies = generate(self.vlm, self.encoder, prompts, max_new_tokens=self.options.max_new_tokens, names=names)
+        Args:
+            examples: What is asked about, opened batch by batch; they may be endless.
+            progress: Called with the number of examples done since the last call.
+            ahead: See ``batches``.
+
+        Raises:
+            UserError: A picture is unreadable, a row too long, memory does not suffice, or a server refuses.
+        """
+        with closing(self.batches(examples, ahead=ahead)) as batches:
+            for batch in batches:
+                yield from (a.prediction for a in batch if a.prediction is not None)
+                if progress is not None:
+                    progress(len(batch))
+
+    def batches(
+        self, examples: Iterable[Example], *, skip_bad: bool = False, ahead: bool = True
+    ) -> Generator[list[Answered], None, None]:
+        """Answers in the order of the examples.
+
+        Batches are made of the examples as they come, the unreadable ones among them, so that which are asked together
+        does not depend on ``skip_bad``.
+
+        Args:
+            examples: What is asked about.
+            skip_bad: Whether examples with unreadable pictures are answered by the reason; otherwise it is raised.
+            ahead: Whether the next batch is fetched and decoded while the model computes. Examples that have to be
+                waited for, e.g. those of a camera, would keep answers waiting.
+
+        Raises:
+            ImageError: A picture cannot be read; the batches before it were answered.
+            UserError: See ``ask``.
+        """
+        rows = iter(examples)
+        with _pool() as pool:
+
+            def start() -> list[tuple[Example, Future[Example | ImageError]]]:
+                return [(e, pool.submit(_decoded, e)) for e in islice(rows, self.batch_size)]
+
+            waiting = start()
+            while waiting:
+                now = [(example, decoding.result()) for example, decoding in waiting]
+                good = []
+                for _, row in now:
+                    if not isinstance(row, ImageError):
+                        good.append(row)
+                    elif not skip_bad:
+                        raise row
+                if ahead:
+                    waiting = start()
+                predictions = iter(self._batch(good) if good else [])
+                yield [
+                    Answered(example, None, str(row))
+                    if isinstance(row, ImageError)
+                    else Answered(example, next(predictions))
+                    for example, row in now
+                ]
+                if not ahead:
+                    waiting = start()
+
+    # ---------------------------------------------------------------- one batch
+
+    def _batch(self, rows: Sequence[Example]) -> list[Prediction]:
+        with self.model.evaluating():
+            if isinstance(self.model, OwnModel):
+                return self.model.predict(rows)
+            if isinstance(self.task, Episodes):
+                episodes = [self.task.episode(e) for e in rows]
+                talks = [e for e in episodes if e is not None]
+                if len(talks) == len(rows):
+                    return self._in_steps(self.model, talks, rows)
+            prompts = [self.task.prompt(e) for e in rows]
+            if isinstance(self.model, LocalModel) and self._answers:
+                if (bare := reply_start_of(self.task, "")) is not None:
+                    return self._reasoned(self.model, rows, prompts, bare)
+                return self._closed(self.model, rows, prompts, self._answers)
+            replies = reply_to(self.model, prompts, [e.id for e in rows], self.cache)
             return [
-                Prediction(e.id, self.task.parse(text, e), text, truth=e.truth)
-                for e, text in zip(rows, replies, strict=True)
+                Prediction(e.id, self.task.parse(r.answer, e), r.text, truth=e.truth, extra=r.facts())
+                for e, r in zip(rows, replies, strict=True)
             ]
-        return self._closed(rows, prompts, names, self.answers)
 
     def _closed(
-        self, rows: Sequence[Example], prompts: Sequence[Prompt], names: Sequence[str], texts: Sequence[str]
+        self, model: LocalModel, rows: Sequence[Example], prompts: Sequence[Prompt], texts: Sequence[str]
     ) -> list[Prediction]:
         """Scores, or writes, one of the answers; ``texts`` are the answers as they stand behind the prompts."""
+        names = [e.id for e in rows]
         if self.options.method == "choose":
-            of = dict(zip(texts, self.answers, strict=True))
-            chosen = [of[t] for t in generate_choice(self.vlm, self.encoder, prompts, texts, names=names)]
+            of = dict(zip(texts, self._answers, strict=True))
+            chosen = [of[t] for t in model.choose(prompts, texts, names)]
             return [
                 Prediction(e.id, self.task.parse(text, e), text, truth=e.truth)
                 for e, text in zip(rows, chosen, strict=True)
             ]
-        per_token = self.options.length_normalisation
-        table = scoring.score(self.vlm, self.encoder, prompts, texts, names=names, per_token=per_token)
         out = []
-        for example, chances in zip(rows, table.double().softmax(-1).tolist(), strict=True):
-            probabilities = dict(zip(self.answers, chances, strict=True))
+        table = model.score(prompts, texts, names)
+        for example, shares in zip(rows, table.double().softmax(-1).tolist(), strict=True):
+            probabilities = dict(zip(self._answers, shares, strict=True))
             text = max(probabilities, key=lambda a: probabilities[a])
             out.append(Prediction(example.id, self.task.parse(text, example), text, probabilities, example.truth))
         return out
 
     def _reasoned(
-        self, rows: Sequence[Example], prompts: Sequence[Prompt], names: Sequence[str], bare: str
+        self, model: LocalModel, rows: Sequence[Example], prompts: Sequence[Prompt], bare: str
     ) -> list[Prediction]:
         """The answer behind reasons: the model's own with method auto, none otherwise."""
-        replies: list[str] = []
+        texts: list[str] = []
         if self.options.method == "auto":
-            replies = generate(self.vlm, self.encoder, prompts, max_new_tokens=self.options.max_new_tokens, names=names)
-        starts = [reply_start_of(self.task, reply) or bare for reply in replies] or [bare] * len(rows)
+            texts = [r.text for r in reply_to(model, prompts, [e.id for e in rows], self.cache)]
+        starts = [reply_start_of(self.task, text) or bare for text in texts] or [bare] * len(rows)
         behind = [replace(p, reply_start=start) for p, start in zip(prompts, starts, strict=True)]
-        found = self._closed(rows, behind, names, [f" {answer}" for answer in self.answers])
-        if not replies:
-            return found
+        scored = self._closed(model, rows, behind, [f" {answer}" for answer in self._answers])
+        if not texts:
+            return scored
         return [
-            replace(p, text=reply, extra={"generated": self.task.parse(reply, e)})
-            for p, reply, e in zip(found, replies, rows, strict=True)
+            replace(p, text=text, extra={"generated": self.task.parse(text, e)})
+            for p, text, e in zip(scored, texts, rows, strict=True)
         ]
 
-    def _in_steps(self, episodes: Sequence[Episode], rows: Sequence[Example]) -> list[Prediction]:
+    def _in_steps(
+        self, model: AnsweringModel, episodes: Sequence[Episode], rows: Sequence[Example]
+    ) -> list[Prediction]:
         """Steps of all episodes together; those that are over leave the batch."""
-        while asked := [(e, p, r.id) for e, r in zip(episodes, rows, strict=True) if (p := e.prompt()) is not None]:
-            replies = write(
-                self.vlm, self.encoder, [p for _, p, _ in asked], max_new_tokens=self.options.max_new_tokens,
-                names=[name for _, _, name in asked],
-            )  # fmt: skip
-            for (episode, _, _), reply in zip(asked, replies, strict=True):
-                episode.reply(reply.text, reply.confidence)
+        while steps := [(e, p, r.id) for e, r in zip(episodes, rows, strict=True) if (p := e.prompt()) is not None]:
+            replies = reply_to(model, [p for _, p, _ in steps], [name for _, _, name in steps], self.cache)
+            for (episode, _, _), reply in zip(steps, replies, strict=True):
+                episode.reply(reply.answer, reply.confidence)
         return [e.result() for e in episodes]
 
 
-def open_model(
-    task: Task, recipe: Recipe, *, weights: Path | None = None, training: bool = False
-) -> Vlm | Specialist[Any]:
-    """The model of a recipe: one of the task's own where ``model.id`` is its name, else a VLM.
+def reply_to(
+    model: AnsweringModel, prompts: Sequence[Prompt], names: Sequence[str], cache: Replies | None = None
+) -> list[Reply]:
+    """The replies to a batch of prompts, in its order.
 
     Args:
-        task: The task.
-        recipe: The resolved recipe.
-        weights: A checkpoint folder of a run.
-        training: Whether parameters shall learn.
+        model: The model.
+        prompts: The questions.
+        names: What an error calls each.
+        cache: What is in it is not asked, and what is new is added as it comes; equal questions are asked once.
 
     Raises:
-        UserError: It does not exist, does not fit, or the recipe asks for what it cannot do.
+        UserError: See ``AnsweringModel.reply``; or the cache cannot be written.
     """
-    if training and recipe.objective == "label" and reply_start_of(task, "") is not None:
-        raise UserError(
-            f"objective: label learns the bare answer, but here {task.name} asks for reasons in front of it; use "
-            "objective: answer, or ask for the answer alone."
+    if cache is None:
+        return model.reply(prompts, names)
+    keys = [model.key(prompt) for prompt in prompts]
+    places = list({key: i for i, key in enumerate(keys) if cache.get(key) is None}.values())
+    if places:
+        model.reply(
+            [prompts[i] for i in places], [names[i] for i in places], lambda n, reply: cache.add(keys[places[n]], reply)
         )
-    models = task.models if isinstance(task, OwnModels) else {}
-    own = models.get(recipe.model.id) or models.get("*")
-    if own is not None:
-        module, _, name = own.partition(":")
-        kind: type[Specialist[Any]] = getattr(importlib.import_module(module), name)
-        return kind.open(task, recipe, weights=weights, training=training)
-    return load(recipe.model, weights=weights, training=training)
+    return [cache[key] for key in keys]
 
 
-def make_predictor(task: Task, model: Vlm | Specialist[Any], recipe: Recipe) -> Predictor:
-    """Asks an opened model as the recipe says."""
-    dtype = precision(recipe, model.device)
-    if isinstance(model, Vlm):
-        return VlmPredictor(task, model, make_encoder(model, recipe), recipe.evaluation, dtype)
-    return SpecialistPredictor(model, recipe.evaluation, dtype)
+@contextmanager
+def _pool() -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="decode")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _decoded(example: Example) -> Example | ImageError:
+    """The example with its pictures in memory, or why they cannot be."""
+    try:
+        return example.decoded()
+    except ImageError as error:
+        return error

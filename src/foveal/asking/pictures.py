@@ -1,23 +1,19 @@
-"""A model asked about any number of pictures: a batch at a time is in memory, and one more is decoded meanwhile."""
+"""A user's own pictures: finding them, asking about any number of them, and where files made of the answers go."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
-from foveal.asking.answer_files import Answered, AnswerFile, Tally
-from foveal.asking.asker import Predictor
-from foveal.errors import ImageError
-from foveal.examples import Example
+from foveal.asking.answer_files import AnswerFile
+from foveal.asking.answered import Answered, Tally
+from foveal.asking.asker import Asker
+from foveal.errors import UserError
 from foveal.images import Picture, walk_images
-from foveal.tasks.capabilities import check_words
+from foveal.tasks.capabilities import Export, check_words
 from foveal.tasks.task import Task
-
-#: Pictures decoded at once.
-_THREADS = min(8, os.cpu_count() or 1)
 
 
 def find_pictures(places: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
@@ -39,58 +35,8 @@ def find_pictures(places: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
                 yield path
 
 
-def ask(
-    task: Task, predictor: Predictor, pictures: Iterable[Path], *, text: str | None = None, skip_bad: bool = False
-) -> Generator[list[Answered], None, None]:
-    """Answers in the order of the pictures, a batch at a time.
-
-    Batches are made of the pictures as they come, the unreadable ones among them, so that which pictures are asked
-    together does not depend on ``skip_bad``.
-
-    Args:
-        task: What is asked.
-        predictor: Who is.
-        pictures: Paths, which may be endless; at most two batches of them are taken ahead.
-        text: The user's words, where the task takes them.
-        skip_bad: Whether unreadable pictures are answered by the reason; otherwise they are raised.
-
-    Raises:
-        ImageError: A picture cannot be read; the batches before it were answered.
-        UserError: The text does not fit the task, or a picture does not fit the model.
-    """
-    check_words(task, text)
-    paths = iter(pictures)
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="decode")
-
-    def start() -> list[tuple[Path, Example, Future[Example | ImageError]]]:
-        batch = list(islice(paths, predictor.options.batch_size))
-        examples = [task.example_of([Picture(str(path), path, task.max_pixels)], text) for path in batch]
-        return [(p, e, pool.submit(_decoded, e)) for p, e in zip(batch, examples, strict=True)]
-
-    try:
-        ahead = start()
-        while ahead:
-            now = [(path, example, decoding.result()) for path, example, decoding in ahead]
-            if not skip_bad:
-                for _, _, found in now:
-                    if isinstance(found, ImageError):
-                        raise found
-            ahead = start()
-            good = [found for _, _, found in now if not isinstance(found, ImageError)]
-            predictions = iter(list(predictor.predict(good)) if good else [])
-            yield [
-                Answered(path, example, None, str(found))
-                if isinstance(found, ImageError)
-                else Answered(path, example, next(predictions))
-                for path, example, found in now
-            ]
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
 def stream(
-    task: Task,
-    predictor: Predictor,
+    asker: Asker,
     pictures: Iterable[Path],
     answers: AnswerFile | None,
     *,
@@ -100,10 +46,11 @@ def stream(
 ) -> Tally:
     """Asks about the pictures that ``answers`` has no row of, and adds their rows to it.
 
+    However many pictures there are, two batches of them are in memory.
+
     Args:
-        task: What is asked.
-        predictor: Who is.
-        pictures: Paths.
+        asker: Asks the model.
+        pictures: Paths, which may be endless.
         answers: The file, new or to be continued; None keeps nothing.
         text: The user's words, where the task takes them.
         skip_bad: Whether unreadable pictures get a row with the reason; otherwise the first one ends it.
@@ -113,22 +60,24 @@ def stream(
         Counts of the whole file, or of what was asked where there is none.
 
     Raises:
-        UserError: See ``ask``; or the file cannot be written. What was written stays, to be continued.
+        UserError: The text does not fit the task, a picture cannot be read or does not fit the model, or the file
+            cannot be written. What was written stays, to be continued.
     """
+    task = asker.task
+    check_words(task, text)
     tally = answers.tally if answers is not None else Tally()
-    asked = pictures if answers is None else (p for p in pictures if p not in answers)
-    batches = ask(task, predictor, asked, text=text, skip_bad=skip_bad)
+    new = (p for p in pictures if answers is None or p not in answers)
+    examples = (task.example_of([Picture(str(p), p, task.max_pixels)], text) for p in new)
     try:
-        for batch in batches:
-            if each is not None:
-                each(batch)
-            if answers is not None:
-                answers.append(batch)
-                continue
-            for a in batch:
-                tally.add(a.prediction.value if a.prediction else None, a.error)
+        with closing(asker.batches(examples, skip_bad=skip_bad)) as batches:
+            for batch in batches:
+                if each is not None:
+                    each(batch)
+                if answers is not None:
+                    answers.append(batch)
+                else:
+                    tally.add_all(batch)
     finally:
-        batches.close()
         if answers is not None:
             answers.close()
     if answers is not None:
@@ -146,7 +95,7 @@ def common_folder(places: Sequence[str | os.PathLike[str]]) -> Path:
 
 
 def export_folder(folder: Path, picture: Path, base: Path) -> Path:
-    """Where the files that an answer amounts to go: below ``folder`` as the picture lies below ``base``, so that pictures
+    """Where the files made of an answer go: below ``folder`` as the picture lies below ``base``, so that pictures
     of one name in several folders do not meet.
     """
     inner = Path(os.path.abspath(picture)).parent
@@ -155,9 +104,14 @@ def export_folder(folder: Path, picture: Path, base: Path) -> Path:
     return folder / inner.relative_to(base)
 
 
-def _decoded(example: Example) -> Example | ImageError:
-    """The example with its pictures in memory, or why they cannot be."""
-    try:
-        return example.decoded()
-    except ImageError as error:
-        return error
+def export_answers(task: Task, batch: Sequence[Answered], folder: Path, base: Path) -> None:
+    """Writes the files of a batch's answers; see ``export_folder``.
+
+    Raises:
+        UserError: The task's answers are no files, or one cannot be written.
+    """
+    if not isinstance(task, Export):
+        raise UserError(f"--files: the answers of {task.name} are no files; leave --files out.")
+    for a in batch:
+        if a.prediction is not None:
+            task.export(a.example, a.prediction, export_folder(folder, a.path, base))

@@ -6,8 +6,9 @@ import errno
 import hashlib
 import json
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,17 +22,8 @@ if sys.platform != "win32":
     import fcntl
 
 
-@dataclass(frozen=True)
-class Job:
-    """A question to be asked.
-
-    Attributes:
-        name: What an error calls it.
-        prompt: Makes the prompt; its pictures are in memory only while the question is asked.
-    """
-
-    name: str
-    prompt: Callable[[], Prompt]
+#: Reasoning that a model wrote in front of its answer. One that was cut within it has not answered.
+_THOUGHTS = re.compile(r"^\s*<think>.*?(?:</think>|$)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -40,10 +32,11 @@ class Reply:
 
     Attributes:
         text: Its words.
-        finish: Why it stopped, where that is told: ``stop``, ``length`` (the reply was cut), ...
-        model: What a server says that it used, which may be more exact than the name that it was asked by.
-        tokens_in: Length of the question, where it is told.
-        tokens_out: Length of the reply, where it is told.
+        finish: Why it stopped, where that is known: ``stop``, ``length`` (the reply was cut), ...
+        model: The model that a server names, which may be more exact than the name in the request.
+        tokens_in: Length of the question, where it is known.
+        tokens_out: Length of the reply, where it is known.
+        confidence: Product of its tokens' probabilities, where they are known.
     """
 
     text: str
@@ -51,6 +44,17 @@ class Reply:
     model: str | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
+    confidence: float | None = None
+
+    @property
+    def answer(self) -> str:
+        """The text without reasoning that the model wrote between ``<think>`` and ``</think>`` in front of it."""
+        return _THOUGHTS.sub("", self.text)
+
+    def facts(self) -> dict[str, Any]:
+        """What a server tells beside the text; empty for models that run here."""
+        facts = {"finish": self.finish, "model": self.model, "tokens_in": self.tokens_in, "tokens_out": self.tokens_out}
+        return {name: value for name, value in facts.items() if value is not None}
 
 
 def reply_key(model: str, prompt: Prompt, settings: Mapping[str, Any]) -> str:
@@ -60,14 +64,10 @@ def reply_key(model: str, prompt: Prompt, settings: Mapping[str, Any]) -> str:
         pixels = hashlib.sha256(f"{image.mode} {image.size}".encode())
         pixels.update(image.tobytes())
         pictures.append(pixels.hexdigest())
-    told = {
-        "model": model,
-        "system": prompt.system,
-        "pictures": pictures,
-        "user": prompt.user,
-        "settings": dict(settings),
-    }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    question = {
+        "model": model, "system": prompt.system, "pictures": pictures, "user": prompt.user, "settings": dict(settings),
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
 
 
 class Replies:
@@ -129,13 +129,20 @@ class Replies:
         """The reply to a question that was asked before, or None."""
         return self._known.get(key)
 
+    def __getitem__(self, key: str) -> Reply:
+        """The reply to a question that was asked before."""
+        return self._known[key]
+
     def add(self, key: str, reply: Reply) -> None:
         """Keeps a reply.
 
         Raises:
             UserError: The disk is full.
         """
-        line = json.dumps({"key": key, **asdict(reply)}).encode() + b"\n"
+        row = asdict(reply)
+        if reply.confidence is None:
+            del row["confidence"]
+        line = json.dumps({"key": key, **row}).encode() + b"\n"
         with disk_errors(self.path):
             before = os.lseek(self._file, 0, os.SEEK_END)
             if os.write(self._file, line) < len(line):
@@ -144,7 +151,7 @@ class Replies:
         self._known[key] = reply
 
     def close(self) -> None:
-        """Lets other processes at the file."""
+        """Closes the file, so that another process may write it."""
         os.close(self._file)
 
     def __enter__(self) -> Self:

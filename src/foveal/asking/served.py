@@ -1,7 +1,6 @@
-"""Asks a served model: any OpenAI-compatible chat-completions endpoint, with pictures as ``data:`` URLs.
+"""Served models: any OpenAI-compatible server of chat completions, which gets pictures as ``data:`` URLs.
 
-Requests run side by side, are repeated with growing pauses where a server is busy or fails, and every reply is kept on
-disk as it comes, so that a job that was stopped goes on where it was without asking anything again.
+Requests run side by side and are repeated with growing pauses where a server is busy or fails.
 """
 
 from __future__ import annotations
@@ -13,50 +12,29 @@ import email.utils
 import io
 import json
 import math
+import os
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, overload
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from PIL import Image
 
-from foveal.asking.replies import Job, Replies, Reply, reply_key
+from foveal.asking.models import AnsweringModel, Keep
+from foveal.asking.replies import Reply
+from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.prompts import Prompt
 
-if TYPE_CHECKING:
-    import httpx2 as httpx
-else:
-    # The one of the two that huggingface_hub brings: httpx2 from its version 2 on. What is used here is the same in both.
-    try:
-        import httpx2 as httpx
-    except ImportError:
-        import httpx
-
 _BUSY = (408, 409, 425, 429)
 #: A server that wants a longer pause than this is not waited for, in seconds.
-_LONGEST_ASKED_WAIT = 900
+_LONGEST_REQUESTED_PAUSE = 900
+#: Seconds before the second try, which double with each further one up to the longest.
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
-
-@dataclass(frozen=True)
-class Patience:
-    """How a server is treated.
-
-    Attributes:
-        concurrency: Requests at a time.
-        timeout: Seconds within which a reply must be whole.
-        tries: How often a request is sent before it is given up.
-        wait: Seconds before the second try; they double with each further one.
-        longest_wait: They do not grow beyond this.
-    """
-
-    concurrency: int = 8
-    timeout: float = 300.0
-    tries: int = 8
-    wait: float = 1.0
-    longest_wait: float = 60.0
+T = TypeVar("T")
 
 
 def base_url(url: str) -> str:
@@ -77,7 +55,7 @@ def base_url(url: str) -> str:
     if parts.username or parts.password or parts.fragment or queries - {"api-version"}:
         raise UserError(
             "A server's address may not hold a user, a key or settings; give the name of the environment variable that "
-            "holds the key with --api_key_env."
+            "holds the key with model.server.api_key_env."
         )
     path = parts.path.rstrip("/").removesuffix("/chat/completions") or "/v1"
     return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
@@ -98,26 +76,37 @@ def chat_messages(prompt: Prompt) -> list[dict[str, Any]]:
     return [*system, {"role": "user", "content": content}]
 
 
-def read_completion(found: Any) -> Reply | None:
+def read_completion(value: Any) -> Reply | None:
     """The reply in the JSON of a chat completion, or None where it is none."""
     try:
-        choice = found["choices"][0]
+        choice = value["choices"][0]
         content = choice["message"].get("content")
         if content is not None and not isinstance(content, str | list):
             return None
         if isinstance(content, list):  # some servers answer in parts
             content = "".join(part.get("text") or "" for part in content if part.get("type") == "text")
-        usage = found.get("usage") or {}
-        reply = Reply(
-            (content or "").strip(),  # nothing: a refusal, or a reply that was cut while the model was still thinking
-            choice.get("finish_reason"),
-            found.get("model"),
-            usage.get("prompt_tokens"),
-            usage.get("completion_tokens"),
-        )
+        finish, model, usage = choice.get("finish_reason"), value.get("model"), value.get("usage")
     except (KeyError, IndexError, TypeError, AttributeError):
         return None
-    return reply
+    counts = usage if isinstance(usage, dict) else {}
+    # No content is a refusal, or a reply that was cut while the model was still thinking.
+    return Reply(
+        _text(content or "").strip(), _text(finish), _text(model),
+        _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens")),
+    )  # fmt: skip
+
+
+@overload
+def _text(value: str) -> str: ...
+@overload
+def _text(value: object) -> str | None: ...
+def _text(value: object) -> str | None:
+    # JSON can hold halves of characters, which no file takes.
+    return value.encode(errors="replace").decode() if isinstance(value, str) else None
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 class _RetryError(Exception):
@@ -128,175 +117,137 @@ class _RetryError(Exception):
         self.after = after
 
 
-class Endpoint:
-    """A served model.
+class _MissingError(Exception):
+    """The server answers that there is no such address or model."""
+
+
+class ServedModel(AnsweringModel):
+    """A model on a server.
 
     Args:
-        url: The server, see ``base_url``.
-        model: The model's name on the server; None takes the only one that the server lists.
-        key: The secret of the server, sent with each request; it is kept out of messages and replies.
-        max_tokens: Longest reply.
-        temperature: 0 takes the likeliest token.
-        seed: Sent where the temperature is not 0.
-        patience: How the server is treated.
+        recipe: ``model.id`` is the server's address, ``model.server`` says how it is treated.
+
+    Attributes:
+        url: The address below which ``/chat/completions`` lies.
+        name: The model's name on the server; empty until ``connect`` where it is not given.
 
     Raises:
-        UserError: The address or the key cannot be right.
+        UserError: The address or the key cannot be right, or the package ``openai`` is missing.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        model: str | None = None,
-        key: str | None = None,
-        max_tokens: int = 2048,
-        temperature: float = 0.0,
-        seed: int = 0,
-        patience: Patience | None = None,
-    ) -> None:
-        self.url, self.model, self.patience = base_url(url), model, patience or Patience()
-        self._key = (key or "").strip()
-        if not (self._key.isascii() and (self._key.isprintable() or not self._key)):
-            raise UserError("The server's key holds characters that no key has; set its environment variable again.")
-        self._settings: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
-        if temperature > 0:
-            self._settings["seed"] = seed
+    def __init__(self, recipe: Recipe) -> None:
+        self.url, self.server = base_url(recipe.model.id), recipe.model.server
+        self.name = self.server.name or ""
+        # A batch ends with its slowest reply.
+        self.least_batch = 4 * self.server.concurrency
+        self._key = _read_key(self.server.api_key_env)
+        self.settings = {"max_tokens": recipe.evaluation.max_new_tokens, "temperature": self.server.temperature}
+        if self.server.temperature > 0:
+            self.settings["seed"] = recipe.seed
         self._limit = "max_tokens"
         self._listed: list[str] = []
         self._quiet_until = 0.0
+        try:
+            from foveal.asking import chat_client
+        except ImportError:
+            raise UserError(
+                "model.id: a served model needs the package openai; install it with: pip install 'foveal[openai]'"
+            ) from None
+        self._http = chat_client
 
-    # ---------------------------------------------------------------- what is seen from outside
-
-    def check(self) -> str:
+    def connect(self) -> str:
         """Finds out whether the server can be reached, and the model's name where none was given.
 
         Raises:
             UserError: It cannot be reached, refuses the key, or lists several models where none was named.
         """
-        asyncio.run(self._check())
-        assert self.model is not None
-        return self.model
+        _run(self._connect())
+        return self.name
 
-    def ask(self, jobs: Sequence[Job], replies: Replies, progress: Callable[[int], None] | None = None) -> list[Reply]:
-        """The replies to all questions, in their order; those in ``replies`` are not asked again.
+    def reply(self, prompts: Sequence[Prompt], names: Sequence[str], keep: Keep | None = None) -> list[Reply]:
+        """See ``AnsweringModel.reply``."""
+        return _run(self._reply(prompts, keep or (lambda place, reply: None)))
 
-        Args:
-            jobs: The questions.
-            replies: Where replies are kept as they come.
-            progress: Called with the number of questions answered since the last call.
+    async def _reply(self, prompts: Sequence[Prompt], keep: Keep) -> list[Reply]:
+        if not self.name:
+            await self._connect()
+        replies: dict[int, Reply] = {}
+        places = iter(range(len(prompts)))
 
-        Raises:
-            UserError: The server refuses, gives something else than chat completions, or failed too often.
-        """
-        return asyncio.run(self._ask(jobs, replies, progress or (lambda _: None)))
-
-    # ---------------------------------------------------------------- the work
-
-    def _client(self) -> httpx.AsyncClient:
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        number = self.patience.concurrency
-        return httpx.AsyncClient(
-            headers=headers,
-            timeout=httpx.Timeout(self.patience.timeout, connect=min(30.0, self.patience.timeout)),
-            limits=httpx.Limits(max_connections=number, max_keepalive_connections=number),
-        )
-
-    def _at(self, path: str) -> str:
-        parts = urlsplit(self.url)
-        return urlunsplit(parts._replace(path=parts.path + path))
-
-    async def _check(self) -> None:
-        async with self._client() as client:
-            try:
-                found = await self._patiently(lambda: self._send(client, "GET", "/models", None, check=True))
-            except _Missing:
-                found = None
-        rows = found.get("data") if isinstance(found, dict) else None
-        self._listed = [str(r["id"]) for r in rows or () if isinstance(r, dict) and "id" in r]
-        if self.model is None and len(self._listed) == 1:
-            self.model = self._listed[0]
-        if self.model is None:
-            has = f"has {self._names()}" if self._listed else "lists no models"
-            raise UserError(f"{self.url}: the server {has}; name the one that is meant with --served_model.")
-
-    def _names(self) -> str:
-        more = f" and {len(self._listed) - 8} more" if len(self._listed) > 8 else ""
-        return ", ".join(self._listed[:8]) + more
-
-    async def _ask(self, jobs: Sequence[Job], replies: Replies, progress: Callable[[int], None]) -> list[Reply]:
-        if self.model is None:
-            await self._check()
-        found: dict[int, Reply] = {}
-        places = iter(range(len(jobs)))
-        asked: dict[str, asyncio.Event] = {}
-
-        async def work(client: httpx.AsyncClient) -> None:
+        async def work(client: Any) -> None:
             for place in places:
-                found[place] = await self._one(client, jobs[place], replies, asked)
-                progress(1)
+                # Pictures are encoded beside the event loop, which else would keep other replies waiting.
+                messages = await asyncio.to_thread(chat_messages, prompts[place])
+                replies[place] = await self._complete(client, messages)
+                keep(place, replies[place])
 
         async with self._client() as client:
-            workers = [asyncio.create_task(work(client)) for _ in range(min(self.patience.concurrency, len(jobs)))]
+            workers = [asyncio.create_task(work(client)) for _ in range(min(self.server.concurrency, len(prompts)))]
             try:
                 await asyncio.gather(*workers)
             finally:
                 for worker in workers:
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
-        return [found[place] for place in range(len(jobs))]
+        return [replies[place] for place in range(len(prompts))]
 
-    async def _one(
-        self, client: httpx.AsyncClient, job: Job, replies: Replies, asked: dict[str, asyncio.Event]
-    ) -> Reply:
-        # Pictures are drawn, encoded and hashed beside the event loop, which else would keep other replies waiting.
-        prompt, key = await asyncio.to_thread(self._prepare, job)
-        if key in asked:  # the same question is on its way
-            await asked[key].wait()
-        if (known := replies.get(key)) is not None:
-            return known
-        asked[key] = asyncio.Event()
+    def _client(self) -> Any:
+        parts = urlsplit(self.url)
+        url = urlunsplit(parts._replace(query=""))
+        return self._http.make_client(url, dict(parse_qsl(parts.query)), self._key, self.server)
+
+    async def _connect(self) -> None:
+        async with self._client() as client:
+            try:
+                listed = await self._patiently(lambda: self._send(client, None))
+            except _MissingError:
+                listed = None
+        rows = listed.get("data") if isinstance(listed, dict) else None
+        self._listed = (
+            [str(r["id"]) for r in rows if isinstance(r, dict) and "id" in r] if isinstance(rows, list) else []
+        )
+        if not self.name and len(self._listed) == 1:
+            self.name = self._listed[0]
+        if not self.name:
+            has = f"has {self._names()}" if self._listed else "lists no models"
+            raise UserError(f"{self.url}: the server {has}; name the one that is meant with model.server.name.")
+
+    def _names(self) -> str:
+        more = f" and {len(self._listed) - 8} more" if len(self._listed) > 8 else ""
+        return ", ".join(self._listed[:8]) + more
+
+    async def _complete(self, client: Any, messages: list[dict[str, Any]]) -> Reply:
         try:
-            messages = await asyncio.to_thread(chat_messages, prompt)
-            found = await self._patiently(lambda: self._complete(client, messages))
-            reply = read_completion(found)
-            if reply is None:
-                raise UserError(
-                    f"{self.url}: answers with something else than a chat completion ({self._short(json.dumps(found))}); "
-                    "check that the address is of an OpenAI-compatible server."
-                )
-            replies.add(key, reply)
-            return reply
-        except _Missing as error:
-            has = f"; it has {self._names()}" if self._listed and self.model not in self._listed else ""
+            value = await self._patiently(lambda: self._ask(client, messages))
+        except _MissingError as error:
+            has = f"; it has {self._names()}" if self._listed and self.name not in self._listed else ""
             raise UserError(
-                f"{self.url}: the server does not know the address or the model {self.model!r} ({error}){has}; correct "
-                "the address or --served_model."
+                f"{self.url}: the server does not know the address or the model {self.name!r} ({error}){has}; correct "
+                "the address or model.server.name."
             ) from None
-        finally:
-            asked[key].set()
-
-    def _prepare(self, job: Job) -> tuple[Prompt, str]:
-        prompt = job.prompt()
-        return prompt, reply_key(str(self.model), prompt, self._settings)
-
-    async def _complete(self, client: httpx.AsyncClient, messages: list[dict[str, Any]]) -> Any:
-        limit = self._limit
-        settings = {limit if name == "max_tokens" else name: value for name, value in self._settings.items()}
-        try:
-            return await self._send(
-                client, "POST", "/chat/completions", {"model": self.model, "messages": messages, **settings}
+        reply = read_completion(value)
+        if reply is None:
+            raise UserError(
+                f"{self.url}: answers with something else than a chat completion ({self._short(json.dumps(value))}); "
+                "check that the address is of an OpenAI-compatible server."
             )
+        return reply
+
+    async def _ask(self, client: Any, messages: list[dict[str, Any]]) -> Any:
+        limit = self._limit
+        settings = {limit if name == "max_tokens" else name: value for name, value in self.settings.items()}
+        try:
+            return await self._send(client, {"model": self.name, "messages": messages, **settings})
         except UserError as error:
             # Newer servers refuse the name that all others know.
             if limit == "max_tokens" and "max_completion_tokens" in str(error):
                 self._limit = "max_completion_tokens"
-                return await self._complete(client, messages)
+                return await self._ask(client, messages)
             raise
 
-    async def _patiently(self, send: Callable[[], Any]) -> Any:
+    async def _patiently(self, send: Callable[[], Awaitable[Any]]) -> Any:
         """What ``send`` gives, tried again while the failure may pass."""
-        patience, tried = self.patience, 0
+        tried = 0
         while True:
             pause = self._quiet_until - time.monotonic()
             if pause > 0:
@@ -306,119 +257,136 @@ class Endpoint:
                 return await send()
             except _RetryError as error:
                 tried += 1
-                if (error.after or 0) > _LONGEST_ASKED_WAIT:
+                if (error.after or 0) > _LONGEST_REQUESTED_PAUSE:
                     raise UserError(
                         f"{self.url}: {error}, and asks to wait {error.after:,.0f} s; go on then."
                     ) from None
-                if tried >= patience.tries:
+                if tried >= self.server.tries:
                     raise UserError(f"{self.url}: gave up after {tried} tries; the last: {error}.") from None
                 if error.after is not None:  # all wait, for the next request would be refused as well
                     self._quiet_until = max(self._quiet_until, time.monotonic() + error.after)
-                longest = min(patience.longest_wait, patience.wait * 2 ** (tried - 1))
+                longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(tried - 1, 60))
                 await asyncio.sleep(longest * random.uniform(0.5, 1.0))
 
-    async def _send(
-        self, client: httpx.AsyncClient, method: str, path: str, body: dict[str, Any] | None, *, check: bool = False
-    ) -> Any:
-        """The JSON that the server answers.
+    async def _send(self, client: Any, body: dict[str, Any] | None) -> Any:
+        """The JSON that the server answers to a question, or to that for its models.
 
         Raises:
             _RetryError: A failure that may pass.
-            _Missing: There is no such address or model.
+            _MissingError: There is no such address or model.
             UserError: Any other refusal.
         """
-        timeout = self.patience.timeout
         try:
-            # The client's own limit is for each packet; this one is for the whole.
-            async with asyncio.timeout(timeout):
-                response = await client.request(method, self._at(path), json=body)
-        except (TimeoutError, httpx.TimeoutException):
-            raise _RetryError(f"no whole reply within {timeout:g} s") from None
-        except httpx.ConnectError as error:
-            if check:
-                raise UserError(
-                    f"{self.url}: the server cannot be reached ({self._short(str(error))}); check the address, and that "
-                    "it runs."
-                ) from None
-            raise _RetryError(f"the server cannot be reached ({self._short(str(error))})") from None
-        except httpx.TransportError as error:
-            raise _RetryError(f"the connection failed ({self._short(str(error) or type(error).__name__)})") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise UserError(f"{self.url}: cannot be asked ({self._short(str(error))}); check the address.") from None
-        return self._judge(response)
+            response = await self._http.send(client, body, self.server.timeout)
+        except self._http.SendError as error:
+            reason = self._short(str(error))
+            if error.kind == "late":
+                raise _RetryError(f"no whole reply within {self.server.timeout:g} s") from None
+            if error.kind == "broken":
+                raise _RetryError(f"the connection failed ({reason})") from None
+            if error.kind == "away" and body is not None:
+                raise _RetryError(f"the server cannot be reached ({reason})") from None
+            remedy = "check the address, and that it runs" if error.kind == "away" else "check the address"
+            what = {"away": "the server cannot be reached", "large": "the reply will not be read"}
+            raise UserError(f"{self.url}: {what.get(error.kind, 'cannot be asked')} ({reason}); {remedy}.") from None
+        return self._judge(response.status_code, response.headers, self._masked(response.text))
 
-    def _judge(self, response: httpx.Response) -> Any:
+    def _judge(self, status: int, headers: Mapping[str, str], text: str) -> Any:
         """The JSON of a response that went well; see ``_send``."""
-        status = response.status_code
-        text = self._masked(response.text)
-        found: Any = None
-        with contextlib.suppress(ValueError):
-            found = json.loads(text)
-        said = self._short(_message(found) or text or "no reason given")
+        value: Any = None
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(text)
+        reason = self._short(_message(value) or text or "no reason given")
         # Some servers pass on the failure of another one inside a reply that went well.
-        inner = found.get("error") if isinstance(found, dict) and status == 200 else None
+        inner = value.get("error") if isinstance(value, dict) and status == 200 else None
         if inner:
             code = inner.get("code") if isinstance(inner, dict) else None
             status = code if isinstance(code, int) else 400
         if status in _BUSY or status >= 500:
-            raise _RetryError(f"the server answers {status} ({said})", _retry_after(response))
+            raise _RetryError(f"the server answers {status} ({reason})", _retry_after(headers))
         if status in (401, 403):
             raise UserError(
-                f"{self.url}: the server refuses the {'key' if self._key else 'request without a key'} ({status}: {said}); "
-                "name the environment variable that holds the right key with --api_key_env."
+                f"{self.url}: the server refuses the {'key' if self._key else 'request without a key'} ({status}: {reason}); "
+                "name the environment variable that holds the right key with model.server.api_key_env."
             )
         if status in (404, 405):
-            raise _Missing(f"{status}: {said}")
+            raise _MissingError(f"{status}: {reason}")
         if 300 <= status < 400:
-            to = response.headers.get("location", "another address")
+            to = headers.get("location", "another address")
             raise UserError(f"{self.url}: the server points to {self._short(to)}; give that address.")
         if status >= 400:
-            raise UserError(f"{self.url}: the server refuses the request ({status}: {said}).")
-        if found is None:
-            if "json" in response.headers.get("content-type", "json"):
-                raise _RetryError(f"the reply is broken ({said})")
+            raise UserError(f"{self.url}: the server refuses the request ({status}: {reason}).")
+        if value is None:
+            if "json" in headers.get("content-type", "json"):
+                raise _RetryError(f"the reply is broken ({reason})")
             raise UserError(
-                f"{self.url}: answers with something else than JSON ({said}); check that the address is of an "
+                f"{self.url}: answers with something else than JSON ({reason}); check that the address is of an "
                 "OpenAI-compatible server."
             )
-        return found
+        return value
 
     def _masked(self, text: str) -> str:
         """A server's words without the key, which some repeat. What is shorter is no secret but a filler like EMPTY."""
         return text.replace(self._key, "***") if len(self._key) >= 8 else text
 
     def _short(self, text: str) -> str:
-        text = " ".join(self._masked(text).split()).rstrip(".")
+        text = " ".join(self._masked(text[:10_000]).split()).rstrip(".")
         return text if len(text) <= 300 else f"{text[:300]}…"
 
 
-class _Missing(Exception):
-    """The server answers that there is no such address or model."""
+def _read_key(variable: str | None) -> str:
+    """The secret in an environment variable; empty where none is named.
+
+    Raises:
+        UserError: There is no such variable, or what it holds cannot be a key.
+    """
+    if not variable:
+        return ""
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise UserError(
+            # The name is not repeated, for it may be the key itself.
+            "model.server.api_key_env: there is no such environment variable, or it is empty; it takes the name of the "
+            "variable that holds the server's key."
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise UserError("The server's key holds characters that no key has; set its environment variable again.")
+    return key
 
 
-def _message(found: Any) -> str | None:
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Runs to the end, in a thread where an event loop runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
+def _message(value: Any) -> str | None:
     """The sentence in a server's JSON about an error, in the forms in which servers write it."""
     for _ in range(3):
-        if isinstance(found, str):
-            return found
-        if isinstance(found, list) and found:
-            found = found[0]
-        if not isinstance(found, dict):
+        if isinstance(value, str):
+            return value
+        if isinstance(value, list) and value:
+            value = value[0]
+        if not isinstance(value, dict):
             return None
-        found = next((found[key] for key in ("error", "message", "detail", "msg") if found.get(key)), None)
-    return found if isinstance(found, str) else None
+        value = next((value[key] for key in ("error", "message", "detail", "msg") if value.get(key)), None)
+    return value if isinstance(value, str) else None
 
 
-def _retry_after(response: httpx.Response) -> float | None:
-    """The pause in seconds that a response asks for, told as a number or as a date."""
-    told = response.headers.get("retry-after", "").strip()
-    if not told:
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """The pause in seconds that a response asks for, as a number or as a date."""
+    text = headers.get("retry-after", "").strip()
+    if not text:
         return None
     try:
-        seconds = float(told)
+        seconds = float(text)
     except ValueError:
         try:
-            seconds = email.utils.parsedate_to_datetime(told).timestamp() - time.time()
-        except ValueError:
+            seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+        except (ValueError, OverflowError):
             return None
     return None if math.isnan(seconds) else max(0.0, seconds)

@@ -81,12 +81,15 @@ def run(arguments: Sequence[str], console: Console) -> int:
     options = [s for a in p._actions for s in a.option_strings if s.startswith("--") and s != "--help"]
     own, settings = split_words(arguments, ("-h", "--help"), options)
     given = vars(p.parse_args(own))
-    from foveal.asking.opening import check_settings
     from foveal.quiet import quiet
     from foveal.tasks.blindtest.benchmark import run as run_benchmark
 
     quiet()
-    check_settings(settings)
+    for word in settings:
+        if word.startswith("--") and not word.startswith("--model."):
+            raise UserError(
+                f"There is no option {word.split('=', 1)[0]}; settings of the model are written --model.key value."
+            )
     out, resume = given.pop("out", None), given.pop("resume", None)
     if given.pop("benchmark") == "segmentation":
         raise UserError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,10 @@ from foveal.devices import prepare
 from foveal.errors import UserError
 
 if TYPE_CHECKING:
-    from foveal.asking.answer_files import Answered, Tally
+    from foveal.asking.answer_files import AnswerFile
+    from foveal.asking.answered import Answered, Kept, Tally
+    from foveal.asking.asker import Asker
+    from foveal.tasks.task import Task
 
 _OWN = ("--out", "--sheet", "--film", "--files", "--text", "--checkpoint", "--limit")
 _FLAGS = ("-h", "--help", "--skip-bad")
@@ -26,7 +30,9 @@ _SHEET_CELLS = 60
 def parser() -> Parser:
     """The command's own options; a recipe's keys come beside them."""
     p = Parser(prog="foveal predict", description="Asks a run about pictures; prints answers with their probabilities.")
-    p.add_argument("target", metavar="RUN|RECIPE", help="a run's folder, or a recipe (asks its model as it is)")
+    p.add_argument(
+        "target", metavar="RUN|RECIPE", help="a run's folder, or a recipe (asks its model, or server, as it is)"
+    )
     p.add_argument(
         "pictures", nargs="+", metavar="PICTURE|FOLDER", help="picture files, or folders that are searched for them"
     )
@@ -38,7 +44,10 @@ def parser() -> Parser:
         help="write a row for each picture; the same command continues it after an interruption",
     )
     p.add_argument(
-        "--files", type=Path, metavar="FOLDER", help="write what the answers amount to, e.g. masks (tasks that have it)"
+        "--files",
+        type=Path,
+        metavar="FOLDER",
+        help="write the files that are made of answers, e.g. masks (tasks that have them)",
     )
     p.add_argument(
         "--sheet",
@@ -63,19 +72,55 @@ def run(arguments: Sequence[str], console: Console) -> int:
     given = parser().parse_args(own)
     if given.limit < 0:
         raise UserError("--limit: must be at least 0.")
-    recipe, found = recipe_or_run(given.target, rest)
+    recipe, opened = recipe_or_run(given.target, rest)
     prepare(recipe.model.device)
     from foveal.asking.answer_files import facts_of, open_answers
-    from foveal.asking.pictures import common_folder, export_folder, find_pictures, stream
-    from foveal.evaluation.evaluate import open_predictor
-    from foveal.files import check_writable
-    from foveal.progress import counting
+    from foveal.asking.opening import open_asker
     from foveal.quiet import quiet
-    from foveal.report.pictures import write_sheet
-    from foveal.tasks.capabilities import Export, Films, check_words, description_of
     from foveal.tasks.registry import find_task
 
     quiet()
+    _check(given, find_task(recipe.task))
+    answers = None
+    if given.out is not None:
+        facts = facts_of(recipe, opened, given.checkpoint, given.text)
+        answers = open_answers(given.out, facts, recipe.evaluation.batch_size)
+    # The walk is short beside the model's work, and tells how long that will take.
+    total = sum(1 for p in _pictures(given) if answers is None or p not in answers)
+    if answers is not None and answers.tally.rows:
+        there = f"{given.out}: has {answers.tally.rows:,} answers"
+        if total == 0:
+            answers.finish()
+            console.print(f"{there} and is complete; there is nothing new to ask.", soft_wrap=True)
+            _print_counts(console, answers.tally)
+            return 0
+        console.print(f"{there}; {total:,} more are asked.", soft_wrap=True)
+    asker, model = open_asker(recipe, opened, given.checkpoint)
+    try:
+        tally, kept = _ask(given, console, asker, answers, f"asking {model}", total)
+    except KeyboardInterrupt:
+        if answers is None:
+            raise
+        raise KeyboardInterrupt(f"the same command continues {given.out}") from None
+    if not kept.number and tally.rows == tally.bad:
+        raise UserError(f"None of the {total} pictures can be read; the first: {kept.bad[0].error}")
+    _print_answers(console, asker.task, kept)
+    _print_counts(console, tally)
+    _write(given, console, asker.task, kept)
+    return 0
+
+
+def _pictures(given: argparse.Namespace) -> Iterator[Path]:
+    from foveal.asking.pictures import find_pictures
+
+    return islice(find_pictures(given.pictures), given.limit or None)
+
+
+def _check(given: argparse.Namespace, kind: type[Task]) -> None:
+    """Refuses, before anything is loaded, options that cannot be written to or do not fit the task."""
+    from foveal.files import check_writable
+    from foveal.tasks.capabilities import Export, Films, check_words
+
     for folder in (given.film, given.files):
         if folder is not None and folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file; give a folder's name.")
@@ -83,95 +128,69 @@ def run(arguments: Sequence[str], console: Console) -> int:
         check_writable(given.sheet)
         if given.sheet.is_dir():
             raise UserError(f"{given.sheet}: is a folder; give a file's name.")
-    kind = find_task(recipe.task)
     check_words(kind, given.text)
     if given.film is not None and not issubclass(kind, Films):
         raise UserError(f"--film: the answers of {kind.name} do not come about in steps; leave --film out.")
     if given.files is not None and not issubclass(kind, Export):
         raise UserError(f"--files: the answers of {kind.name} are no files; leave --files out.")
-    answers = None
-    if given.out is not None:
-        facts = facts_of(recipe, found, given.checkpoint, given.text)
-        answers = open_answers(given.out, facts, recipe.evaluation.batch_size)
-    pictures = islice(find_pictures(given.pictures), given.limit or None)
-    # The walk is short beside the asking, and tells how long that will take.
-    total = sum(1 for p in pictures if answers is None or p not in answers)
-    if answers is not None and answers.tally.rows:
-        there = f"{given.out}: has {answers.tally.rows:,} answers"
-        if total == 0:
-            answers.finish()
-            console.print(f"{there} and is complete; there is nothing new to ask.", soft_wrap=True)
-            _tell_counts(console, answers.tally)
-            return 0
-        console.print(f"{there}; {total:,} more are asked.", soft_wrap=True)
-    task, predictor, model = open_predictor(recipe, found, given.checkpoint)
-    shown: list[Answered] = []
-    bad: list[Answered] = []
-    kept: list[Answered] = []
-    most = max(_TABLE_ROWS, _SHEET_CELLS)
-    done = 0
+
+
+def _ask(
+    given: argparse.Namespace, console: Console, asker: Asker, answers: AnswerFile | None, title: str, total: int
+) -> tuple[Tally, Kept]:
+    """Asks about all pictures behind a progress bar."""
+    from foveal.asking.answered import Kept
+    from foveal.asking.pictures import common_folder, export_answers, stream
+    from foveal.progress import counting
+
+    kept = Kept(None if given.film else max(_TABLE_ROWS, _SHEET_CELLS), _TABLE_ROWS)
     base = common_folder(given.pictures)
+    with counting(console, title, total) as progress:
 
-    def each(batch: list[Answered]) -> None:
-        nonlocal done
-        for a in batch:
-            if a.prediction is None:
-                bad.extend([a] if len(bad) < _TABLE_ROWS else [])
-                continue
-            done += 1
-            shown.extend([a] if len(shown) < most else [])
-            kept.extend([a] if given.film else [])
+        def each(batch: list[Answered]) -> None:
+            kept.add(batch)
             if given.files:
-                assert isinstance(task, Export)
-                task.export(a.example, a.prediction, export_folder(given.files, a.path, base))
-        progress(len(batch))
+                export_answers(asker.task, batch, given.files, base)
+            progress(len(batch))
 
-    pictures = islice(find_pictures(given.pictures), given.limit or None)
-    try:
-        with counting(console, f"asking {model}", total) as progress:
-            tally = stream(task, predictor, pictures, answers, text=given.text, skip_bad=given.skip_bad, each=each)
-    except KeyboardInterrupt:
-        if answers is None:
-            raise
-        raise KeyboardInterrupt(f"the same command continues {given.out}") from None
-    if not done and tally.rows == tally.bad:
-        raise UserError(f"None of the {total} pictures can be read; the first: {bad[0].error}")
+        tally = stream(asker, _pictures(given), answers, text=given.text, skip_bad=given.skip_bad, each=each)
+    return tally, kept
+
+
+def _print_answers(console: Console, task: Task, kept: Kept) -> None:
+    from foveal.tasks.capabilities import description_of
+
     table = Table("picture", "answer", "probability")
-    for a in shown[:_TABLE_ROWS]:
-        assert a.prediction is not None
-        p = a.prediction
-        table.add_row(
-            str(a.path), description_of(task, p), "" if p.confidence is None else f"{100 * p.confidence:.1f} %"
-        )
+    for example, p in kept.answers[:_TABLE_ROWS]:
+        probability = "" if p.confidence is None else f"{100 * p.confidence:.1f} %"
+        table.add_row(str(Path(example.id)), description_of(task, p), probability)
     console.print(table)
-    if done > _TABLE_ROWS:
-        console.print(f"… and {done - _TABLE_ROWS:,} more")
-    for a in bad:
-        assert a.error is not None
-        console.print(f"left out: {a.path}: {a.error.removeprefix(f'{a.path}: ')}", markup=False, soft_wrap=True)
-    _tell_counts(console, tally)
+    if kept.number > _TABLE_ROWS:
+        console.print(f"… and {kept.number - _TABLE_ROWS:,} more")
+    for a in kept.bad:
+        reason = (a.error or "").removeprefix(f"{a.path}: ")
+        console.print(f"left out: {a.path}: {reason}", markup=False, soft_wrap=True)
+
+
+def _print_counts(console: Console, tally: Tally) -> None:
+    for line in tally.sentences():
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _write(given: argparse.Namespace, console: Console, task: Task, kept: Kept) -> None:
+    """Writes the sheet and the films, and says where everything is."""
     if given.out:
         console.print(f"Answers: {given.out}", soft_wrap=True)
     if given.files:
         console.print(f"Files: in {given.files}", soft_wrap=True)
     if given.sheet:
-        cells = shown[:_SHEET_CELLS]
-        write_sheet(task, [a.example for a in cells], [a.prediction for a in cells if a.prediction], given.sheet)
+        from foveal.report.pictures import write_sheet
+
+        first = kept.answers[:_SHEET_CELLS]
+        write_sheet(task, [e for e, _ in first], [p for _, p in first], given.sheet)
         console.print(f"Sheet: {given.sheet}", soft_wrap=True)
     if given.film:
         from foveal.report.films import write_films
 
-        made = write_films(task, [a.example for a in kept], [a.prediction for a in kept if a.prediction], given.film)
+        made = write_films(task, [e for e, _ in kept.answers], [p for _, p in kept.answers], given.film)
         console.print(f"Films: {made} in {given.film}", soft_wrap=True)
-    return 0
-
-
-def _tell_counts(console: Console, tally: Tally) -> None:
-    """One line of how often each answer was given, and one of pictures left out."""
-    if tally.counts and tally.rows > 1:
-        words = sorted(tally.counts.items(), key=lambda item: -item[1])
-        parts = [f"{word} {count:,}" for word, count in words]
-        parts += [f"no answer {tally.unread:,}"] if tally.unread else []
-        console.print(f"{tally.rows - tally.bad:,} answers: {', '.join(parts)}", markup=False, soft_wrap=True)
-    if tally.bad:
-        console.print(f"{tally.bad:,} of {tally.rows:,} pictures could not be read and were left out", soft_wrap=True)

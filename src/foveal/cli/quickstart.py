@@ -48,10 +48,11 @@ def run(arguments: Sequence[str], console: Console) -> int:
     from foveal.training.train import train
 
     trained = train(recipe, console)
-    rows = load_split(trained.task, "test").examples
+    task = trained.asker.task
+    rows = load_split(task, "test").examples
     examples = [rows[i] for i in evenly_spread(len(rows), _NEW)]
     sheet = trained.run.path / "predictions.png"
-    write_sheet(trained.task, examples, list(trained.predictor.predict(examples)), sheet)
+    write_sheet(task, examples, list(trained.asker.ask(examples)), sheet)
     console.print(f"New pictures with the model's answers: {sheet}", soft_wrap=True)
     console.print(f"Report: {trained.run.report}   ({time.monotonic() - started:.0f} s in all)", soft_wrap=True)
     return 0

@@ -40,7 +40,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     own, rest = split_words(arguments, _FLAGS, _OWN)
     given = parser().parse_args(own)
     recipe, found = recipe_or_run(given.target, rest)
-    from foveal.evaluation.evaluate import open_predictor
+    from foveal.asking.opening import open_asker
     from foveal.files import check_writable, write_bytes, write_text
     from foveal.images import Picture, find_images
     from foveal.progress import counting
@@ -73,12 +73,13 @@ def run(arguments: Sequence[str], console: Console) -> int:
             check_writable(path)
             if path.is_dir():
                 raise UserError(f"{path}: is a folder; give a file's name.")
-    task, predictor, model = open_predictor(recipe, found, given.checkpoint)
+    asker, model = open_asker(recipe, found, given.checkpoint)
+    task = asker.task
     if not isinstance(task, Comparison):
         raise UserError(f"{given.target}: its task does not compare pictures.")
     with counting(console, f"comparing with {model}", number) as progress:
         places = rank_pictures(
-            task, lambda rows: list(predictor.predict(rows)), files, number, both_orders=not given.one_order,
+            task, lambda rows: list(asker.ask(rows)), files, number, both_orders=not given.one_order,
             seed=given.seed, progress=progress,
         )  # fmt: skip
     table = Table("rank", "picture", "strength", "95 % interval", "compared")

@@ -462,6 +462,17 @@ def read_recipe(path: Path | None, arguments: Sequence[str] = ()) -> Recipe:
     return _assemble(task, {**values, **changed, "task": task}, where)
 
 
+def read_model_section(arguments: Sequence[str]) -> Model:
+    """The section ``model`` from ``--model.key value`` arguments, without a recipe or a task.
+
+    Raises:
+        UserError: A key is unknown, or a value of the wrong type.
+    """
+    known = _keys_of(Model, "model")
+    section: Model = _instance(Model, "model", _converted(overrides(arguments, known), known, _COMMAND_LINE))
+    return section
+
+
 # -------------------------------------------------------------------- one section alone, for `foveal data make`
 
 

@@ -35,12 +35,31 @@ class Lora:
 
 
 @dataclass
+class Server:
+    """How a served model is reached, whose server's address is model.id."""
+
+    name: str | None = None
+    """The model's name on the server; by default the only one that it lists."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the server's key; the key itself is never written or shown."""
+    temperature: float = 0.0
+    """0 takes the likeliest reply; else the recipe's seed is sent, too."""
+    concurrency: int = 8
+    """Requests at a time."""
+    timeout: float = 300.0
+    """Seconds within which a reply must be whole."""
+    tries: int = 8
+    """How often a request is sent before it is given up."""
+
+
+@dataclass
 class Model:
     """Which model, how it is loaded and which parts of it learn."""
 
     id: str = "builtin"
-    """`builtin` (or `builtin-blindtest`, which knows the seven puzzles, or `builtin-counting`, which points), a Hub id or a
-    folder in Hub layout."""
+    """`builtin` (or `builtin-blindtest`, which knows the seven puzzles, or `builtin-counting`, which points), a Hub id, a
+    folder in Hub layout, or the address of an OpenAI-compatible server, e.g. http://localhost:8000/v1, which is asked
+    but not trained."""
     revision: str | None = None
     """Branch, tag or commit on the Hub."""
     trust_remote_code: bool = False
@@ -76,6 +95,8 @@ class Model:
     positions are stretched (families idefics3, smolvlm without tiles, paligemma; multiples of 28 for builtin)."""
     max_pixels: int = 64_000_000
     """Pictures with more pixels than this are refused."""
+    server: Server = field(default_factory=Server)
+    """Used where id is the address of a server."""
 
 
 @dataclass
@@ -209,10 +230,17 @@ def check(recipe: Recipe) -> None:
         ("training.weight_decay", t.weight_decay, 0), ("training.consistency", t.consistency, 0), ("evaluation.batch_size", e.batch_size, 1),
         ("evaluation.max_new_tokens", e.max_new_tokens, 1), ("evaluation.shown", e.shown, 0),
         ("evaluation.samples", e.samples, 0), ("model.max_pixels", m.max_pixels, 1), ("model.lora.r", m.lora.r, 1),
-        ("model.image_size", m.image_size, 1), ("seed", recipe.seed, 0),
+        ("model.image_size", m.image_size, 1), ("seed", recipe.seed, 0), ("model.server.tries", m.server.tries, 1),
+        ("model.server.concurrency", m.server.concurrency, 1),
     ):  # fmt: skip
         if value is not None and value < low:
             raise UserError(f"{key}: must be at least {low}, not {value}.")
+    if m.server.concurrency > 1000:
+        raise UserError(f"model.server.concurrency: must be at most 1000, not {m.server.concurrency}.")
+    if not 0 <= m.server.temperature < math.inf:
+        raise UserError(f"model.server.temperature: must be at least 0, not {m.server.temperature:g}.")
+    if not m.server.timeout > 0:
+        raise UserError(f"model.server.timeout: must be more than 0, not {m.server.timeout:g}.")
     rates = {f"model.learning_rates: {k}": v for k, v in m.learning_rates.items()}
     rates |= {"training.learning_rate": t.learning_rate, "training.muon_learning_rate": t.muon_learning_rate}
     for key, rate in rates.items():

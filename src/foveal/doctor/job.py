@@ -15,7 +15,8 @@ from huggingface_hub import snapshot_download
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from foveal.asking.asker import make_predictor, mixed, open_model, precision
+from foveal.asking.models import mixed, precision
+from foveal.asking.opening import make_asker, open_model
 from foveal.config.sections import Model, Recipe
 from foveal.doctor import memory
 from foveal.doctor.checks import Checks, gigabytes
@@ -291,7 +292,7 @@ class Job:
     # ---------------------------------------------------------------- prediction
 
     def _prediction(self, task: Task, model: Vlm | Specialist[Any], example: Example) -> None:
-        prediction = next(iter(make_predictor(task, model, self.recipe).predict([example])))
+        prediction = next(make_asker(task, model, self.recipe).ask([example]))
         chances = list((prediction.probabilities or {}).values())
         if not all(map(math.isfinite, chances)):
             text = f"the probabilities of {example.id} are not numbers."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from foveal.asking.asker import Predictor, make_predictor, open_model
+from foveal.asking.opening import open_asker
 from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
 from foveal.evaluation.measure import measure
@@ -16,23 +16,6 @@ from foveal.files import write_text
 from foveal.report.write import write_measurement, write_page
 from foveal.results import Result
 from foveal.runs import Run, check_new_run, create_run, environment
-from foveal.tasks.registry import open_task
-from foveal.tasks.task import Task
-
-
-def open_predictor(recipe: Recipe, run: Run | None, checkpoint: str = "best") -> tuple[Task, Predictor, str]:
-    """The task and the predictor of a run's checkpoint, or of the recipe's own model where there is no run.
-
-    Returns:
-        Task, predictor, and the checkpoint's name (the model's id without a run).
-
-    Raises:
-        UserError: The checkpoint or the model does not exist.
-    """
-    task = open_task(recipe)
-    weights = run.checkpoint(checkpoint) if run is not None else None
-    predictor = make_predictor(task, open_model(task, recipe, weights=weights), recipe)
-    return task, predictor, weights.name if weights is not None else recipe.model.id
 
 
 def evaluate(
@@ -60,13 +43,12 @@ def evaluate(
     if run is None:
         check_new_run(recipe.output, recipe.name)
     started = time.monotonic()
-    task, predictor, model = open_predictor(recipe, run, checkpoint)
+    asker, model = open_asker(recipe, run, checkpoint)
+    task = asker.task
     loaded = task.load(split)
-    result = measure(task, predictor, loaded, console, label=f"{model} on {name or split}", samples=samples)
+    result = measure(asker, loaded, console, label=f"{model} on {name or split}", samples=samples)
     if run is None:
-        run = create_run(
-            recipe.output, recipe.name, default_name=f"{recipe.task}-{Path(recipe.model.id).name}-evaluation"
-        )
+        run = create_run(recipe.output, recipe.name, default_name=f"{recipe.task}-{Path(model).name}-evaluation")
         write_text(run.recipe, dump_recipe(recipe))
         run.write_json("environment.json", environment() | {"seed": recipe.seed})
     folder = run.evaluation(name or split)

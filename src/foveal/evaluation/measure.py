@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from foveal.asking.asker import Predictor
+from foveal.asking.asker import Asker
 from foveal.errors import UserError
 from foveal.examples import Loaded, evenly_spread
 from foveal.metrics.formats import format_interval, format_metric
@@ -18,14 +18,11 @@ from foveal.tasks.capabilities import chance_of
 from foveal.tasks.task import Task
 
 
-def measure(
-    task: Task, predictor: Predictor, loaded: Loaded, console: Console, *, label: str, samples: int = 0
-) -> Result:
+def measure(asker: Asker, loaded: Loaded, console: Console, *, label: str, samples: int = 0) -> Result:
     """Predicts the rows and computes the task's metrics.
 
     Args:
-        task: What is asked.
-        predictor: Asks the model.
+        asker: Asks the model.
         loaded: The rows.
         console: Where progress is shown.
         label: What tables call the measurement.
@@ -34,6 +31,7 @@ def measure(
     Raises:
         UserError: There are no rows, or one cannot be read or does not fit.
     """
+    task = asker.task
     examples = [loaded.examples[i] for i in evenly_spread(len(loaded.examples), samples)]
     if not examples:
         raise UserError(f"{loaded.source}: holds no rows to measure.")
@@ -42,7 +40,7 @@ def measure(
         raise UserError(f"{loaded.source}: {len(unknown)} rows have no truth (e.g. {unknown[0]}); use foveal predict.")
     started = time.monotonic()
     with counting(console, label, len(examples)) as progress:
-        predictions = list(predictor.predict(examples, progress))
+        predictions = list(asker.ask(examples, progress))
     seconds = time.monotonic() - started
     values = task.measure(examples, predictions)
     return Result(

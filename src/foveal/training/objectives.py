@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from foveal import plugins
-from foveal.asking.asker import make_encoder
+from foveal.asking.models import make_encoder
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.tasks.capabilities import MirroredPairs, answers_of

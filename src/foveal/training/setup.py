@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from foveal.asking.asker import Predictor, make_predictor, open_model
+from foveal.asking.asker import Asker
+from foveal.asking.opening import make_asker, open_model
 from foveal.config.sections import Recipe, dump_recipe
 from foveal.examples import Loaded
 from foveal.files import write_text
@@ -59,7 +60,7 @@ class Setup:
         model: The model, ready to learn.
         objective: Its loss.
         rows: The training rows as the objective takes them.
-        predictor: Asks the model while it learns.
+        asker: Asks the model while it learns.
         preview: The first row as the loss sees it.
     """
 
@@ -69,7 +70,7 @@ class Setup:
     model: Vlm | Specialist[Any]
     objective: Objective
     rows: TrainingRows
-    predictor: Predictor
+    asker: Asker
     preview: str
 
     @classmethod
@@ -83,7 +84,7 @@ class Setup:
         objective = make_objective(recipe, task, model)
         rows = TrainingRows(task, data.training.examples, recipe.seed, mirrors=recipe.training.consistency > 0)
         preview = objective.preview([rows[0]])
-        return cls(recipe, task, data, model, objective, rows, make_predictor(task, model, recipe), preview)
+        return cls(recipe, task, data, model, objective, rows, make_asker(task, model, recipe), preview)
 
     def describe(self, console: Console) -> None:
         """Prints the model's components, the data, and the first row as the loss sees it."""

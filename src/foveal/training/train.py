@@ -15,7 +15,9 @@ import transformers
 from rich.console import Console
 from safetensors import SafetensorError
 
-from foveal.asking.asker import Predictor, make_predictor, open_model
+from foveal.asking.asker import Asker
+from foveal.asking.models import precision
+from foveal.asking.opening import make_asker, open_model
 from foveal.config.sections import Recipe, check
 from foveal.errors import UserError
 from foveal.evaluation.measure import measure, sentence
@@ -23,7 +25,6 @@ from foveal.quiet import quiet
 from foveal.report.write import RESULTS_FILE, read_result, write_measurement, write_page, write_result
 from foveal.results import Result
 from foveal.runs import Run, check_new_run, create_run
-from foveal.tasks.task import Task
 from foveal.training.arguments import check_packages, engine_arguments
 from foveal.training.callbacks import TrainingBar
 from foveal.training.checkpoints import last_checkpoint, read_state
@@ -44,15 +45,13 @@ class Trained:
     Attributes:
         run: Its folder.
         results: Measurements, before and after.
-        task: The task, with the recipe's data section.
-        predictor: Asks the best checkpoint.
+        asker: Asks the best checkpoint.
         seconds: Time of the training itself.
     """
 
     run: Run
     results: Sequence[Result]
-    task: Task
-    predictor: Predictor
+    asker: Asker
     seconds: float
 
 
@@ -90,13 +89,13 @@ def train(recipe: Recipe, console: Console, *, resume: Run | None = None) -> Tra
         seconds = _fit(setup, run, console, checkpoint)
         finish()
         if not is_main():
-            return Trained(run, results, task, setup.predictor, seconds)
+            return Trained(run, results, setup.asker, seconds)
         best = run.checkpoint("best")
-        predictor = make_predictor(task, open_model(task, recipe, weights=best), recipe)
-        after = measure(task, predictor, data.measured, console, label=f"after training ({best.name})")
+        asker = make_asker(task, open_model(task, recipe, weights=best), recipe)
+        after = measure(asker, data.measured, console, label=f"after training ({best.name})")
     _report(setup, run, after, best.name, seconds=seconds, total=time.monotonic() - started)
     console.print(f"  {sentence(after)}", soft_wrap=True)
-    return Trained(run, [*results, after], task, predictor, seconds)
+    return Trained(run, [*results, after], asker, seconds)
 
 
 @dataclass
@@ -149,7 +148,7 @@ def _measure_before(setup: Setup, run: Run, console: Console) -> list[Result]:
     folder, evaluation = _before(setup, run), setup.recipe.evaluation
     if not evaluation.before or (folder / RESULTS_FILE).exists():
         return []
-    before = measure(setup.task, setup.predictor, setup.data.measured, console, label="before training")
+    before = measure(setup.asker, setup.data.measured, console, label="before training")
     write_result(before, folder, {"checkpoint": None, "split": evaluation.split})
     console.print(f"  {sentence(before)}", soft_wrap=True)
     return [before]
@@ -158,7 +157,7 @@ def _measure_before(setup: Setup, run: Run, console: Console) -> list[Result]:
 def _fit(setup: Setup, run: Run, console: Console, checkpoint: Path | None) -> float:
     """Trains to the end. Returns the seconds it took."""
     recipe = setup.recipe
-    arguments = engine_arguments(recipe, run, setup.task, setup.predictor.dtype)
+    arguments = engine_arguments(recipe, run, setup.task, precision(recipe, setup.model.device))
     per_step = recipe.training.batch_size * recipe.training.accumulate * arguments.world_size
     progress = TrainingBar(console, setup.task.headline, per_step)
     trainer = FovealTrainer(setup, run, arguments, callbacks=[progress])

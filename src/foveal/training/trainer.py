@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
-from foveal.asking.asker import mixed
+from foveal.asking.models import evaluating, precision, save_parts
 from foveal.errors import UserError
 from foveal.examples import Example, evenly_spread
 from foveal.files import disk_errors, write_text
@@ -53,7 +53,7 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
             callbacks=[EpochFlow(setup.recipe, self.epoch, setup.rows, self.stops_early), *callbacks],
         )  # fmt: skip
         self.recipe, self.run, self.task, self.objective = setup.recipe, run, setup.task, setup.objective
-        self.validation, self.predictor = setup.data.validation.examples, setup.predictor
+        self.trained, self.validation, self.asker = setup.model, setup.data.validation.examples, setup.asker
         # Our losses are sums over the whole optimizer step's answer tokens (or rows): nothing is left to scale.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
@@ -148,7 +148,7 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         if self.validation and self.recipe.training.evaluate:
             chosen = [self.validation[i] for i in evenly_spread(len(self.validation), self.recipe.evaluation.samples)]
             metrics |= self._validation_losses(chosen)
-            metrics |= self.task.measure(chosen, list(self.predictor.predict(chosen)))
+            metrics |= self.task.measure(chosen, list(self.asker.ask(chosen)))
         row |= {f"val_{k}": v for k, v in metrics.items()}
         row |= self._learning_rates()
         rate = self.epoch.rows * self.args.world_size / max(seconds, 1e-9)
@@ -188,15 +188,14 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
     @torch.no_grad()
     def _validation_losses(self, examples: Sequence[Example]) -> dict[str, float]:
         """The loss on the validation rows, and its parts where it has any; every row weighs 1."""
-        model, size = self.predictor.model, self.recipe.evaluation.batch_size
-        training, count = model.training, 0.0
+        model, size = self.trained.model, self.recipe.evaluation.batch_size
+        dtype, count = precision(self.recipe, self.trained.device), 0.0
         sums: dict[str, float] = {"loss": 0.0}
-        model.eval()
         for start in range(0, len(examples), size):
             mirrors = self.recipe.training.consistency > 0
             rows = [make_row(self.task, e, mirrors) for e in examples[start : start + size]]
             batch = self._prepare_inputs(self.objective.collate(rows))
-            with mixed(self.predictor.dtype, self.args.device):
+            with evaluating(model, dtype):
                 loss = self.objective.loss(model, batch, 1.0)
             if isinstance(loss, NamedLosses):
                 for name, part in loss.parts.items():
@@ -205,7 +204,6 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
                 sums["total_loss"] = sums.get("total_loss", 0.0) + loss.item()
             sums["loss"] += loss.item()
             count += float(self.objective.count(batch))
-        model.train(training)
         return {name: value / max(1.0, count) for name, value in sums.items()}
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
@@ -258,7 +256,7 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
             with disk_errors(root):
                 super()._save_checkpoint(model, trial)
                 if self.is_world_process_zero():
-                    self.predictor.save_parts(folder)
+                    save_parts(self.trained, folder)
                     write_text(folder / PROGRESS_FILE, self.epoch.saved(loss, parts))
         except Exception as error:
             # Looked at while what was written is still there, and takes its room.

@@ -24,12 +24,22 @@ def builtin_folder(name: str = BUILTIN) -> Path:
     return Path(str(files("foveal") / "assets" / name))
 
 
+def is_url(model: str) -> bool:
+    """Whether a model is named by the address of its server."""
+    return model.lower().startswith(("http://", "https://"))
+
+
 def resolve(recipe: Model) -> str:
     """What the Auto classes are given: a folder or a Hub id.
 
     Raises:
-        UserError: A folder that does not exist or holds no model.
+        UserError: A folder that does not exist or holds no model, or the address of a server.
     """
+    if is_url(recipe.id):
+        raise UserError(
+            "model.id: is the address of a server, whose model cannot be trained or examined from here; give builtin, a "
+            "Hub id or a folder in Hub layout."
+        )
     if recipe.id in BUILTINS:
         return str(builtin_folder(recipe.id))
     path = Path(recipe.id).expanduser()

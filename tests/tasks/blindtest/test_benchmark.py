@@ -342,18 +342,18 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere(place, monkeypatch)
 
 
 def test_a_local_model_is_asked_and_goes_on(place, monkeypatch):
-    from foveal.asking import opening as asking
+    from foveal.asking import models
 
     options = {"model": "builtin", "puzzles": ("lines",), "count": 8, "image_size": 64, "max_new_tokens": 3}
-    generate, seen = asking.generate, []
+    write, seen = models.write, []
 
-    def stops(*words: Any, **more: Any) -> list[str]:
+    def stops(*words: Any, **more: Any) -> Any:
         seen.append(len(more["names"]))
         if len(seen) == 3:
             raise KeyboardInterrupt
-        return generate(*words, **more)
+        return write(*words, **more)
 
-    monkeypatch.setattr(asking, "generate", stops)
+    monkeypatch.setattr(models, "write", stops)
     with pytest.raises(
         KeyboardInterrupt, match="8 replies are kept; go on with: foveal benchmark blindtest --resume out"
     ):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 from transformers import CLIPConfig
 
-from foveal.asking.asker import make_predictor, open_model
+from foveal.asking.opening import make_asker, open_model
 from foveal.config.reading import read_recipe
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
@@ -214,10 +214,10 @@ def test_a_saved_checkpoint_answers_as_it_was_measured(run: Run, read: Read) -> 
     recipe = read_recipe(run.recipe)
     task = find_task("counting")(recipe.data)
     rows = task.load("test").examples
-    predictor = make_predictor(task, open_model(task, recipe, weights=run.checkpoint("best")), recipe)
-    one = list(predictor.predict(rows))
+    asker = make_asker(task, open_model(task, recipe, weights=run.checkpoint("best")), recipe)
+    one = list(asker.ask(rows))
     recipe.evaluation.batch_size = 1
-    alone = list(make_predictor(task, open_model(task, recipe, weights=run.checkpoint("best")), recipe).predict(rows))
+    alone = list(make_asker(task, open_model(task, recipe, weights=run.checkpoint("best")), recipe).ask(rows))
     assert [p.value for p in one] == [p.value for p in alone]
     lines = (run.evaluation("test") / "predictions.jsonl").read_text().splitlines()
     for line, a, b in zip(lines, one, alone, strict=True):

@@ -12,7 +12,7 @@ from transformers import SamMaskDecoderConfig as DecoderConfig
 from transformers import SamPromptEncoderConfig as PromptConfig
 from transformers import SamVisionConfig as VisionConfig
 
-from foveal.asking.asker import open_model
+from foveal.asking.opening import open_model
 from foveal.config.reading import read_recipe
 from foveal.config.sections import Recipe
 from foveal.examples import Example

@@ -11,6 +11,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,26 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from foveal.asking.replies import Job, Replies, Reply
-from foveal.config.reading import choices
+from foveal.asking.asker import Asker
+from foveal.asking.models import AnsweringModel, LocalModel
+from foveal.asking.replies import Replies
+from foveal.asking.served import ServedModel
+from foveal.config.reading import choices, read_model_section, read_recipe
+from foveal.config.sections import Evaluation, Recipe, Server
+from foveal.config.sections import check as check_recipe
 from foveal.errors import UserError
 from foveal.examples import Example
 from foveal.files import check_writable, write_text
-from foveal.images import Picture
+from foveal.images import MAX_PIXELS, Picture
 from foveal.prompts import Prompt
-from foveal.runs import create_run, environment
+from foveal.results import Prediction
+from foveal.runs import Run, create_run, environment, is_run, open_run
 from foveal.tasks.blindtest.benchmark_options import SETTINGS, Options, all_puzzles, check, resolve, save
 from foveal.tasks.blindtest.puzzle import Puzzle
 from foveal.tasks.blindtest.scores import QUESTIONS, Answer, Scores, Table, published, score, table
+from foveal.vlm.finding import is_url
+from foveal.vlm.loading import load
 
-#: Reasoning that a model wrote in front of its answer, where the server leaves it in the reply. One that was cut within
-#: it has not answered.
-_THOUGHTS = re.compile(r"^\s*<think>.*?(?:</think>|$)", re.DOTALL)
 #: Longest reply by default, of models that run here and of served ones, some of which think aloud first.
 _LONGEST = (256, 2048)
 #: Stands for a row's picture where only its question is wanted.
@@ -49,7 +55,8 @@ class Asked:
         part: See ``Answer``.
         question: See ``Answer``.
         example: The row without its picture.
-        prompt: Makes the prompt.
+        rows: All rows of the puzzle, made when they are asked for.
+        index: Which of them this is.
         task: The puzzle.
         kind: What the published data set calls this kind of picture, where the row tells.
     """
@@ -58,16 +65,26 @@ class Asked:
     part: str
     question: str
     example: Example
-    prompt: Callable[[], Prompt]
+    rows: Sequence[Example]
+    index: int
     task: Puzzle
     kind: str | None
+
+    def prompt(self) -> Prompt:
+        """The question with its picture."""
+        return self.task.prompt(self.rows[self.index])
 
 
 # ------------------------------------------------------------------------------------------------ what is asked
 
 
-def collect(options: Options, console: Console) -> list[Asked]:
+def collect(options: Options, console: Console, max_pixels: int = MAX_PIXELS) -> list[Asked]:
     """All that is to be asked, in the order of the table.
+
+    Args:
+        options: What is asked.
+        console: Where puzzles without pictures are named.
+        max_pixels: Pictures with more pixels than this are refused.
 
     Raises:
         UserError: The source is missing, malformed or lacks a puzzle that was named.
@@ -77,8 +94,10 @@ def collect(options: Options, console: Console) -> list[Asked]:
     for name, kind in all_puzzles().items():
         if options.puzzles and name not in options.puzzles:
             continue
-        with _told_of(name, options):
-            rows = [row for place in _places(options, name, kind) for row in _rows(options, name, kind, place)]
+        with _naming_options(name, options):
+            rows = [
+                row for place in _places(options, name, kind) for row in _rows(options, name, kind, place, max_pixels)
+            ]
         if not rows:
             missing.append(name)
         groups: dict[tuple[str, str], list[Asked]] = {}
@@ -111,8 +130,8 @@ def _places(options: Options, name: str, kind: type[Puzzle]) -> list[str]:
 
 
 @contextmanager
-def _told_of(name: str, options: Options) -> Iterator[None]:
-    """Has a puzzle's errors about its source speak of this command's option.
+def _naming_options(name: str, options: Options) -> Iterator[None]:
+    """Lets a puzzle's errors about its source name this command's option.
 
     Raises:
         UserError: In place of the puzzle's.
@@ -128,7 +147,7 @@ def _told_of(name: str, options: Options) -> Iterator[None]:
         raise UserError(f"--source: {text.removeprefix('data.source: ')}{hint}") from error
 
 
-def _rows(options: Options, name: str, kind: type[Puzzle], place: str) -> Iterator[Asked]:
+def _rows(options: Options, name: str, kind: type[Puzzle], place: str, max_pixels: int) -> Iterator[Asked]:
     styles = choices(typing.get_type_hints(kind.Data)["style"])
     if options.style not in styles:
         raise UserError(f"--style: {name} has no style {options.style!r}; choose from {', '.join(styles)}.")
@@ -138,7 +157,7 @@ def _rows(options: Options, name: str, kind: type[Puzzle], place: str) -> Iterat
             question=options.questions, wording=options.wording,
         )
     )  # fmt: skip
-    rows = task.load("test").examples
+    rows = task.load("test").limited(max_pixels).examples
     for index in range(len(rows)):
         example = rows[index]
         yield Asked(
@@ -146,7 +165,8 @@ def _rows(options: Options, name: str, kind: type[Puzzle], place: str) -> Iterat
             example.fields.get("shape", ""),
             example.fields.get("question", "other"),
             replace(example, images=()),
-            lambda index=index: task.prompt(rows[index]),  # type: ignore[misc]
+            rows,
+            index,
             task,
             _published_task(kind, example),
         )
@@ -159,11 +179,11 @@ def _published_task(kind: type[Puzzle], example: Example) -> str | None:
         return names[0]
     if example.fields.get("task") in names:
         return str(example.fields["task"])
-    told = [str(example.fields.get(key, "")).lower() for key in ("shape", "kind")]
+    words = [str(example.fields.get(key, "")).lower() for key in ("shape", "kind")]
     # Published grids have their kind in their names, e.g. text_grid_3x4_500_10.png.
-    told.append(re.split(r"[^a-z]", example.id.lower())[0].replace("text", "word"))
-    found = [name for name in names if any(word and word in name.lower() for word in told)]
-    return found[0] if len(found) == 1 else None
+    words.append(re.split(r"[^a-z]", example.id.lower())[0].replace("text", "word"))
+    fitting = [name for name in names if any(word and word in name.lower() for word in words)]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 # ------------------------------------------------------------------------------------------------ the whole job
@@ -199,54 +219,128 @@ def run(given: Mapping[str, Any], console: Console, *, out: Path | None = None, 
         UserError: Something a user can put right.
         KeyboardInterrupt: Says how to go on.
     """
-    from foveal.asking.opening import Served, is_url, open_model
-    from foveal.asking.served import Endpoint, Patience
-
     options, folder = resolve(given, out, resume)
     check(options)
     if folder is not None:
         check_writable(folder / _RESULTS)
-    asked = collect(options, console)
-    served = Served(
-        options.served_model, options.api_key_env, options.temperature, options.seed,
-        Patience(options.concurrency, options.timeout, options.tries),
-    )  # fmt: skip
-    longest = options.max_new_tokens or _LONGEST[is_url(options.model)]
-    opened = open_model(
-        options.model, options.settings, batch_size=options.batch_size, max_new_tokens=longest, served=served,
-        checkpoint=options.checkpoint,
-    )  # fmt: skip
-    facts = dict(opened.facts)
-    begun = folder is not None and (folder / SETTINGS).is_file()
-    fresh = folder is None or not folder.exists()
-    if isinstance(opened.asker, Endpoint) and (not begun or options.served_model is None):
-        options = replace(options, served_model=opened.asker.check())
-    name = options.served_model or (Path(options.model).name if Path(options.model).exists() else options.model)
-    if folder is None:
-        folder = create_run("runs", None, default_name=f"benchmark-blindtest-{Path(name).name}").path
-    with Replies(folder / _REPLIES) as replies:
-        save(options, folder)
-        console.print(f"{len(asked):,} questions of {name}; replies are kept in {folder}", soft_wrap=True)
-        started, kept = time.monotonic(), len(replies)
-        jobs = [Job(f"{row.puzzle} {row.example.id}", row.prompt) for row in asked]
-        try:
-            with _bar(console, f"asking {name}", len(jobs)) as progress:
-                told = opened.asker.ask(jobs, replies, progress)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(_kept(replies, folder, fresh)) from None
-        except UserError as error:
-            raise UserError(f"{error} {_kept(replies, folder, fresh)}".rstrip()) from error
-        seconds, new = time.monotonic() - started, len(replies) - kept
-    answers = [_answer(row, reply) for row, reply in zip(asked, told, strict=True)]
-    scores = score(answers, _chances(asked))
+    with _naming_server_options():
+        recipe, run = _recipe(options)
+        rows = collect(options, console, recipe.model.max_pixels)
+        model, facts = _open(recipe, run, options.checkpoint)
+        begun = folder is not None and (folder / SETTINGS).is_file()
+        if isinstance(model, ServedModel) and (not begun or options.served_model is None):
+            options = replace(options, served_model=model.connect())
+        name = options.served_model or (Path(options.model).name if Path(options.model).exists() else options.model)
+        fresh = folder is None or not folder.exists()
+        if folder is None:
+            folder = create_run("runs", None, default_name=f"benchmark-blindtest-{Path(name).name}").path
+        with Replies(folder / _REPLIES) as replies:
+            save(options, folder)
+            console.print(f"{len(rows):,} questions of {name}; replies are kept in {folder}", soft_wrap=True)
+            started, known = time.monotonic(), len(replies)
+            try:
+                with _bar(console, f"asking {name}", len(rows)) as progress:
+                    predictions = _ask(rows, model, recipe.evaluation, replies, progress)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(_kept(replies, folder, fresh)) from None
+            except UserError as error:
+                raise UserError(f"{error} {_kept(replies, folder, fresh)}".rstrip()) from error
+            seconds, new = time.monotonic() - started, len(replies) - known
+    answers = [_answer(row, p) for row, p in zip(rows, predictions, strict=True)]
+    scores = score(answers, _chances(rows))
     shown = table(scores, every=len(all_puzzles()))
-    cut = sum(reply.finish == "length" for reply in told)
+    cut = sum(p.extra.get("finish") == "length" for p in predictions)
     if cut:
-        note = f"{cut:,} of {len(told):,} replies were cut at {longest} tokens; --max_new_tokens allows longer ones."
+        longest = recipe.evaluation.max_new_tokens
+        note = f"{cut:,} of {len(predictions):,} replies were cut at {longest} tokens; --max_new_tokens allows longer ones."
         shown = replace(shown, notes=(*shown.notes, note))
-    _write(folder, options, {**facts, "served_model": options.served_model}, answers, told, scores, shown, name)
+    facts |= {"served_model": options.served_model}
+    _write(folder, options, facts, answers, predictions, scores, shown, name)
     console.print(f"{new:,} new replies in {seconds:.1f} s", soft_wrap=True)
     return Done(scores, shown, folder)
+
+
+@contextmanager
+def _naming_server_options() -> Iterator[None]:
+    """Lets errors about keys of a recipe's section ``model.server`` name this command's options.
+
+    Raises:
+        UserError: In place of the other.
+    """
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        for key, option in {"model.server.name": "--served_model", "model.server.api_key_env": "--api_key_env"}.items():
+            text = text.replace(key, option)
+        raise UserError(text) from error
+
+
+def _recipe(options: Options) -> tuple[Recipe, Run | None]:
+    """How the model is loaded, or reached, and asked; the run, where it is one's.
+
+    Raises:
+        UserError: An option or a setting does not suit the model.
+    """
+    served, run = is_url(options.model), None
+    if served:
+        for word in options.settings:
+            name = word.split("=", 1)[0]
+            if word.startswith("--") and name != "--model.max_pixels":
+                raise UserError(f"{name}: has no effect on a served model; set it where the model is served.")
+    for option, value in {
+        "--served_model": options.served_model, "--api_key_env": options.api_key_env, "--temperature": options.temperature,
+    }.items():  # fmt: skip
+        if value and not served:
+            raise UserError(
+                f"{option}: is for served models; {options.model!r} is no address, and models that run here reply greedily."
+            )
+    if not served and is_run(options.model):
+        run = open_run(options.model)
+        recipe = read_recipe(run.recipe, options.settings)
+    else:
+        recipe = Recipe("blindtest/all", None, read_model_section(["--model.id", options.model, *options.settings]))
+    server = Server(
+        options.served_model,
+        options.api_key_env,
+        options.temperature,
+        options.concurrency,
+        options.timeout,
+        options.tries,
+    )
+    recipe = replace(
+        recipe, seed=options.seed, model=replace(recipe.model, server=server),
+        evaluation=Evaluation(
+            method="generate", batch_size=options.batch_size, max_new_tokens=options.max_new_tokens or _LONGEST[served]
+        ),
+    )  # fmt: skip
+    check_recipe(recipe)
+    return recipe, run
+
+
+def _open(recipe: Recipe, run: Run | None, checkpoint: str) -> tuple[AnsweringModel, dict[str, Any]]:
+    """The model, and what it is, for the results."""
+    if is_url(recipe.model.id):
+        served = ServedModel(recipe)
+        return served, {"url": served.url}
+    weights = run.checkpoint(checkpoint) if run is not None else None
+    vlm = load(recipe.model, weights=weights)
+    model = LocalModel(vlm, recipe, weights=weights)
+    return model, {
+        "model": recipe.model.id, "version": model.version, "run": str(run.path) if run is not None else None,
+        "checkpoint": weights.name if weights is not None else None, "family": vlm.family, "device": str(vlm.device),
+        "precision": str(model.dtype).removeprefix("torch."), "parameters": sum(p.numel() for p in vlm.model.parameters()),
+    }  # fmt: skip
+
+
+def _ask(
+    rows: Sequence[Asked], model: AnsweringModel, options: Evaluation, replies: Replies, progress: Callable[[int], None]
+) -> list[Prediction]:
+    """The predictions of all rows, in their order."""
+    predictions: list[Prediction] = []
+    for task, group in groupby(rows, key=lambda row: row.task):
+        predictions += Asker(task, model, options, replies).ask((row.rows[row.index] for row in group), progress)
+    return predictions
 
 
 def _kept(replies: Replies, folder: Path, fresh: bool) -> str:
@@ -258,11 +352,9 @@ def _kept(replies: Replies, folder: Path, fresh: bool) -> str:
     return f"{len(replies):,} replies are kept; go on with: {again}"
 
 
-def _answer(row: Asked, reply: Reply) -> Answer:
-    value = row.task.parse(_THOUGHTS.sub("", reply.text), row.example)
-    example = row.example
-    text = row.task.prompt(replace(example, images=(_NO_PICTURE,))).user
-    return Answer(row.puzzle, row.part, row.question, example.id, text, reply.text, value, example.truth, row.kind)
+def _answer(row: Asked, p: Prediction) -> Answer:
+    text = row.task.prompt(replace(row.example, images=(_NO_PICTURE,))).user
+    return Answer(row.puzzle, row.part, row.question, p.id, text, p.text, p.value, p.truth, row.kind)
 
 
 def _chances(asked: Sequence[Asked]) -> dict[tuple[str, str, str], float]:
@@ -288,7 +380,7 @@ def _write(
     options: Options,
     facts: Mapping[str, Any],
     answers: Sequence[Answer],
-    replies: Sequence[Reply],
+    predictions: Sequence[Prediction],
     scores: Scores,
     shown: Table,
     name: str,
@@ -301,15 +393,16 @@ def _write(
     )
     write_text(folder / "table.md", shown.markdown(f"BlindTest: {name}"))
     others = published()
+    replies = [p.extra for p in predictions]  # what servers tell of each
     results = {
         "benchmark": "blindtest", **{k: v for k, v in facts.items() if v is not None},
         "mean": scores.mean, "puzzles": dict(scores.puzzles), "task_mean": scores.task_mean, "tasks": dict(scores.tasks),
         "scores": [{**asdict(s), "accuracy": s.accuracy, "interval_95": s.interval} for s in scores.scores],
         "published": {m: {p: others.puzzles[p][i] for p in scores.puzzles if p in others.puzzles} for i, m in enumerate(others.models)},
         "replies": {
-            "asked": len(replies), "cut": sum(r.finish == "length" for r in replies),
-            "tokens_in": sum(r.tokens_in or 0 for r in replies), "tokens_out": sum(r.tokens_out or 0 for r in replies),
-            "models": sorted({r.model for r in replies if r.model}),
+            "asked": len(replies), "cut": sum(r.get("finish") == "length" for r in replies),
+            "tokens_in": sum(r.get("tokens_in", 0) for r in replies), "tokens_out": sum(r.get("tokens_out", 0) for r in replies),
+            "models": sorted({r["model"] for r in replies if r.get("model")}),
         },
         "options": asdict(options), "environment": environment(),
     }  # fmt: skip

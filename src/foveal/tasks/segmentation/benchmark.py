@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from foveal.asking.asker import mixed, precision
+from foveal.asking.models import mixed, precision
 from foveal.config.sections import Recipe
 from foveal.doctor.memory import weight_bytes
 from foveal.errors import UserError
