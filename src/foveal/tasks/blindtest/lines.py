@@ -15,16 +15,20 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from PIL import Image
 
-from foveal.tasks.blindtest.common import number_among, read_number
+from foveal.drawing.figures import Colour
+from foveal.tasks.blindtest.drawing.colours import WHITE, pale
+from foveal.tasks.blindtest.drawing.filters import Filter
+from foveal.tasks.blindtest.drawing.strokes import Cap, Pen, draw_polylines
+from foveal.tasks.blindtest.generate import PuzzleScene
 from foveal.tasks.blindtest.puzzle import Puzzle, PuzzleData, PuzzleMake, Question, in_braces
 from foveal.tasks.blindtest.sources import Label, Layout, agreed
-from foveal.tasks.blindtest.strokes import Cap, Colour, Filter, Pen, draw_polylines
+from foveal.tasks.blindtest.wording import number_among
 
 Three = tuple[int, int, int]
 
@@ -42,14 +46,14 @@ POINT = 1 / 72 / 5
 OPENCV_EXTRA, OPENCV_BLUR = 1.35, 0.2
 
 LABELS = (0, 1, 2)
-WHITE, BLUE, RED = (255, 255, 255), (0, 0, 255), (255, 0, 0)
+BLUE, RED = (0, 0, 255), (255, 0, 0)
 
 
 def meetings(blue: Three, red: Three) -> int:
     """How often two lines meet whose y are given at the same three x, and differ at each.
 
     Between two of the places they cross once if their order changes, else not at all; nowhere do they merely touch.
-    So this equals ``geometry.count_intersections`` for any x.
+    So the x do not matter.
     """
     left, middle, right = blue[0] < red[0], blue[1] < red[1], blue[2] < red[2]
     return (left != middle) + (middle != right)
@@ -75,7 +79,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(PuzzleScene):
     """The two lines of a picture.
 
     Attributes:
@@ -96,16 +100,6 @@ class Scene:
     def label(self) -> int:
         """How often the lines meet."""
         return meetings(self.blue, self.red)
-
-    @property
-    def truths(self) -> tuple[int, int]:
-        """The same for both questions."""
-        return self.label, self.label
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        """None."""
-        return {}
 
     @property
     def geometry(self) -> tuple[int, ...]:
@@ -199,7 +193,7 @@ def _varied(rng: random.Random, size: int, scale: float) -> tuple[Look, Sampler]
             Pen(width * size * scale, cap, kernel, blur),
             blue=(rng.randint(0, 70), rng.randint(0, 100), rng.randint(170, 255)),
             red=(rng.randint(170, 255), faint, faint),
-            ground=WHITE if rng.random() < 0.5 else _pale(rng),
+            ground=pale(rng),
             red_on_top=rng.random() < 0.5,
         )
         left, right = rng.randint(80, 2500), rng.randint(7500, 9920)
@@ -220,11 +214,6 @@ def _varied(rng: random.Random, size: int, scale: float) -> tuple[Look, Sampler]
         return (left, middle, right), blue, red
 
     return look, sample
-
-
-def _pale(rng: random.Random) -> Colour:
-    gray = rng.randint(222, 248)
-    return gray + rng.randint(-7, 7), gray + rng.randint(-7, 7), gray + rng.randint(-7, 7)
 
 
 _STYLES = {"paper": _paper, "tutorial": _tutorial, "varied": _varied}
@@ -295,7 +284,7 @@ Columns of `metadata.csv`: file_name; label; the x of the three vertices (x0, x1
 
     @classmethod
     def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
-        """See ``Puzzle.sampler``."""
+        """See ``Generated.sampler``."""
         look, sample = _STYLES[style](rng, size, scale)
 
         def scene() -> Scene | None:
@@ -305,8 +294,3 @@ Columns of `metadata.csv`: file_name; label; the x of the three vertices (x0, x1
             return Scene(*candidate, look, size)
 
         return scene
-
-    @classmethod
-    def read(cls, reply: str, questions: Sequence[str]) -> int | None:
-        """The number in a reply: the last in braces, else the only one; see ``read_number``."""
-        return read_number(reply, questions)

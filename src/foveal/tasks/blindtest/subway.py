@@ -22,13 +22,15 @@ from typing import Any, Final
 
 from PIL import Image
 
-from foveal.tasks.blindtest.bars import Filter
-from foveal.tasks.blindtest.common import number_among, read_number
+from foveal.drawing.figures import Colour
+from foveal.tasks.blindtest.drawing.colours import BLACK, TAB10, WHITE, near, pale
+from foveal.tasks.blindtest.drawing.filters import Filter
+from foveal.tasks.blindtest.drawing.subway import EM, UNITS, Look, draw_map
+from foveal.tasks.blindtest.generate import PuzzleScene
 from foveal.tasks.blindtest.puzzle import Puzzle, Question, in_braces
 from foveal.tasks.blindtest.sources import Label, Layout
-from foveal.tasks.blindtest.strokes import Colour
-from foveal.tasks.blindtest.subway_drawing import BLACK, EM, UNITS, WHITE, Look, draw_map
 from foveal.tasks.blindtest.subway_routes import CELLS, STATION_AT, STATIONS, Route, connect
+from foveal.tasks.blindtest.wording import number_among
 
 #: Width of one point in a figure of 18 inches, in units of the side.
 POINT: Final = UNITS / 72 / 18
@@ -36,13 +38,8 @@ WIDTHS = (10 * POINT, 20 * POINT)
 VALUES = (1, 2, 3)
 PAIRS: Final = ("AB", "AC", "AD", "BC", "BD", "CD")
 
-#: The first colours of matplotlib's tab10: blue, orange, green, red, purple, brown.
-TAB10: Final = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75))
-#: Colours that can be told apart: tab10's, and others.
-COLOURS: Final = (
-    *TAB10, (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207), (20, 20, 20), (0, 0, 140), (150, 0, 0),
-    (255, 215, 0), (255, 0, 255),
-)  # fmt: skip
+#: Colours that are well apart: matplotlib's, and others.
+COLOURS: Final = (*TAB10, (20, 20, 20), (0, 0, 140), (150, 0, 0), (255, 215, 0), (255, 0, 255))
 FONTS = ("DejaVuSans-Bold", "DejaVuSans-Bold", "DejaVuSans", "DejaVuSerif", "STIXGeneral")
 
 
@@ -52,7 +49,7 @@ def ends_of(route: Route) -> str:
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(PuzzleScene):
     """A map, and the stations that are asked about.
 
     Attributes:
@@ -70,11 +67,6 @@ class Scene:
         """How many routes join the two stations."""
         pair = "".join(sorted(self.asked))
         return sum(ends_of(route) == pair for route in self.routes)
-
-    @property
-    def truths(self) -> tuple[int, int]:
-        """The same for both questions."""
-        return self.label, self.label
 
     @property
     def fields(self) -> Mapping[str, str]:
@@ -159,7 +151,7 @@ def _varied(rng: random.Random, label: int, size: int, scale: float) -> Callable
         wide, high = rng.uniform(0.75, 1.03), rng.uniform(0.75, 1.03)
         jitter = 10
         colours = rng.sample(COLOURS, len(COLOURS))
-        ground = WHITE if rng.random() < 0.5 else _pale(rng)
+        ground = pale(rng)
         ink = BLACK if rng.random() < 0.7 else (rng.randint(0, 90), rng.randint(0, 90), rng.randint(0, 90))
         name, em = rng.choice(FONTS), rng.uniform(0.8, 1.15)
         onward = rng.choice((0.6, 1.0, 1.5, 2.5))
@@ -168,9 +160,7 @@ def _varied(rng: random.Random, label: int, size: int, scale: float) -> Callable
     most = 0.5 * UNITS / CELLS * min(wide, high)
     look = Look(
         min(width * scale, most),
-        tuple(
-            (_near(rng, r, jitter), _near(rng, g, jitter), _near(rng, b, jitter)) for r, g, b in colours[: 2 * number]
-        ),
+        tuple(near(rng, colour, jitter) for colour in colours[: 2 * number]),
         ground,
         ink,
         (_margin(rng, wide), _margin(rng, high)),
@@ -236,16 +226,6 @@ def _margin(rng: random.Random, share: float) -> float:
     return rng.uniform(0, max(0.0, room)) - UNITS * share * 0.3 / CELLS
 
 
-def _near(rng: random.Random, value: int, most: int) -> int:
-    """A colour's channel, changed a little."""
-    return min(255, max(0, value + rng.randint(-most, most)))
-
-
-def _pale(rng: random.Random) -> Colour:
-    gray = rng.randint(222, 248)
-    return gray + rng.randint(-7, 7), gray + rng.randint(-7, 7), gray + rng.randint(-7, 7)
-
-
 #: The truth in a data set's label.
 read_label = number_among(VALUES)
 
@@ -304,10 +284,5 @@ each (x,y with y downwards, routes parted by a semicolon); the lines' width. Len
 
     @classmethod
     def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
-        """See ``Puzzle.sampler``."""
+        """See ``Generated.sampler``."""
         return _STYLES[style](rng, label, size, scale)
-
-    @classmethod
-    def read(cls, reply: str, questions: Sequence[str]) -> int | None:
-        """The number in a reply: the last in braces, else the only one; see ``read_number``."""
-        return read_number(reply, questions)

@@ -22,6 +22,7 @@ from foveal.tasks.counting import film, pointing
 from foveal.tasks.counting.coco import FILE_NAME, read_coco
 from foveal.tasks.counting.episodes import AllAtOnce, StepByStep
 from foveal.tasks.counting.fsc147 import ANNOTATIONS, read_fsc147
+from foveal.tasks.counting.generate import SceneOptions, Scenes
 from foveal.tasks.counting.marking import PICTURE_SHARE, Relative, Style, mark
 from foveal.tasks.counting.measuring import METRICS, measure_counts
 from foveal.tasks.counting.objects import Point, Query, Thing
@@ -29,7 +30,6 @@ from foveal.tasks.counting.omnicount import read_omnicount
 from foveal.tasks.counting.ordering import Order, order
 from foveal.tasks.counting.pointing import DONE, Form
 from foveal.tasks.counting.reading import Source
-from foveal.tasks.counting.scenes import SceneOptions, Scenes
 from foveal.tasks.counting.sequence import Count
 from foveal.tasks.lazy import Made
 from foveal.tasks.readers.annotations import OnBad, rank

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from foveal.tasks.blindtest.lettering import FONTS, font, word_mask
+from foveal.tasks.blindtest.drawing.lettering import FONTS, font, word_mask
 
 #: Pixels to the em, as in the published pictures' program; lengths here are in these pixels.
 EM: Final = 96
