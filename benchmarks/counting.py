@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import torch
 
-from foveal.asking.asker import make_predictor, mixed, open_model, precision
+from foveal.asking.asker import VlmPredictor, make_predictor, mixed, open_model, precision
 from foveal.config.sections import Evaluation, Model, Recipe
 from foveal.prompts import Prompt
 from foveal.quiet import quiet
@@ -46,6 +46,7 @@ def vlm_step(task: Counting, model: Model, new_tokens: int) -> Step:
     recipe = Recipe("counting", task.data, model=model, evaluation=Evaluation(max_new_tokens=new_tokens))
     vlm = open_model(task, recipe)
     predictor = make_predictor(task, vlm, recipe)
+    assert isinstance(predictor, VlmPredictor)
     dtype = precision(recipe, vlm.device)
 
     def step(prompts: list[Prompt]) -> None:
@@ -63,7 +64,7 @@ def counter_step(task: Counting, resolution: int | None) -> Step:
 
     @torch.inference_mode()
     def step(prompts: list[Prompt]) -> None:
-        pixels = torch.stack([counter.tower.pixels(p.images[0]) for p in prompts])
+        pixels = torch.stack([counter.tower.pixels(p.opened()[0]) for p in prompts])
         words = counter.tower.text([p.user for p in prompts])
         counter.model(counter.tower.encode(pixels), words)
 

@@ -115,7 +115,7 @@ def test_varied_pictures_vary() -> None:
     scenes = [Scenes(Squares, "varied", 224, "train", 0)(i) for i in range(1000)]
     plain = [s for s in scenes if (s.look.ink, s.look.ground) == (BLACK, WHITE)]
     assert 500 < len(plain) < 750
-    assert len({s.look for s in scenes}) > 900
+    assert len({(s.width, s.look) for s in scenes}) > 900
     sides = [(s.boxes[0][2] - s.boxes[0][0]) / UNITS for s in scenes]
     assert min(sides) < 0.22 and max(sides) > 0.88
     widths = [s.width / POINT for s in scenes]
