@@ -16,9 +16,9 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import ClassVar
 
 from PIL import Image
 
@@ -26,7 +26,7 @@ from foveal.drawing.figures import Colour
 from foveal.tasks.blindtest.drawing.colours import WHITE, random_colours
 from foveal.tasks.blindtest.drawing.edges import Canvas, kernel_of
 from foveal.tasks.blindtest.drawing.filters import Filter
-from foveal.tasks.blindtest.generate import PuzzleScene
+from foveal.tasks.blindtest.generate import PuzzleScene, Sampler
 from foveal.tasks.blindtest.puzzle import Puzzle, Question
 from foveal.tasks.blindtest.sources import Label, Layout, agreed
 
@@ -144,12 +144,7 @@ class Scene(PuzzleScene):
         return canvas.image()
 
 
-# A style is a function of (random source, label, side in pixels) that gives a function that draws a candidate, or None
-# where the style rejects it, from the same source.
-Sampler = Callable[[], Scene | None]
-
-
-def _paper(rng: random.Random, label: str, size: int) -> Sampler:
+def _paper(rng: random.Random, label: str, size: int, _: float) -> Sampler:
     look = Look(kernel_of(size))
     gaps = [gap for gap in PAPER_GAPS if label_of(gap) == label]
 
@@ -183,7 +178,7 @@ def _gap(rng: random.Random, label: str, diameter: float, widest: int, deepest: 
     return -SLIGHT - 1 - int((deepest - SLIGHT) * share)
 
 
-def _varied(rng: random.Random, label: str, size: int) -> Sampler:
+def _varied(rng: random.Random, label: str, size: int, _: float) -> Sampler:
     kernel: Filter = "box" if rng.random() < 0.3 else "bilinear"
     blur = rng.choice((0, 0, 0, 0.25, 0.5, 0.75)) / 224
     if rng.random() < 0.5:
@@ -222,9 +217,6 @@ def _varied(rng: random.Random, label: str, size: int) -> Sampler:
         return replace(scene, x=places[0], y=places[1])
 
     return sample
-
-
-_STYLES = {"paper": _paper, "varied": _varied}
 
 
 def read_label(text: str) -> str:
@@ -266,6 +258,7 @@ class Circles(Puzzle):
     first = Question("Are the two circles touching each other? Answer with Yes/No.", "touching")
     second = Question("Are the two circles overlapping? Answer with Yes/No.", "overlapping")
     labels = LABELS
+    styles: ClassVar = {"paper": _paper, "varied": _varied}
     shared = frozenset({"paper"})
     values = ("Yes", "No")
     blind = 1 / 2
@@ -285,11 +278,6 @@ overlapping more; a gap or an overlap can always be seen.
 Columns of `metadata.csv`: file_name; label; label_second; centre (x0, y0; y downwards) and diameter0 of the first circle,
 the same of the second (x1, y1, diameter1), in sides of the picture; gap, in mean diameters: below 0 they overlap.
 """
-
-    @classmethod
-    def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
-        """See ``Generated.sampler``; circles have no lines to scale."""
-        return _STYLES[style](rng, label, size)
 
     @classmethod
     def read(cls, reply: str, questions: Sequence[str]) -> str | None:

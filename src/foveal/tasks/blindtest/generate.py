@@ -55,33 +55,27 @@ class PuzzleScene(ABC):
         """The picture, ``size`` pixels wide and high."""
 
 
-class Generated(ABC):
+#: Draws candidates for a scene; None is a rejected one.
+Sampler = Callable[[], PuzzleScene | None]
+#: A look: makes a sampler from a source of randomness, from which that one draws too, the label that the scenes must have,
+#: the side of the picture in pixels and a factor on the lines' widths.
+Style = Callable[[random.Random, Any, int, float], Sampler]
+
+
+class Generated:
     """A puzzle whose scenes are made by rule.
 
     Class attributes:
         name: The task's name.
         labels: What pictures are balanced over.
+        styles: The looks.
         shared: Styles with so few geometries that the splits share them.
     """
 
     name: ClassVar[str]
     labels: ClassVar[tuple[Any, ...]]
+    styles: ClassVar[Mapping[str, Style]]
     shared: ClassVar[frozenset[str]] = frozenset()
-
-    @classmethod
-    @abstractmethod
-    def sampler(
-        cls, style: str, rng: random.Random, label: Any, size: int, scale: float
-    ) -> Callable[[], PuzzleScene | None]:
-        """A function that draws one candidate at random; None is a rejected one.
-
-        Args:
-            style: The look.
-            rng: The only source of randomness.
-            label: What the scene's label must be.
-            size: Side of the picture in pixels.
-            scale: Factor on the lines' widths.
-        """
 
 
 @dataclass(frozen=True)
@@ -114,7 +108,7 @@ class Scenes:
         """The scene of an index."""
         label = self.label(index)
         rng = random.Random(f"{self.style}/{self.seed}/{self.split}/{index}")
-        sample = self.puzzle.sampler(self.style, rng, label, self.size, self.scale)
+        sample = self.puzzle.styles[self.style](rng, label, self.size, self.scale)
         anywhere = self.style in self.puzzle.shared
         while True:
             scene = sample()

@@ -14,11 +14,11 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from foveal.tasks.blindtest.drawing.canvas import inked
 from foveal.tasks.blindtest.drawing.colours import dark, pale
 from foveal.tasks.blindtest.drawing.filters import RESAMPLING, Filter
 from foveal.tasks.blindtest.drawing.lettering import FONTS, font, word_mask
-from foveal.tasks.blindtest.generate import PuzzleScene
+from foveal.tasks.blindtest.generate import PuzzleScene, Sampler
 from foveal.tasks.blindtest.puzzle import Puzzle, Question
 from foveal.tasks.blindtest.replies import read_pair
 from foveal.tasks.blindtest.sources import Label, Layout
@@ -226,11 +226,6 @@ def _shrunk(word: str, name: str, height: float, kernel: Filter, x: int, y: int,
 _mask = lru_cache(maxsize=65_536)(_shrunk)
 
 
-# A style is a function of (random source, rows, columns, whether there are words, side in pixels, scale of the widths)
-# that gives a function that draws one candidate from the same source.
-Sampler = Callable[[], Scene]
-
-
 def _bars(number: int, start: int, stop: int, width: int, step: int) -> tuple[Bar, ...]:
     """The lines around and between ``number`` cells; those between begin on the next whole ``step`` (1: anywhere)."""
     pitch = (stop - start - width) / step / number
@@ -246,7 +241,8 @@ def _cell(across: Sequence[Bar], down: Sequence[Bar]) -> int:
     return min(across[2][0] - across[1][1], down[2][0] - down[1][1])
 
 
-def _paper(rng: random.Random, rows: int, columns: int, text: bool, size: int, scale: float) -> Sampler:
+def _paper(rng: random.Random, label: tuple[int, int, str], size: int, scale: float) -> Sampler:
+    rows, columns, text = label[0], label[1], label[2] == "text"
     # Smaller pictures look like shrunken published ones.
     look = Look(kernel="box" if size >= DRAWN else "bicubic" if size >= SMALLEST else "bilinear")
 
@@ -271,7 +267,8 @@ def _published_writing(
     return Writing(words, "Aileron", height, round(x), round(-_RAISED * height - half), phases, kernel)
 
 
-def _varied(rng: random.Random, rows: int, columns: int, text: bool, _: int, scale: float) -> Sampler:
+def _varied(rng: random.Random, label: tuple[int, int, str], _: int, scale: float) -> Sampler:
+    rows, columns, text = label[0], label[1], label[2] == "text"
     kernel: Filter = rng.choice(("box", "bilinear", "bilinear", "bicubic"))
     blur = rng.choice((0, 0, 0, 10, 25))
     if rng.random() < 0.5:
@@ -325,9 +322,6 @@ def _words(rng: random.Random, number: int) -> tuple[str, ...]:
     return tuple(WORDS[(start + i * step) % len(WORDS)] for i in range(number))
 
 
-_STYLES = {"paper": _paper, "varied": _varied}
-
-
 def read_label(text: str) -> str:
     """The truth in a data set's label, e.g. "5,6" or "(5, 6)".
 
@@ -373,6 +367,7 @@ class Grids(Puzzle):
         "({})".format,
     )
     labels = tuple((r, c, kind) for r, c in SHAPES for kind in ("blank", "text"))
+    styles: ClassVar = {"paper": _paper, "varied": _varied}
     shared = frozenset({"paper"})
     values = tuple(f"{r},{c}" for r, c in SHAPES)
     blind = 1 / len(SHAPES)
@@ -391,12 +386,6 @@ splits; of the style paper there are too few for that.
 Columns of `metadata.csv`: file_name; label; kind (blank or text); the grid's left, top, right and bottom, and its
 lines' width, in sides of the picture, y downwards; the words, row by row.
 """
-
-    @classmethod
-    def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
-        """See ``Generated.sampler``."""
-        rows, columns, kind = label
-        return _STYLES[style](rng, rows, columns, kind == "text", size, scale)
 
     @classmethod
     def read(cls, reply: str, questions: Sequence[str]) -> str | None:

@@ -15,13 +15,14 @@ import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import ClassVar
 
 from foveal.tasks.blindtest.drawing.circled import RED, UNITS, CircledWord, Look
 from foveal.tasks.blindtest.drawing.colours import BLACK, WHITE, gray
 from foveal.tasks.blindtest.drawing.filters import Filter
 from foveal.tasks.blindtest.drawing.typesetting import EM, FACES, HELVETICA, OPEN_SANS, set_word
-from foveal.tasks.blindtest.generate import PuzzleScene
+from foveal.tasks.blindtest.generate import PuzzleScene, Sampler
 from foveal.tasks.blindtest.puzzle import Puzzle, Question
 from foveal.tasks.blindtest.replies import without
 from foveal.tasks.blindtest.sources import Label, Layout
@@ -200,6 +201,16 @@ def _varied(rng: random.Random, label: tuple[str, int], scale: float) -> Scene |
     return _moved(scene, rng.randint(-aside, aside), rng.randint(-3200, 3200), rng, 0.1)
 
 
+def _sampler(
+    make: Callable[[random.Random, tuple[str, int], float], Scene | None],
+    rng: random.Random,
+    label: tuple[str, int],
+    _: int,
+    scale: float,
+) -> Sampler:
+    return partial(make, rng, label, scale)
+
+
 def _moved(scene: Scene, across: int, down: int, rng: random.Random, jitter: float) -> Scene:
     """The scene elsewhere, its ellipse a little off and of another size."""
     (x, y), (a, b) = scene.centre, scene.radii
@@ -285,6 +296,7 @@ class Letters(Puzzle):
     first = Question("Which letter is being circled?", "letter")
     second = Question("Which character is being highlighted with a red oval?", "letter")
     labels = LABELS
+    styles: ClassVar = {"paper": partial(_sampler, _paper), "varied": partial(_sampler, _varied)}
     shared = frozenset({"paper"})
     values = VALUES
     blind = 1 / len(VALUES)
@@ -302,12 +314,6 @@ Columns of `metadata.csv`: file_name; label; the word; the letter's index in it,
 its baseline (text_x, baseline) and the font's size (em); the ellipse's centre (centre_x, centre_y), its radii to the
 middle of its line (radius_x, radius_y) and the line's width. Lengths are in sides of the picture, y downwards.
 """
-
-    @classmethod
-    def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
-        """See ``Generated.sampler``. Words of the style ``varied`` may be others than the label's."""
-        make = {"paper": _paper, "varied": _varied}[style]
-        return lambda: make(rng, label, scale)
 
     @classmethod
     def read(cls, reply: str, questions: Sequence[str]) -> str | None:

@@ -1,7 +1,7 @@
 """What a puzzle is: generated scenes whose answers are exact, two published questions, and a strict reader.
 
-A puzzle's file says how its scenes are drawn at random, what their truth is, how the questions read and how published
-pictures are named. All the rest (rows, splits, files, metrics) is the same for all seven.
+A puzzle's file has its styles (how scenes are drawn at random), the scenes' truth, the two questions and the names of
+published pictures. All the rest (rows, splits, files, metrics) is the same for all seven.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import ClassVar, Final, Literal
 
 from PIL import Image
 
@@ -25,7 +25,7 @@ from foveal.drawing.figures import Colour
 from foveal.tasks.blindtest.drawing.colours import BLACK, TAB10, WHITE, random_colours
 from foveal.tasks.blindtest.drawing.edges import Canvas, kernel_of
 from foveal.tasks.blindtest.drawing.filters import Filter
-from foveal.tasks.blindtest.generate import PuzzleScene
+from foveal.tasks.blindtest.generate import PuzzleScene, Sampler
 from foveal.tasks.blindtest.puzzle import Puzzle, Question, fill, in_braces
 from foveal.tasks.blindtest.replies import read_number, without
 from foveal.tasks.blindtest.sources import Label, Layout, agreed
@@ -157,11 +157,6 @@ def two_rows(rng: random.Random, count: int) -> list[tuple[float, int]]:
     return sorted(first + second)
 
 
-# A style is a function of (random source, label, side in pixels, scale of the widths) that gives a function that draws
-# a candidate, or None where the style rejects it, from the same source.
-Sampler = Callable[[], Scene | None]
-
-
 def _paper(rng: random.Random, label: tuple[Shape, int], size: int, scale: float) -> Sampler:
     shape, count = label
     places = two_rows(rng, count)
@@ -238,9 +233,6 @@ def _varied(rng: random.Random, label: tuple[Shape, int], size: int, scale: floa
     return sample
 
 
-_STYLES = {"paper": _paper, "varied": _varied}
-
-
 #: The truth in a data set's label.
 read_label = number_among(COUNTS)
 
@@ -263,6 +255,7 @@ class Shapes(Puzzle):
         "Count the <shape> in the image. Answer with a number in curly brackets e.g. {3}.", "count <shape>", in_braces
     )
     labels = LABELS
+    styles: ClassVar = {"paper": _paper, "varied": _varied}
     shared = frozenset({"paper"})
     values = COUNTS
     blind = 1 / len(COUNTS)
@@ -281,11 +274,6 @@ there are: 5 to 9.
 Columns of `metadata.csv`: file_name; label; shape (circles or pentagons); size (a circle's radius, a pentagon's side);
 the lines' width; the centres as x,y (y downwards) with spaces between them. Lengths are in sides of the picture.
 """
-
-    @classmethod
-    def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
-        """See ``Generated.sampler``."""
-        return _STYLES[style](rng, label, size, scale)
 
     @classmethod
     def read(cls, reply: str, questions: Sequence[str]) -> int | None:

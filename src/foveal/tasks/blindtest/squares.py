@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -24,7 +24,7 @@ from foveal.tasks.blindtest.drawing.bars import Look, covered
 from foveal.tasks.blindtest.drawing.canvas import as_image, palette
 from foveal.tasks.blindtest.drawing.colours import dark, pale
 from foveal.tasks.blindtest.drawing.filters import Filter
-from foveal.tasks.blindtest.generate import PuzzleScene
+from foveal.tasks.blindtest.generate import PuzzleScene, Sampler
 from foveal.tasks.blindtest.puzzle import Puzzle, Question, in_braces
 from foveal.tasks.blindtest.sources import Label, Layout, agreed
 from foveal.tasks.blindtest.wording import number_among
@@ -101,11 +101,6 @@ def _used(coverage: Any) -> slice:
     return slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 0)
 
 
-# A style is a function of (random source, side in pixels, scale of the width) that gives a width, a look, and a function
-# that draws one candidate for the boxes, or None where the style rejects it, from the same source and their number.
-Sampler = Callable[[int], "tuple[Box, ...] | None"]
-
-
 def _nested(
     rng: random.Random, number: int, x: float, y: float, side: float, factor: float, padding: float
 ) -> list[tuple[float, float, float]]:
@@ -122,12 +117,14 @@ def _nested(
     return squares
 
 
-def _box(x: float, y: float, side: float) -> Box:
-    return round(x - side / 2), round(y - side / 2), round(x + side / 2), round(y + side / 2)
+def _boxes(squares: Sequence[tuple[float, float, float]]) -> tuple[Box, ...]:
+    return tuple((round(x - s / 2), round(y - s / 2), round(x + s / 2), round(y + s / 2)) for x, y, s in squares)
 
 
-def _paper(rng: random.Random, size: int, scale: float) -> tuple[float, Look, Sampler]:
+def _paper(rng: random.Random, number: int, size: int, scale: float) -> Sampler:
     points = rng.choice((2, 3, 4))
+    # Smaller pictures look like shrunken published ones.
+    look = Look(kernel="box" if size >= PIXELS else "bilinear")
     # Matplotlib lays outlines that are an odd number of pixels wide on the middle of one.
     pixel = UNITS // PIXELS
     odd = pixel // 2 * (round(points * POINT / pixel) % 2)
@@ -135,33 +132,32 @@ def _paper(rng: random.Random, size: int, scale: float) -> tuple[float, Look, Sa
     def snapped(units: float) -> int:
         return int(units / pixel + 0.5) * pixel + odd
 
-    def sample(number: int) -> tuple[Box, ...]:
+    def sample() -> Scene:
         x, y, side = rng.uniform(-5, 5), rng.uniform(-5, 5), rng.uniform(8, 18)
         boxes = []
         for a, b, length in _nested(rng, number, x, y, side, 0.75, 0.75):
             x, y, half = ORIGIN[0] + a * LENGTH, ORIGIN[1] + b * LENGTH, length / 2 * LENGTH
             boxes.append((snapped(x - half), snapped(y - half), snapped(x + half), snapped(y + half)))
-        return tuple(boxes)
+        return Scene(tuple(boxes), points * POINT * scale, look)
 
-    # Smaller pictures look like shrunken published ones.
-    return points * POINT * scale, Look(kernel="box" if size >= PIXELS else "bilinear"), sample
+    return sample
 
 
-def _varied(rng: random.Random, _: int, scale: float) -> tuple[float, Look, Sampler]:
+def _varied(rng: random.Random, number: int, _: int, scale: float) -> Sampler:
     kernel: Filter = rng.choice(("box", "bilinear", "bilinear", "bicubic"))
     if rng.random() < 0.5:
         width = rng.uniform(1.9, 4.2) * POINT
         look = Look(kernel=kernel, blur=rng.choice((0, 0, 10)))
 
-        def like_paper(number: int) -> tuple[Box, ...] | None:
+        def like_paper() -> Scene | None:
             length = LENGTH * rng.uniform(0.98, 1.02)
             x, y = (o + rng.uniform(-5.2, 5.2) * length for o in ORIGIN)
             side, factor = rng.uniform(7.8, 18.2), rng.uniform(0.73, 0.77)
             squares = _nested(rng, number, x, y, side * length, factor, rng.uniform(0.7, 0.85) * length)
             # No published outline leaves less ground inside.
-            return tuple(_box(*square) for square in squares) if squares[-1][2] > width + 50 else None
+            return Scene(_boxes(squares), width * scale, look) if squares[-1][2] > width + 50 else None
 
-        return width * scale, look, like_paper
+        return like_paper
 
     width = 25 * 4.8 ** rng.random()
     inverted = rng.random() < 0.1
@@ -169,7 +165,7 @@ def _varied(rng: random.Random, _: int, scale: float) -> tuple[float, Look, Samp
     colours = (ground, ink) if inverted else (ink, ground)
     look = Look(*colours, kernel, rng.choice((0, 0, 10, 20)))
 
-    def anywhere(number: int) -> tuple[Box, ...] | None:
+    def anywhere() -> Scene | None:
         side = UNITS * rng.uniform(0.2, 0.92)
         free = UNITS - side - 2 * width
         if free < 0:
@@ -178,12 +174,9 @@ def _varied(rng: random.Random, _: int, scale: float) -> tuple[float, Look, Samp
         # Outlines stay apart by a bit of ground.
         padding = 2 * (width + rng.uniform(40, 150))
         squares = _nested(rng, number, x, y, side, rng.uniform(0.6, 0.9), padding)
-        return tuple(_box(*square) for square in squares) if squares[-1][2] > 2 * width + 80 else None
+        return Scene(_boxes(squares), width * scale, look) if squares[-1][2] > 2 * width + 80 else None
 
-    return width * scale, look, anywhere
-
-
-_STYLES = {"paper": _paper, "varied": _varied}
+    return anywhere
 
 
 #: The truth in a data set's label.
@@ -213,6 +206,7 @@ class Squares(Puzzle):
         in_braces,
     )
     labels = LABELS
+    styles: ClassVar = {"paper": _paper, "varied": _varied}
     values = LABELS
     blind = 1 / 4
     layout = Layout(
@@ -229,14 +223,3 @@ splits.
 Columns of `metadata.csv`: file_name; label; the squares from the outermost one inwards, each as left, top, right and
 bottom of the middle of its outline (boxes); the outlines' width. Lengths are in sides of the picture, y downwards.
 """
-
-    @classmethod
-    def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
-        """See ``Generated.sampler``."""
-        width, look, sample = _STYLES[style](rng, size, scale)
-
-        def scene() -> Scene | None:
-            boxes = sample(label)
-            return None if boxes is None else Scene(boxes, width, look)
-
-        return scene

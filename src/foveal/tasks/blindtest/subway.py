@@ -18,7 +18,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from PIL import Image
 
@@ -26,7 +26,7 @@ from foveal.drawing.figures import Colour
 from foveal.tasks.blindtest.drawing.colours import BLACK, TAB10, WHITE, near, pale
 from foveal.tasks.blindtest.drawing.filters import Filter
 from foveal.tasks.blindtest.drawing.subway import EM, UNITS, Look, draw_map
-from foveal.tasks.blindtest.generate import PuzzleScene
+from foveal.tasks.blindtest.generate import PuzzleScene, Sampler
 from foveal.tasks.blindtest.puzzle import Puzzle, Question, in_braces
 from foveal.tasks.blindtest.sources import Label, Layout
 from foveal.tasks.blindtest.subway_routes import CELLS, STATION_AT, STATIONS, Route, connect
@@ -118,7 +118,7 @@ _PAPER: Final[dict[int, _Plans]] = {
 }  # fmt: skip
 
 
-def _paper(rng: random.Random, label: int, size: int, scale: float) -> Callable[[], Scene | None]:
+def _paper(rng: random.Random, label: int, size: int, scale: float) -> Sampler:
     width = min(rng.choice(WIDTHS) * scale, 0.5 * UNITS / CELLS)
     plans = _PAPER[label]
     plan = rng.choices([p for p, _ in plans], [w for _, w in plans])[0]
@@ -133,7 +133,7 @@ def _paper(rng: random.Random, label: int, size: int, scale: float) -> Callable[
     return sample
 
 
-def _varied(rng: random.Random, label: int, size: int, scale: float) -> Callable[[], Scene | None]:
+def _varied(rng: random.Random, label: int, size: int, scale: float) -> Sampler:
     like_paper = rng.random() < 0.5
     number = rng.choice([n for n in VALUES if n >= label])
     plans = [p for p in _ALL if sum(p) == number and label in p]
@@ -197,7 +197,6 @@ def _maps(rng: random.Random, lay: Callable[[], tuple[Route, ...] | None]) -> It
 
 
 _ALL: Final = tuple((a, b, n - a - b) for n in VALUES for a in range(n + 1) for b in range(n + 1 - a))
-_STYLES = {"paper": _paper, "varied": _varied}
 
 
 def _lay(
@@ -263,6 +262,7 @@ class Subway(Puzzle):
         in_braces,
     )
     labels = VALUES
+    styles: ClassVar = {"paper": _paper, "varied": _varied}
     values = VALUES
     blind = 1 / 3
     layout = Layout(
@@ -281,8 +281,3 @@ join the two stations in the columns from and to: 1, 2 or 3. No map is in two sp
 Columns of `metadata.csv`: file_name; label; from and to; the number of routes; the stations of each; the corners of
 each (x,y with y downwards, routes parted by a semicolon); the lines' width. Lengths are in sides of the picture.
 """
-
-    @classmethod
-    def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
-        """See ``Generated.sampler``."""
-        return _STYLES[style](rng, label, size, scale)
