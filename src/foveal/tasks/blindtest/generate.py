@@ -40,7 +40,7 @@ class PuzzleScene(ABC):
     @property
     @abstractmethod
     def geometry(self) -> Sequence[int]:
-        """Whole numbers of up to 32 bits that tell the scene from all others of its style.
+        """Whole numbers of up to 32 bits by which the scene differs from all others of its style.
 
         They decide on the only split that it may be in.
         """

@@ -102,9 +102,9 @@ def read_pair(reply: str, prompts: Iterable[str] = ()) -> str | None:
     reply = re.sub(r"[*`$\\_]", "", reply)
     pairs = list(_PAIRS.finditer(reply))
     if pairs:
-        found = pairs[-1]
-        first, second = (_value(group) for group in _groups(found))
-        return f"{second},{first}" if found["turned"] else f"{first},{second}"
+        last = pairs[-1]
+        first, second = (_value(group) for group in _groups(last))
+        return f"{second},{first}" if last["turned"] else f"{first},{second}"
     bare = _BARE.fullmatch(reply.strip(" .!:;'\"{}()[]"))
     if bare is None and len(re.findall(r"[0-9]+", reply)) == 2:
         bare = _TIMES.search(reply)

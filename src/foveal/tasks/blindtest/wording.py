@@ -10,7 +10,7 @@ from typing import Any, Literal
 Which = Literal["first", "second"]
 WHICH: tuple[Which, Which] = ("first", "second")
 
-#: The columns that tell this data set from others; it has one for further data too.
+#: The columns by which XAI/vlmsareblind is known; it has one for further data too.
 COLUMNS = ("task", "image", "prompt", "groundtruth")
 
 

@@ -8,7 +8,7 @@ A score is from 1 to 5 and a rising function of the quality alone:
 * ``slope``: the angle between a line and the horizontal, 4 to 86 degrees.
 
 The last three have 241 steps of 1/60. All else (colours, places, shapes, sizes, direction) is drawn without regard to
-the score and tells nothing of it. A picture depends on the quality, the seed, the split and its index.
+the score and says nothing of it. A picture depends on the quality, the seed, the split and its index.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from foveal.tasks.counting.objects import Query, Thing
 from foveal.tasks.lazy import Lazy
 from foveal.tasks.scenes.placing import Places
 
-#: Most targets, and most other figures: more would be too small to tell apart in a small picture.
+#: Most targets, and most other figures: more would be too small in a small picture.
 MOST_OBJECTS, MOST_DISTRACTORS = 60, 20
 #: Radii of the figures in sides of the picture, and the share of the picture that all of them may fill.
 SMALLEST, LARGEST, FILLED = 0.042, 0.1, 0.3

@@ -42,7 +42,7 @@ class Places:
             tries: Points for its middle; no more of them are drawn than are needed.
 
         Returns:
-            Whether it found a place.
+            Whether there was one.
         """
         reach, own = figure.reach, self.overlap * figure.area
         low, high = reach + MARGIN, 1 - reach - MARGIN

@@ -1,6 +1,6 @@
 """Synthetic scenes to segment: figures on a ground, and a sentence that means some of them, with exact masks.
 
-A scene and its sentence depend on the seed, the split and the index alone. Every sentence has one right answer, found
+A scene and its sentence depend on the seed, the split and the index alone. Every sentence has one right answer, known
 from the figures' geometry; with ``empty_share`` some mean nothing that is there.
 """
 
@@ -44,7 +44,7 @@ FILLINGS, SCENES = 6, 100
 
 @dataclass(frozen=True)
 class Form:
-    """What a sentence names, before it is said which colour and which shape.
+    """What a sentence names, before colours and shapes are chosen.
 
     Attributes:
         pick: One of ``sentences.PICKS``.
@@ -307,7 +307,7 @@ def make_request(
 
 
 def _ask(rng: random.Random, form: Form, figures: Sequence[Figure], empty: bool) -> Request | None:
-    """A request of a form that has one right answer, one that means nothing if ``empty``; None where none is found."""
+    """A request of a form that has one right answer, one that means nothing if ``empty``; None where there is none."""
     for _ in range(FILLINGS):
         request = form.filled(rng, figures, empty)
         if bool(request.without) == form.without and empty == (not request.select(figures)) and request.clear(figures):

@@ -66,7 +66,7 @@ def draw_polylines(size: int, ground: Colour, lines: Sequence[tuple[Sequence[Poi
         raise ValueError(f"a vertex is outside the picture of {size} x {size} pixels")
     index, level, ends, stride, margin = _near_pixels(size, [points for points, _ in lines], pen)
     paper = packed(ground)
-    canvas, amount = scratch(stride * stride)
+    canvas, united = scratch(stride * stride)
     canvas.fill(paper)
     start = 0
     for number, ((_, colour), stops) in enumerate(zip(lines, ends, strict=True)):
@@ -74,12 +74,12 @@ def draw_polylines(size: int, ground: Colour, lines: Sequence[tuple[Sequence[Poi
         where = index[start : stops[-1]]
         share = level[start : stops[-1]]
         if len(stops) > 1:
-            amount.fill(0)
-            amount[index[start : stops[0]]] = level[start : stops[0]]
+            united.fill(0)
+            united[index[start : stops[0]]] = level[start : stops[0]]
             for begin, stop in pairwise(stops):
                 part = index[begin:stop]
-                amount[part] = np.maximum(amount.take(part), level[begin:stop])
-            share = amount.take(where)
+                united[part] = np.maximum(united.take(part), level[begin:stop])
+            share = united.take(where)
         paint = palette(ground, colour).take(share)
         start = stops[-1]
         if number:
@@ -111,33 +111,9 @@ def _near_pixels(
     margin = math.ceil(beyond) + band + 3
     stride = size + 2 * margin
 
-    rows, ends, facts, end = [], [], [], 0
-    for points in lines:
-        for i in range(len(points) - 1):
-            (x, y), (x2, y2) = points[i], points[i + 1]
-            dx, dy = x2 - x, y2 - y
-            length = math.hypot(dx, dy)
-            if abs(dy) > abs(dx):
-                major, minor, last, u, v, step, across_step = y, x, y2, dy / length, dx / length, stride, 1
-            else:
-                major, minor, last, u, v, step, across_step = x, y, x2, dx / length, dy / length, 1, stride
-            # Row number 0 is the first of all segments', so each segment's facts are shifted to its own first row.
-            first = math.floor(min(major, last) - beyond) - end
-            rows.append(math.ceil(max(major, last) + beyond) - first - end)
-            end += rows[-1]
-            ends.append(end)
-            square_start = square and i == 0
-            square_end = square and i == len(points) - 2
-            facts.append((
-                first * step + margin * (stride + 1), step, across_step,
-                first + 0.5 - major, v / u, minor, abs(u) * _STEPS,
-                1 / u, v, length,
-                0 if square_start else _FAR_AWAY, 0 if square_end else _FAR_AWAY,
-                _FAR_AWAY if square_start else 0, _FAR_AWAY if square_end else 0,
-            ))  # fmt: skip
-    number = np.arange(end)
+    table, rows, ends = _bands(lines, square, stride, margin, beyond)
+    number = np.arange(ends[-1])
     of_row = np.arange(len(ends)).repeat(rows)
-    table = np.array(facts)
     origin, step, across_step, first_along, slope, minor_origin, scale = table[:, :7].take(of_row, axis=0).T
 
     along = number + first_along
@@ -169,6 +145,43 @@ def _near_pixels(
     stops = iter(ends)
     stops_of = [[next(stops) * len(offsets) for _ in line[1:]] for line in lines]
     return index.reshape(-1), level.reshape(-1), stops_of, stride, margin
+
+
+def _bands(
+    lines: Sequence[Sequence[Point]], square: bool, stride: int, margin: int, beyond: float
+) -> tuple[NDArray[np.float64], list[int], list[int]]:
+    """Facts about the band of pixels around each segment, as ``_near_pixels`` takes them apart.
+
+    Returns:
+        [segment, fact]; the rows of each segment's band; their running sums.
+    """
+    rows: list[int] = []
+    ends: list[int] = []
+    facts, end = [], 0
+    for points in lines:
+        for i in range(len(points) - 1):
+            (x, y), (x2, y2) = points[i], points[i + 1]
+            dx, dy = x2 - x, y2 - y
+            length = math.hypot(dx, dy)
+            if abs(dy) > abs(dx):
+                major, minor, last, u, v, step, across_step = y, x, y2, dy / length, dx / length, stride, 1
+            else:
+                major, minor, last, u, v, step, across_step = x, y, x2, dx / length, dy / length, 1, stride
+            # Row number 0 is the first of all segments', so each segment's facts are shifted to its own first row.
+            first = math.floor(min(major, last) - beyond) - end
+            rows.append(math.ceil(max(major, last) + beyond) - first - end)
+            end += rows[-1]
+            ends.append(end)
+            square_start = square and i == 0
+            square_end = square and i == len(points) - 2
+            facts.append((
+                first * step + margin * (stride + 1), step, across_step,
+                first + 0.5 - major, v / u, minor, abs(u) * _STEPS,
+                1 / u, v, length,
+                0 if square_start else _FAR_AWAY, 0 if square_end else _FAR_AWAY,
+                _FAR_AWAY if square_start else 0, _FAR_AWAY if square_end else 0,
+            ))  # fmt: skip
+    return np.array(facts), rows, ends
 
 
 @lru_cache(maxsize=1024)
