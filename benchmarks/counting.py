@@ -64,7 +64,7 @@ def counter_step(task: Counting, resolution: int | None) -> Step:
 
     @torch.inference_mode()
     def step(prompts: list[Prompt]) -> None:
-        pixels = torch.stack([counter.tower.pixels(p.images[0]) for p in prompts])
+        pixels = torch.stack([counter.tower.pixels(p.opened()[0]) for p in prompts])
         words = counter.tower.text([p.user for p in prompts])
         counter.model(counter.tower.encode(pixels), words)
 

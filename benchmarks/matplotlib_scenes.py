@@ -27,16 +27,16 @@ from matplotlib.patches import Ellipse, Polygon, Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from foveal.tasks.blindtest.circled import Scene as LetterScene
 from foveal.tasks.blindtest.circles import Scene as CircleScene
+from foveal.tasks.blindtest.drawing.lettering import word_mask
+from foveal.tasks.blindtest.drawing.typesetting import EM, HELVETICA, set_word
 from foveal.tasks.blindtest.grids import Scene as GridScene
-from foveal.tasks.blindtest.lettering import word_mask
+from foveal.tasks.blindtest.letters import Scene as LetterScene
 from foveal.tasks.blindtest.lines import Scene as LineScene
 from foveal.tasks.blindtest.shapes import CIRCUMRADIUS
 from foveal.tasks.blindtest.shapes import Scene as ShapeScene
 from foveal.tasks.blindtest.squares import Scene as SquareScene
 from foveal.tasks.blindtest.subway import Scene as SubwayScene
-from foveal.tasks.blindtest.typesetting import EM, HELVETICA, set_word
 
 #: All puzzles measure lengths in this part of the side, y downwards.
 UNITS: Final = 10_000
@@ -142,7 +142,7 @@ def _shapes(axes: Axes, scene: ShapeScene) -> None:
 
 
 def _squares(axes: Axes, scene: SquareScene) -> None:
-    width = scene.look.width * _POINTS
+    width = scene.width * _POINTS
     for left, top, right, bottom in scene.boxes:
         corner, wide, high = (left, top), right - left, bottom - top
         # Not moved to whole pixels: the published ones are on whole ones of a larger picture.

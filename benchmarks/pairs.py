@@ -54,7 +54,7 @@ def main() -> None:
         read_pairs(path)
         print(f"read them: {time.perf_counter() - start:.2f} s")
     start = time.perf_counter()
-    drawn = training_pairs([r.score for r in rows], "0.2", 45_000)
+    drawn = training_pairs([r.score for r in rows], "0.2", 45_000 * given.pictures // 1100)
     print(f"drew {len(drawn):,} training pairs of {len(rows):,} pictures: {time.perf_counter() - start:.2f} s")
 
 

@@ -26,8 +26,8 @@ import numpy as np
 from PIL import Image
 
 from foveal.tasks.blindtest.all import PUZZLES
+from foveal.tasks.blindtest.generate import Scenes
 from foveal.tasks.blindtest.lines import Scene as LineScene
-from foveal.tasks.blindtest.puzzle import Scenes
 
 Draw = Callable[[int], Image.Image]
 
@@ -53,16 +53,16 @@ class Row:
 
 def rows(puzzles: Sequence[str], size: int) -> list[Row]:
     """A row for each puzzle; three for lines."""
-    found = []
+    table = []
     for name in puzzles:
         paper, varied = (Scenes(PUZZLES[name], style, size, "train", 0) for style in ("paper", "varied"))
-        found.append(Row(name, paper.draw, varied.draw, partial(_with_matplotlib, name, paper), name))
+        table.append(Row(name, paper.draw, varied.draw, partial(_with_matplotlib, name, paper), name))
         if name == "lines":
             move = matplotlib_scenes.reused_lines(size)
-            found.append(Row("lines, figure reused", None, None, partial(_moved, move, paper), name))
+            table.append(Row("lines, figure reused", None, None, partial(_moved, move, paper), name))
             tutorial = Scenes(PUZZLES[name], "tutorial", size, "train", 0)
-            found.append(Row("lines, style tutorial", tutorial.draw, None, None, name))
-    return found
+            table.append(Row("lines, style tutorial", tutorial.draw, None, None, name))
+    return table
 
 
 def _with_matplotlib(name: str, scenes: Scenes, index: int) -> Image.Image:
@@ -70,7 +70,9 @@ def _with_matplotlib(name: str, scenes: Scenes, index: int) -> Image.Image:
 
 
 def _moved(move: Callable[[LineScene], Image.Image], scenes: Scenes, index: int) -> Image.Image:
-    return move(scenes(index))
+    scene = scenes(index)
+    assert isinstance(scene, LineScene)
+    return move(scene)
 
 
 def rate(draw: Draw, indices: range) -> float:

@@ -209,7 +209,7 @@ class Runner:
         self.encoder = Encoder(self.vlm.processor, family=self.vlm.family, context=self.vlm.context)
 
     def settings(self, steps: int, log_steps: int) -> dict[str, Any]:
-        """What both trainers are told, in the words of ``TrainingArguments``."""
+        """The settings of both trainers, as ``TrainingArguments`` names them."""
         training = self.recipe.training
         return {
             "output_dir": str(self.folder / "runs"), "seed": SEED, "data_seed": SEED, "max_steps": steps,
@@ -268,7 +268,7 @@ class Trl(Runner):
 
     def trainer(self, steps: int, log_steps: int, callback: Any) -> Any:
         """As its documentation makes it for vision-language models."""
-        from trl import SFTConfig, SFTTrainer
+        from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found, unused-ignore]
 
         # Its defaults are to recompute activations and to cut rows at 1,024 tokens.
         arguments = SFTConfig(**self.settings(steps, log_steps), gradient_checkpointing=False, max_length=None)
@@ -286,7 +286,7 @@ def run(runner: Runner, steps: int, log_steps: int) -> tuple[list[tuple[float, f
     losses: list[float] = []
     peaks: list[float] = []
 
-    class Watch(TrainerCallback):
+    class Watch(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             ends.append((time.perf_counter(), time.process_time()))
             if len(ends) == steps:

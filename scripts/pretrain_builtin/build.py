@@ -15,7 +15,7 @@ from transformers import Idefics3Config, Idefics3ForConditionalGeneration, PreTr
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 
-from scenes import make
+from scenes import Families, make
 
 VIEW, PATCH, SHUFFLE, WIDTH = 112, 14, 2, 128
 IMAGE_TOKENS = (VIEW // PATCH // SHUFFLE) ** 2
@@ -51,7 +51,7 @@ Describe the picture. What do you see? There is a and the of to in on with it is
 """.strip().splitlines()
 
 
-def build_tokenizer(families: dict, seed: int = 0) -> PreTrainedTokenizerFast:
+def build_tokenizer(families: Families, seed: int = 0) -> PreTrainedTokenizerFast:
     """A byte-level BPE of ``VOCABULARY`` entries, single digits, learned on the scenes' questions (all families alike) and ``PHRASES``."""
     rng = random.Random(seed)
     families = {name: (family, 1.0) for name, (family, _) in families.items()}

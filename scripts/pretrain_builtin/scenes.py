@@ -358,8 +358,12 @@ def pair_in_one(rng: random.Random) -> Scene:
     return pairs(rng, two=False)
 
 
-def make(rng: random.Random, families: dict[str, tuple[Callable[[random.Random], Scene], float]]) -> Scene:
-    """A scene of a family drawn by weight; a picture without a question is drawn again."""
+#: How scenes are made, and how often, by the name of their family.
+Families = dict[str, tuple[Callable[[random.Random], Scene], float]]
+
+
+def make(rng: random.Random, families: Families) -> Scene:
+    """A scene of a family chosen by weight; a picture without a question is drawn again."""
     names = list(families)
     while True:
         family = families[rng.choices(names, [families[n][1] for n in names])[0]][0]

@@ -15,7 +15,9 @@ import json
 import random
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,27 +28,29 @@ from transformers import AutoProcessor
 import glyphs
 import scenes
 from build import IMAGE_TOKENS, build_model, build_processor, build_tokenizer
+from canvas import Scene
 
-ONE = {
+ONE: scenes.Families = {
     "objects": (scenes.objects, 1.0), "profiles": (scenes.profiles, 8.0), "strokes": (scenes.strokes, 0.5),
     "textures": (scenes.textures, 0.3), "character": (glyphs.character, 1.5), "word": (glyphs.word, 0.3),
     "digit grid": (glyphs.digit_grid, 0.3), "pair in one": (scenes.pair_in_one, 0.8),
 }  # fmt: skip
-TWO = {"pairs": (scenes.pairs, 1.0)}
+TWO: scenes.Families = {"pairs": (scenes.pairs, 1.0)}
 QUESTIONS = 3
 IGNORE = -100
+Batch = dict[str, Any]
 
 
-class Batches(IterableDataset):
+class Batches(IterableDataset[Batch]):
     """Endless batches, four at a time: their rows are sorted by length, which saves a third of the padding.
 
     One batch in twelve holds pictures in twos. Group g of four batches is a pure function of (seed, g).
     """
 
-    def __init__(self, tokenizer, seed: int, size: int) -> None:
+    def __init__(self, tokenizer: Any, seed: int, size: int) -> None:
         self.tokenizer, self.seed, self.size = tokenizer, seed, size
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         start, step = (worker.id, worker.num_workers) if worker else (0, 1)
         for group in itertools.count(start, step):
@@ -62,17 +66,17 @@ class Batches(IterableDataset):
                 yield collate(self.tokenizer, batch)
 
 
-def choose(rng: random.Random, scene: scenes.Scene) -> scenes.Scene:
+def choose(rng: random.Random, scene: Scene) -> Scene:
     """At most ``QUESTIONS`` of a scene's questions in random order, the description three times in four."""
     dense = [q for q in scene.questions if q.kind == "describe" and rng.random() < 0.75]
     rest = [q for q in scene.questions if q.kind != "describe"]
     rng.shuffle(rest)
     chosen = (dense + rest)[:QUESTIONS] or scene.questions[:1]
     rng.shuffle(chosen)
-    return scenes.Scene(scene.images, chosen)
+    return Scene(scene.images, chosen)
 
 
-def collate(tokenizer, made: list[scenes.Scene]) -> dict:
+def collate(tokenizer: Any, made: list[Scene]) -> Batch:
     """Scenes as one batch: pixels uint8 [B, N, 3, 112, 112], input_ids and labels [B, L] (answers only)."""
     picture = "<fake_token_around_image><global-img>" + "<image>" * IMAGE_TOKENS + "<fake_token_around_image>"
     rows, kinds = [], []
@@ -97,7 +101,7 @@ def collate(tokenizer, made: list[scenes.Scene]) -> dict:
     return {"pixels": pixels.permute(0, 1, 4, 2, 3), "input_ids": input_ids, "labels": target, "kinds": kinds}
 
 
-def forward(model, batch: dict, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(model: Any, batch: Batch, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits at the positions that predict an answer token, and those tokens."""
     pixels = (batch["pixels"].to(device).float() / 255 - 0.98) / 0.25
     ids, labels = batch["input_ids"].to(device), batch["labels"].to(device)
@@ -109,7 +113,7 @@ def forward(model, batch: dict, device: str) -> tuple[torch.Tensor, torch.Tensor
 
 
 @torch.no_grad()
-def scores(model, tokenizer, device: str, rounds: int = 48) -> dict[str, dict[str, float]]:
+def scores(model: Any, tokenizer: Any, device: str, rounds: int = 48) -> dict[str, dict[str, float]]:
     """Exact match of whole answers (teacher-forced; share of tokens for descriptions) by kind, on the held-out seed."""
     model.eval()
     right: dict[str, list[float]] = defaultdict(list)
@@ -156,9 +160,10 @@ def main() -> None:
     processor = build_processor(tokenizer)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens, {device}", flush=True)
 
-    flat = lambda n, p: p.ndim != 2 or "embed" in n or "lm_head" in n  # noqa: E731
-    hidden = [p for n, p in model.named_parameters() if not flat(n, p)]
-    rest = [p for n, p in model.named_parameters() if flat(n, p)]
+    hidden: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
+    for n, p in model.named_parameters():
+        (rest if p.ndim != 2 or "embed" in n or "lm_head" in n else hidden).append(p)
     optimizers = [
         torch.optim.Muon(hidden, lr=args.muon, weight_decay=0.05),
         torch.optim.AdamW(rest, lr=args.adam, betas=(0.9, 0.98), weight_decay=0.01),
@@ -182,7 +187,7 @@ def main() -> None:
         with torch.autocast(device, torch.bfloat16):
             logits, target = forward(model, batch, device)
         loss = torch.nn.functional.cross_entropy(logits.float(), target)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
@@ -200,7 +205,9 @@ def main() -> None:
     save(args, model, processor, seen, time.monotonic() - started, scores(model, tokenizer, device, rounds=192))
 
 
-def save(args: argparse.Namespace, model, processor, seen: int, elapsed: float, table: dict) -> None:
+def save(
+    args: argparse.Namespace, model: Any, processor: Any, seen: int, elapsed: float, table: dict[str, dict[str, float]]
+) -> None:
     """Writes weights (bfloat16), processor and scores to ``args.out``."""
     args.out.mkdir(parents=True, exist_ok=True)
     state = {k: v.to(torch.bfloat16) for k, v in model.state_dict().items()}

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from foveal.tasks.comparison.synthetic import Synthetic
+from foveal.tasks.comparison.generate import Synthetic
 
 RECIPE = """\
 task: comparison

@@ -4,7 +4,8 @@ import pickle
 
 import pytest
 
-from foveal.tasks.lazy import Made
+from foveal.examples import Example
+from foveal.tasks.lazy import Made, Numbered
 
 
 def test_rows_are_made_when_they_are_asked_for_and_not_before():
@@ -20,3 +21,19 @@ def test_rows_are_made_when_they_are_asked_for_and_not_before():
 def test_rows_pickle_with_what_makes_them():
     rows = pickle.loads(pickle.dumps(Made((1, 2), str)))
     assert list(rows) == ["1", "2"]
+
+
+def square(index: int) -> Example:
+    return Example(str(index), (), index**2)
+
+
+def test_numbered_rows_are_counted_sliced_and_pickled() -> None:
+    lazy = Numbered(5, square)
+    assert len(lazy) == 5
+    assert [e.truth for e in lazy] == [0, 1, 4, 9, 16]
+    assert lazy[-1].truth == 16
+    assert [e.truth for e in lazy[1:4:2]] == [1, 9]
+    for outside in (5, -6):
+        with pytest.raises(IndexError):
+            lazy[outside]
+    assert pickle.loads(pickle.dumps(lazy))[3].truth == 9

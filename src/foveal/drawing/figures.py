@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 #: x and y.
@@ -24,7 +26,7 @@ Colour = tuple[int, int, int]
 Pattern = Literal["plain", "gradient", "stripes", "ruled", "dots"]
 PATTERNS: tuple[Pattern, ...] = ("plain", "gradient", "stripes", "ruled", "dots")
 
-#: Fill and edge of each colour, told apart by hue and by lightness. Black has a pale edge.
+#: Fill and edge of each colour, which differ by hue and by lightness. Black has a pale edge.
 COLOURS: dict[str, tuple[Colour, Colour]] = {
     "red": ((222, 32, 38), (122, 8, 14)),
     "orange": ((255, 146, 20), (160, 78, 0)),
@@ -39,6 +41,11 @@ COLOURS: dict[str, tuple[Colour, Colour]] = {
 EDGE, RING_EDGE = 0.16, 0.09
 #: Inner radius of a ring, in outer ones.
 HOLE = 0.52
+
+
+def polygon_area(points: Sequence[Point]) -> float:
+    """Area inside a closed outline that does not cross itself (the shoelace formula), in the points' unit squared."""
+    return abs(sum(a[0] * b[1] - b[0] * a[1] for a, b in zip(points, [*points[1:], points[0]], strict=True))) / 2
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,7 @@ class Shape:
 
 
 def _polygon(plural: str, outline: Sequence[Point], swing: float) -> Shape:
-    area = sum(a[0] * b[1] - b[0] * a[1] for a, b in zip(outline, [*outline[1:], outline[0]], strict=True)) / 2
-    return Shape(plural, tuple(outline), max(math.hypot(*v) for v in outline), area, swing)
+    return Shape(plural, tuple(outline), max(math.hypot(*v) for v in outline), polygon_area(outline), swing)
 
 
 def _round(plural: str, radius: float, hole: float = 0.0) -> Shape:
@@ -114,7 +120,7 @@ SHAPES: dict[str, Shape] = {
 @cache
 def _inset(shape: str) -> tuple[Point, ...]:
     """The shape's outline without its edge: each side is moved inwards by ``EDGE``."""
-    found = []
+    inner = []
     points = SHAPES[shape].outline
     for i, (x, y) in enumerate(points):
         before, after = points[i - 1], points[(i + 1) % len(points)]
@@ -123,8 +129,8 @@ def _inset(shape: str) -> tuple[Point, ...]:
         bx, by = _normal((x, y), after)
         # Corners are cut where they are sharper than some 40 degrees: their tip has no inside.
         share = EDGE / max(1 + ax * bx + ay * by, 0.25)
-        found.append((x + (ax + bx) * share, y + (ay + by) * share))
-    return tuple(found)
+        inner.append((x + (ax + bx) * share, y + (ay + by) * share))
+    return tuple(inner)
 
 
 def _normal(a: Point, b: Point) -> Point:
@@ -288,6 +294,21 @@ def drawn(ground: Ground, figures: Sequence[Figure], size: int) -> Image.Image:
     for figure in figures:
         figure.draw(canvas, size * factor)
     return large.reduce(factor)
+
+
+def blend(
+    below: NDArray[np.uint8], colour: Sequence[float], share: NDArray[np.float32] | np.float32
+) -> NDArray[np.float32]:
+    """Pixels with a colour laid on them, to be cut off to whole levels.
+
+    Args:
+        below: The pixels, [..., 3].
+        colour: What is laid on them.
+        share: How far it covers them, 0 to 1; of a shape that fits theirs.
+    """
+    ink = np.array(colour, dtype=np.float32)
+    mixed: NDArray[np.float32] = below + share * (ink - below) + np.float32(0.5)
+    return mixed
 
 
 def lens(a: float, b: float, distance: float) -> float:

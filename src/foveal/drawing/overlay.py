@@ -1,4 +1,4 @@
-"""What a person sees of masks: tinted areas with contours on the picture, and black and white files."""
+"""Pictures of masks: tinted areas with contours on the picture, and black and white files."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from foveal.drawing.figures import Colour, blend
 from foveal.images import upright_rgb
-from foveal.tasks.segmentation.objects import IGNORE, Mask
 
 #: Longest side of an overlay in pixels.
 SIDE: Final = 2048
-#: Colours that people with any colour vision tell apart (Okabe and Ito 2008), without black, neighbours far apart.
-PALETTE: Final[tuple[tuple[int, int, int], ...]] = (
+#: Colours that are distinct for any colour vision (Okabe and Ito 2008), without black, neighbours far apart.
+PALETTE: Final[tuple[Colour, ...]] = (
     (86, 180, 233),
     (213, 94, 0),
     (240, 228, 66),
@@ -28,15 +28,17 @@ PALETTE: Final[tuple[tuple[int, int, int], ...]] = (
 _LINE: Final = 2
 _HATCH: Final = 12
 _BLACK, _WHITE = (16, 16, 16), (255, 255, 255)
+#: Value of pixels that a mask neither has nor lacks.
+_IGNORED: Final = 255
 _Pixels = NDArray[np.uint8]
 _Flags = NDArray[np.bool_]
 
 
 def overlay(
     image: Image.Image,
-    masks: Sequence[_Flags | Mask],
+    masks: Sequence[_Flags | _Pixels],
     *,
-    truth: Mask | None = None,
+    truth: _Pixels | None = None,
     alpha: float = 0.45,
     side: int = SIDE,
 ) -> Image.Image:
@@ -68,18 +70,18 @@ def overlay(
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     pixels = np.array(image if size == image.size else image.resize(size, Image.Resampling.LANCZOS))
     if truth is not None:
-        _hatch(pixels, _resized(truth == IGNORE, size))
+        _hatch(pixels, _resized(truth == _IGNORED, size))
     for number, mask in enumerate(masks):
         meant = _resized(mask == 1, size)
         colour = PALETTE[number % len(PALETTE)]
-        _blend(pixels, meant, colour, alpha)
-        _blend(pixels, meant & ~_shrunk(meant, _LINE), colour, 1.0)
+        _lay(pixels, meant, colour, alpha)
+        _lay(pixels, meant & ~_shrunk(meant, _LINE), colour)
     if truth is not None:
         _rim(pixels, _resized(truth == 1, size))
     return Image.fromarray(pixels)
 
 
-def mask_image(mask: _Flags | Mask) -> Image.Image:
+def mask_image(mask: _Flags | _Pixels) -> Image.Image:
     """A mask [H, W], boolean or of 0, 1 and 255, as a gray picture: 255 where it is 1, 0 elsewhere."""
     return Image.fromarray((mask == 1).astype(np.uint8) * np.uint8(255))
 
@@ -91,10 +93,9 @@ def _resized(flags: _Flags, size: tuple[int, int]) -> _Flags:
     return np.asarray(mask_image(flags).resize(size, Image.Resampling.BOX)) >= 128
 
 
-def _blend(pixels: _Pixels, where: _Flags, colour: tuple[int, int, int], alpha: float) -> None:
+def _lay(pixels: _Pixels, where: _Flags, colour: Colour, alpha: float = 1.0) -> None:
     """Lays a colour on pixels, in place."""
-    there = pixels[where].astype(np.float32)
-    pixels[where] = there + np.float32(alpha) * (np.array(colour, dtype=np.float32) - there) + np.float32(0.5)
+    pixels[where] = blend(pixels[where], colour, np.float32(alpha))
 
 
 def _grown(flags: _Flags, by: int) -> _Flags:
@@ -118,12 +119,12 @@ def _rim(pixels: _Pixels, truth: _Flags) -> None:
     inside = truth.copy()
     inside[:_LINE], inside[-_LINE:], inside[:, :_LINE], inside[:, -_LINE:] = False, False, False, False
     near = _grown(inside, half)
-    _blend(pixels, _grown(inside, 2 * half) & ~near, _BLACK, 1.0)
-    _blend(pixels, near & ~inside, _WHITE, 1.0)
+    _lay(pixels, _grown(inside, 2 * half) & ~near, _BLACK)
+    _lay(pixels, near & ~inside, _WHITE)
 
 
 def _hatch(pixels: _Pixels, where: _Flags) -> None:
     """Draws diagonal lines, white beside black, in place."""
     phase = np.add.outer(np.arange(where.shape[0]), np.arange(where.shape[1])) % _HATCH
-    _blend(pixels, where & (phase < 2), _WHITE, 0.75)
-    _blend(pixels, where & (phase >= 2) & (phase < 4), _BLACK, 0.75)
+    _lay(pixels, where & (phase < 2), _WHITE, 0.75)
+    _lay(pixels, where & (phase >= 2) & (phase < 4), _BLACK, 0.75)

@@ -27,9 +27,10 @@ from foveal.tasks.blindtest.circles import (
     Circles,
     Look,
     Scene,
-    kernel_of,
 )
-from foveal.tasks.blindtest.puzzle import PuzzleData, PuzzleMake, Scenes
+from foveal.tasks.blindtest.drawing.edges import kernel_of
+from foveal.tasks.blindtest.generate import Scenes
+from foveal.tasks.blindtest.puzzle import PuzzleData, PuzzleMake
 
 STYLES = ("paper", "varied")
 ANGLES = dict(zip(("horizontal", "vertical", "diagonal_1", "diagonal_2"), PAPER_ANGLES, strict=True))
@@ -108,7 +109,7 @@ def test_the_papers_parameters() -> None:
     assert {s.diameters for s in found} == {(d, d) for d in PAPER_DIAMETERS}
     assert {s.angle for s in found} == set(PAPER_ANGLES)
     assert {(s.x, s.y) for s in found} == {(5000, 5000)}
-    assert {s.look for s in found} == {Look("tent")}
+    assert {s.look for s in found} == {Look("bilinear")}
     assert {s.look for s in [Scenes(Circles, "paper", 384, "test", 0)(0)]} == {Look("box")}
 
 

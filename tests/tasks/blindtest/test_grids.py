@@ -17,9 +17,9 @@ from scipy.ndimage import label as components
 
 from foveal.errors import UserError
 from foveal.examples import SPLITS, Split
+from foveal.tasks.blindtest.generate import Scenes
 from foveal.tasks.blindtest.grids import SHAPES, UNITS, WIDTHS, WORDS, Grids, Scene, read_label
-from foveal.tasks.blindtest.pairs import read_pair
-from foveal.tasks.blindtest.puzzle import PuzzleData, PuzzleMake, Scenes
+from foveal.tasks.blindtest.puzzle import PuzzleData, PuzzleMake
 from foveal.tasks.registry import find_task
 
 STYLES = ("paper", "varied")
@@ -263,76 +263,6 @@ def test_answers_are_read_back(question: str) -> None:
             assert task.parse(f"{question}\n{answer}") == f"{rows},{columns}"
     assert task.parse(question) is None
     assert task.parse(question.upper() + " ") is None
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        "rows={5} columns={6}",
-        "rows=5 columns=6",
-        "Rows = {5}, Columns = {6}.",
-        "rows: 5\ncolumns: 6",
-        "**Rows:** 5\n**Columns:** 6",
-        "columns={6} rows={5}",
-        "(5,6)",
-        "The answer is (5, 6).",
-        "{5}{6}",
-        "{5} {6}",
-        "{5}, {6}",
-        "{5,6}",
-        "[5, 6]",
-        "5 rows and 6 columns",
-        "There are 5 rows, 6 columns, and 30 cells.",
-        "There are five rows and six columns.",
-        "The table has {5} rows and {6} columns.",
-        "6 columns by 5 rows",
-        "I see 5 horizontal rows and 6 vertical columns",
-        "The number of rows in the grid is 5 and the number of columns in the grid is 6.",
-        "Number of rows and columns: 5 rows and 6 columns",
-        "Rows and columns: {5} rows and {6} columns.",
-        "Columns and rows: 6 columns, 5 rows",
-        "5x6",
-        "5 × 6",
-        "It is a 5x6 grid.",
-        "5 by 6",
-        "5,6",
-        "5, 6.",
-        "5 6",
-        "$5 \\times 6$",
-        "\\text{rows}=5, \\text{columns}=6",
-        "rows={4} columns={4}, no: rows={5} columns={6}",
-        "There are 3 rows and 4 columns... Let me count again: (5,6)",
-        "Row 1 has 6 columns. In all, rows={5} columns={6}",
-        "For example, rows={3} columns={4}: here it is rows={5} columns={6}",
-        "e.g., (3,4). My answer: (5,6)",
-    ],
-)
-def test_replies_that_are_read(reply: str) -> None:
-    assert read_pair(reply, QUESTIONS) == "5,6"
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        "",
-        "5",
-        "{5}",
-        "rows={5}",
-        "five",
-        "For example, rows={5} columns={6}",
-        "Answer with only the numbers in a pair (row, column), e.g., (5,6)",
-        "Row 1 has 6 columns. Row 2 has 6 columns.",
-        "5,6,7",
-        "5.5 rows and 6 columns",
-        "a 5x6 or a 6x6 grid",
-        "2005x6000",
-        "-5,6",
-        "rows and columns",
-        "between 5 and 6",
-    ],
-)
-def test_replies_that_are_not_guessed_at(reply: str) -> None:
-    assert read_pair(reply, QUESTIONS) is None
 
 
 def test_labels() -> None:

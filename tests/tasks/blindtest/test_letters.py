@@ -17,7 +17,11 @@ from PIL import Image
 
 from foveal.errors import UserError
 from foveal.examples import SPLITS
-from foveal.tasks.blindtest.circled import RED, UNITS, WHITE, Filter, Look, Scene
+from foveal.tasks.blindtest.drawing.circled import RED, UNITS, Look
+from foveal.tasks.blindtest.drawing.colours import WHITE
+from foveal.tasks.blindtest.drawing.filters import Filter
+from foveal.tasks.blindtest.drawing.typesetting import FACES, HELVETICA, OPEN_SANS, set_word
+from foveal.tasks.blindtest.generate import Scenes
 from foveal.tasks.blindtest.letters import (
     LABELS,
     OTHER_WORDS,
@@ -26,11 +30,11 @@ from foveal.tasks.blindtest.letters import (
     THICKNESSES,
     VALUES,
     Letters,
+    Scene,
     place_word,
     read_letter,
 )
-from foveal.tasks.blindtest.puzzle import PuzzleData, Scenes
-from foveal.tasks.blindtest.typesetting import FACES, HELVETICA, OPEN_SANS, set_word
+from foveal.tasks.blindtest.puzzle import PuzzleData
 
 STYLES = ("paper", "varied")
 QUESTIONS = [question.text for question in Letters.questions().values()]
@@ -148,7 +152,7 @@ def exact_ring(size: int, centre: Any, radii: Any, width: float) -> np.ndarray:
 def test_the_ellipse_is_drawn_exactly(radii: tuple[int, int], width: int) -> None:
     size = 100
     look = Look(HELVETICA, ink=WHITE, kernel="box")
-    scene = Scene("t", 0, (5000, 5000), 500, 100, (5033, 4961), radii, width, look)
+    scene = Scene("t", (5000, 5000), 500, 100, (5033, 4961), radii, width, look, 0)
     centre, half = (scene.centre[0] / 100, scene.centre[1] / 100), (radii[0] / 100, radii[1] / 100)
     got = 1 - np.asarray(scene.draw(size), float)[..., 1] / 255
     want = exact_ring(size, centre, half, width / 100)
@@ -161,7 +165,7 @@ def test_the_ellipse_is_drawn_exactly(radii: tuple[int, int], width: int) -> Non
 @pytest.mark.parametrize("kernel", get_args(Filter))
 def test_the_word_is_where_it_was_set(kernel: Filter) -> None:
     for face, size in ((HELVETICA, 512), (OPEN_SANS, 224), ("DejaVuSerif", 112), ("cmss10", 64)):
-        scene = Scene("Xylem", 2, (1500, 6100), 2500, 90, (9000, 900), (300, 300), 50, Look(face, kernel=kernel))
+        scene = Scene("Xylem", (1500, 6100), 2500, 90, (9000, 900), (300, 300), 50, Look(face, kernel=kernel), 2)
         dark = 1 - np.asarray(scene.draw(size), float)[..., 0] / 255
         word, unit = set_word("Xylem", face), scene.em / 96 / UNITS * size
         columns, rows = np.minimum(dark.max(0) * 1.2, 1), np.minimum(dark.max(1) * 1.2, 1)

@@ -15,11 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from polylines import count_intersections
 
 from foveal.errors import UserError
 from foveal.examples import SPLITS, Example, Split
 from foveal.results import Prediction
-from foveal.tasks.blindtest.geometry import count_intersections
+from foveal.tasks.blindtest.drawing.strokes import Pen
+from foveal.tasks.blindtest.generate import Scenes
 from foveal.tasks.blindtest.lines import (
     BLUE,
     LABELS,
@@ -36,8 +38,6 @@ from foveal.tasks.blindtest.lines import (
     Scene,
     meetings,
 )
-from foveal.tasks.blindtest.puzzle import Scenes
-from foveal.tasks.blindtest.strokes import Pen
 from foveal.tasks.registry import find_task
 from foveal.tasks.task import Task
 

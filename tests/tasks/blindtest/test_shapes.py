@@ -17,17 +17,17 @@ from scipy.ndimage import label as components
 
 from foveal.errors import UserError
 from foveal.examples import SPLITS, Example, Split
-from foveal.tasks.blindtest.puzzle import PuzzleData, PuzzleMake, Scenes
+from foveal.tasks.blindtest.drawing.colours import BLACK, TAB10
+from foveal.tasks.blindtest.generate import Scenes
+from foveal.tasks.blindtest.puzzle import PuzzleData, PuzzleMake
 from foveal.tasks.blindtest.shapes import (
     APOTHEM,
-    BLACK,
     CIRCUMRADIUS,
     COUNTS,
     DIAGONAL,
     LABELS,
     POINT,
     SHAPES,
-    TAB10,
     UNITS,
     Look,
     Scene,
@@ -103,7 +103,7 @@ def test_the_papers_parameters() -> None:
     found = scenes("paper", 1000)
     assert {(s.shape, s.size) for s in found} == {(s, size) for s in SHAPES for size in (714, 500)}
     assert {round(s.look.width / POINT, 6) for s in found} == {0.5, 1}
-    assert {(s.turn, s.look.kernel, s.look.blur, s.look.ground) for s in found} == {(0, "tent", 0, (255, 255, 255))}
+    assert {(s.turn, s.look.kernel, s.look.blur, s.look.ground) for s in found} == {(0, "bilinear", 0, (255, 255, 255))}
     assert 400 < sum(s.look.colours == (BLACK,) for s in found) < 600
     rows: dict[int, set[tuple[int, int, float]]] = {}
     for s in found:
@@ -161,7 +161,7 @@ def test_all_sizes_draw(style: str, size: int) -> None:
 @pytest.mark.parametrize("style", STYLES)
 def test_lines_keep_their_ink_in_small_pictures(style: str) -> None:
     for scene in scenes(style, 20):
-        black = dataclasses.replace(scene, look=Look(scene.look.width, (BLACK,), "tent", scene.look.blur))
+        black = dataclasses.replace(scene, look=Look(scene.look.width, (BLACK,), "bilinear", scene.look.blur))
         ink = [(255 - np.asarray(black.draw(size).convert("L"), float)).mean() for size in (112, 224, 672)]
         assert ink[0] == pytest.approx(ink[2], rel=0.1) and ink[1] == pytest.approx(ink[2], rel=0.08)
 

@@ -16,17 +16,17 @@ from scipy.ndimage import label  # type: ignore[import-untyped]
 
 from foveal.errors import UserError
 from foveal.examples import SPLITS, Split
-from foveal.tasks.blindtest.puzzle import PuzzleData, PuzzleMake, Scenes
+from foveal.tasks.blindtest.drawing.bars import Look
+from foveal.tasks.blindtest.drawing.colours import BLACK, WHITE
+from foveal.tasks.blindtest.generate import Scenes
+from foveal.tasks.blindtest.puzzle import PuzzleData, PuzzleMake
 from foveal.tasks.blindtest.squares import (
-    BLACK,
     LABELS,
     LENGTH,
     ORIGIN,
     POINT,
     UNITS,
-    WHITE,
     Box,
-    Look,
     Scene,
     Squares,
     read_label,
@@ -67,7 +67,7 @@ def test_scenes_are_what_their_index_says(style: str) -> None:
         scene = scenes(index)
         assert scene.label == scenes.label(index) == len(scene.boxes)
         assert scene.truths == (scene.label, scene.label)
-        width = scene.look.width
+        width = scene.width
         for left, top, right, bottom in scene.boxes:
             assert abs((right - left) - (bottom - top)) <= UNITS // 1000
             assert right - left > width + 45
@@ -94,7 +94,7 @@ def test_the_papers_geometry() -> None:
     scenes = [Scenes(Squares, "paper", 224, "train", 0)(i) for i in range(1500)]
     sides, centres = [], []
     for scene in scenes:
-        odd = 5 if round(scene.look.width / POINT) == 2 else 0
+        odd = 5 if round(scene.width / POINT) == 2 else 0
         assert all(v % 10 == odd for box in scene.boxes for v in box)
         left, top, right, bottom = scene.boxes[0]
         sides.append((right - left) / LENGTH)
@@ -105,7 +105,7 @@ def test_the_papers_geometry() -> None:
     assert (min(sides), max(sides)) == pytest.approx((8, 18), abs=0.1)
     assert (np.min(centres), np.max(centres)) == pytest.approx((-5, 5), abs=0.1)
     assert np.mean(centres, 0) == pytest.approx((0, 0), abs=0.2)
-    widths = Counter(round(s.look.width / POINT, 6) for s in scenes)
+    widths = Counter(round(s.width / POINT, 6) for s in scenes)
     assert sorted(widths) == [2, 3, 4] and min(widths.values()) > 400
     assert {(s.look.ink, s.look.ground, s.look.kernel) for s in scenes} == {(BLACK, WHITE, "bilinear")}
     assert Scenes(Squares, "paper", 1000, "train", 0)(0).look.kernel == "box"
@@ -115,10 +115,10 @@ def test_varied_pictures_vary() -> None:
     scenes = [Scenes(Squares, "varied", 224, "train", 0)(i) for i in range(1000)]
     plain = [s for s in scenes if (s.look.ink, s.look.ground) == (BLACK, WHITE)]
     assert 500 < len(plain) < 750
-    assert len({s.look for s in scenes}) > 900
+    assert len({(s.width, s.look) for s in scenes}) > 900
     sides = [(s.boxes[0][2] - s.boxes[0][0]) / UNITS for s in scenes]
     assert min(sides) < 0.22 and max(sides) > 0.88
-    widths = [s.look.width / POINT for s in scenes]
+    widths = [s.width / POINT for s in scenes]
     assert min(widths) < 2 and max(widths) > 7
     assert {s.look.kernel for s in scenes} == {"box", "bilinear", "bicubic"}
 
@@ -137,7 +137,7 @@ def test_scenes_draw(style: str, size: int) -> None:
 def test_widths_scale(scale: float) -> None:
     plain, scaled = (Scenes(Squares, "paper", 448, "train", 0, k)(3) for k in (1.0, scale))
     assert scaled.boxes == plain.boxes
-    assert scaled.look.width == pytest.approx(scale * plain.look.width)
+    assert scaled.width == pytest.approx(scale * plain.width)
     assert scaled.draw(448).size == (448, 448)
 
 
@@ -200,9 +200,9 @@ def test_published_pictures_have_our_look(real_data: Path) -> None:
             assert inner[3] - inner[1] == pytest.approx(0.75 * (bottom - top) - 0.75 * LENGTH, abs=25)
         assert 7.9 * LENGTH < boxes[0][2] - boxes[0][0] < 18.1 * LENGTH
         # The largest measured differences are 0.007, 0.044 and 0.026; a blank page's are 1.6 to 5.2.
-        scene = Scene(tuple(boxes), Look(points * POINT, kernel="box"))
+        scene = Scene(tuple(boxes), points * POINT, Look(kernel="box"))
         assert difference(scene.draw(1000), image) < 0.01
-        scene = Scene(tuple(boxes), Look(points * POINT, kernel="bilinear"))
+        scene = Scene(tuple(boxes), points * POINT, Look())
         for size in (224, 112) if number % 3 == 0 else ():
             small = image.resize((size, size), Image.Resampling.BILINEAR)
             assert difference(scene.draw(size), small) < 0.06

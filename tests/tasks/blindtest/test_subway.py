@@ -18,9 +18,11 @@ from scipy.ndimage import label as components
 
 from foveal.errors import UserError
 from foveal.examples import SPLITS, Split
-from foveal.tasks.blindtest.puzzle import PuzzleData, Scenes
-from foveal.tasks.blindtest.subway import COLOURS, PAIRS, TAB10, WIDTHS, Scene, Subway
-from foveal.tasks.blindtest.subway_drawing import EM, UNITS, Look
+from foveal.tasks.blindtest.drawing.colours import TAB10
+from foveal.tasks.blindtest.drawing.subway import EM, UNITS, Look
+from foveal.tasks.blindtest.generate import Scenes
+from foveal.tasks.blindtest.puzzle import PuzzleData
+from foveal.tasks.blindtest.subway import COLOURS, PAIRS, WIDTHS, Scene, Subway
 from foveal.tasks.blindtest.subway_routes import connect
 
 STYLES = ("paper", "varied")
@@ -395,3 +397,8 @@ def test_loading_published_pictures(real_data: Path) -> None:
     assert "paths go from B to A?" in task.prompt(example).user
     with pytest.raises(UserError, match="serve as the test split"):
         task.load("train")
+
+
+def test_the_smallest_pictures_are_drawn() -> None:
+    scenes = Scenes(Subway, "varied", 32, "train", 0)
+    assert {scenes.draw(i).size for i in range(60)} == {(32, 32)}

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from foveal.errors import UserError
-from foveal.tasks.blindtest.puzzle import PuzzleData, PuzzleMake, Scenes
+from foveal.tasks.blindtest.generate import Scenes
+from foveal.tasks.blindtest.puzzle import PuzzleData, PuzzleMake
 from foveal.tasks.blindtest.subway import Subway
 
 

@@ -15,7 +15,6 @@ from foveal.examples import SPLITS, Example, Loaded, Split
 from foveal.images import Picture
 from foveal.prompts import Prompt
 from foveal.results import Metric, Metrics, Prediction
-from foveal.tasks.blindtest import hub
 from foveal.tasks.blindtest.circles import Circles
 from foveal.tasks.blindtest.grids import Grids
 from foveal.tasks.blindtest.letters import Letters
@@ -60,9 +59,9 @@ def find_sources(source: str, name: str, layout: Layout) -> list[str]:
     if any((own / split).is_dir() for split in SPLITS):
         return [str(own)]
     folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    found = [str(p) for p in folders if any(layout.published.match(f.name) for f in p.iterdir())]
-    if found or any((path / other / split).is_dir() for other in PUZZLES for split in SPLITS):
-        return found
+    published = [str(p) for p in folders if any(layout.published.match(f.name) for f in p.iterdir())]
+    if published or any((path / other / split).is_dir() for other in PUZZLES for split in SPLITS):
+        return published
     return [] if folders and not any(path.rglob("*.parquet")) else [source]
 
 
@@ -173,20 +172,21 @@ class BlindTest(BlindGuess, Drawing, Generator, Task):
         return self.parts[example.fields["puzzle"]].prompt(example, rng)
 
     def parse(self, reply: str, example: Example | None = None) -> Any:
-        """As the row's puzzle reads it; None without the row, for a reply alone does not tell what it answers."""
+        """As the row's puzzle reads it; None without the row, for a reply alone does not say what it answers."""
         return None if example is None else self.parts[example.fields["puzzle"]].parse(reply)
 
     def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
         """Mean accuracy over the puzzles, that of each (``accuracy_lines``), and the share of unparsable replies."""
-        said = {p.id: p for p in predictions}
-        found, lost = {}, 0.0
+        by_id = {p.id: p for p in predictions}
+        accuracies, unparsable = {}, 0.0
         for name, rows in self._by_puzzle(examples).items():
-            metrics = self.parts[name].measure(rows, [said[e.id] for e in rows if e.id in said])
-            found[f"accuracy_{name}"] = metrics["accuracy"]
-            lost += metrics["unparsable"] * len(rows)
-        if not found:
+            metrics = self.parts[name].measure(rows, [by_id[e.id] for e in rows if e.id in by_id])
+            accuracies[f"accuracy_{name}"] = metrics["accuracy"]
+            unparsable += metrics["unparsable"] * len(rows)
+        if not accuracies:
             raise UserError("There are no rows to measure.")
-        return {"mean_accuracy": sum(found.values()) / len(found), **found, "unparsable": lost / len(examples)}
+        mean = sum(accuracies.values()) / len(accuracies)
+        return {"mean_accuracy": mean, **accuracies, "unparsable": unparsable / len(examples)}
 
     def chance(self, examples: Sequence[Example]) -> float:
         """The mean of the puzzles' chance."""
@@ -225,13 +225,7 @@ class BlindTest(BlindGuess, Drawing, Generator, Task):
         Raises:
             UserError: An option is out of range, a split is there, or the disk is full.
         """
-        folder = Path(options.folder).expanduser()
-        if not options.folder.strip():
-            raise UserError("--folder: is empty; give the folder of the data set.")
-        if options.push_to_hub is not None:
-            hub.check_name("--push_to_hub", options.push_to_hub)
-        elif options.private:
-            raise UserError("--private: is for data sets on the Hub; give --push_to_hub OWNER/NAME too.")
+        folder = options.check()
         if not options.overwrite:
             for name in PUZZLES:
                 if (folder / name / options.split).exists():
@@ -242,7 +236,5 @@ class BlindTest(BlindGuess, Drawing, Generator, Task):
         values = {f.name: getattr(options, f.name) for f in fields(PuzzleMake)}
         for name, task in PUZZLES.items():
             task.make(task.Make(**{**values, "folder": str(folder / name), "push_to_hub": None, "private": False}))
-        if options.push_to_hub is not None:
-            parts = [f"{name}/{options.split}" for name in PUZZLES]
-            hub.push(folder, parts, options.push_to_hub, private=options.private)
+        options.push(folder, [f"{name}/{options.split}" for name in PUZZLES])
         return folder

@@ -16,16 +16,19 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from PIL import Image
 
-from foveal.tasks.blindtest.edges import WHITE, Canvas, Kernel, random_colours
+from foveal.drawing.figures import Colour
+from foveal.tasks.blindtest.drawing.colours import WHITE, random_colours
+from foveal.tasks.blindtest.drawing.edges import Canvas, kernel_of
+from foveal.tasks.blindtest.drawing.filters import Filter
+from foveal.tasks.blindtest.generate import PuzzleScene, Sampler
 from foveal.tasks.blindtest.puzzle import Puzzle, Question
 from foveal.tasks.blindtest.sources import Label, Layout, agreed
-from foveal.tasks.blindtest.strokes import Colour
 
 #: Lengths are whole numbers of this part of the picture's side, gaps of this part of the diameter.
 UNITS = 10_000
@@ -69,7 +72,7 @@ class Look:
         first_on_top: Whether the first circle hides the second.
     """
 
-    kernel: Kernel
+    kernel: Filter
     blur: float = 0.0
     colours: tuple[Colour, Colour] = (BLUE, MAGENTA)
     ground: Colour = WHITE
@@ -77,7 +80,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(PuzzleScene):
     """The two circles of a picture.
 
     Attributes:
@@ -105,11 +108,6 @@ class Scene:
     def truths(self) -> tuple[str, str]:
         """Whether they touch (those that overlap do), and whether they overlap."""
         return "Yes" if self.gap <= 0 else "No", "Yes" if self.gap < 0 else "No"
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        """None."""
-        return {}
 
     @property
     def geometry(self) -> tuple[int, ...]:
@@ -146,17 +144,7 @@ class Scene:
         return canvas.image()
 
 
-# A style is a function of (random source, label, side in pixels) that gives a function that draws a candidate, or None
-# where the style rejects it, from the same source.
-Sampler = Callable[[], Scene | None]
-
-
-def kernel_of(size: int) -> Kernel:
-    """The filter that makes a picture look like a published one, which is at least 384 pixels large, or shrunk."""
-    return "box" if size >= 384 else "tent"
-
-
-def _paper(rng: random.Random, label: str, size: int) -> Sampler:
+def _paper(rng: random.Random, label: str, size: int, _: float) -> Sampler:
     look = Look(kernel_of(size))
     gaps = [gap for gap in PAPER_GAPS if label_of(gap) == label]
 
@@ -190,8 +178,8 @@ def _gap(rng: random.Random, label: str, diameter: float, widest: int, deepest: 
     return -SLIGHT - 1 - int((deepest - SLIGHT) * share)
 
 
-def _varied(rng: random.Random, label: str, size: int) -> Sampler:
-    kernel: Kernel = "box" if rng.random() < 0.3 else "tent"
+def _varied(rng: random.Random, label: str, size: int, _: float) -> Sampler:
+    kernel: Filter = "box" if rng.random() < 0.3 else "bilinear"
     blur = rng.choice((0, 0, 0, 0.25, 0.5, 0.75)) / 224
     if rng.random() < 0.5:
         look = Look(kernel, blur)
@@ -216,22 +204,19 @@ def _varied(rng: random.Random, label: str, size: int) -> Sampler:
         gap = _gap(rng, label, mean, 8000, 4000)
         if -gap * mean > min(diameter, other) / 2 * UNITS:
             return None  # One might hide the other.
-        found = Scene(0, 0, (diameter, other), gap, angle, look)
+        scene = Scene(0, 0, (diameter, other), gap, angle, look)
         # The middle of the two centres goes wherever both circles are inside the picture.
         places = []
         for axis in (0, 1):
-            ends = [(c[axis], d / 2) for c, d in zip(found.centres, found.diameters, strict=True)]
+            ends = [(c[axis], d / 2) for c, d in zip(scene.centres, scene.diameters, strict=True)]
             low = math.ceil(MARGIN - min(c - r for c, r in ends))
             high = math.floor(UNITS - MARGIN - max(c + r for c, r in ends))
             if low > high:
                 return None
             places.append(rng.randint(low, high))
-        return Scene(places[0], places[1], found.diameters, found.gap, angle, look)
+        return replace(scene, x=places[0], y=places[1])
 
     return sample
-
-
-_STYLES = {"paper": _paper, "varied": _varied}
 
 
 def read_label(text: str) -> str:
@@ -240,10 +225,10 @@ def read_label(text: str) -> str:
     Raises:
         ValueError: It is neither Yes nor No.
     """
-    found = text.strip().capitalize()
-    if found not in ("Yes", "No"):
+    answer = text.strip().capitalize()
+    if answer not in ("Yes", "No"):
         raise ValueError(f"the label is {text!r}, not Yes or No")
-    return found
+    return answer
 
 
 def _published(match: re.Match[str], cells: Mapping[str, str] | None) -> list[Label]:
@@ -273,6 +258,7 @@ class Circles(Puzzle):
     first = Question("Are the two circles touching each other? Answer with Yes/No.", "touching")
     second = Question("Are the two circles overlapping? Answer with Yes/No.", "overlapping")
     labels = LABELS
+    styles: ClassVar = {"paper": _paper, "varied": _varied}
     shared = frozenset({"paper"})
     values = ("Yes", "No")
     blind = 1 / 2
@@ -294,14 +280,9 @@ the same of the second (x1, y1, diameter1), in sides of the picture; gap, in mea
 """
 
     @classmethod
-    def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
-        """See ``Puzzle.sampler``; circles have no lines to scale."""
-        return _STYLES[style](rng, label, size)
-
-    @classmethod
     def read(cls, reply: str, questions: Sequence[str]) -> str | None:
         """The Yes or No that a reply gives as its answer, or None where it gives neither or both."""
         for question in questions:
             reply = re.sub(re.escape(question), "\n", reply, flags=re.IGNORECASE)
-        found = {match.capitalize() for match in _ANSWER.findall(_CHOICE.sub(" : ", reply))}
-        return found.pop() if len(found) == 1 else None
+        answers = {match.capitalize() for match in _ANSWER.findall(_CHOICE.sub(" : ", reply))}
+        return answers.pop() if len(answers) == 1 else None

@@ -14,22 +14,25 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from foveal.tasks.blindtest.bars import Filter, covered, dark, inked, pale
-from foveal.tasks.blindtest.lettering import FONTS, font, word_mask
-from foveal.tasks.blindtest.pairs import read_pair
-from foveal.tasks.blindtest.puzzle import Puzzle, PuzzleData, PuzzleMake, Question
+from foveal.tasks.blindtest.drawing.bars import Look, covered
+from foveal.tasks.blindtest.drawing.canvas import inked
+from foveal.tasks.blindtest.drawing.colours import dark, pale
+from foveal.tasks.blindtest.drawing.filters import RESAMPLING, Filter
+from foveal.tasks.blindtest.drawing.lettering import FONTS, font, word_mask
+from foveal.tasks.blindtest.generate import PuzzleScene, Sampler
+from foveal.tasks.blindtest.puzzle import Puzzle, Question
+from foveal.tasks.blindtest.replies import read_pair
 from foveal.tasks.blindtest.sources import Label, Layout
-from foveal.tasks.blindtest.strokes import Colour
 
 #: Start and stop of a line across itself, in ``UNITS``.
 Bar = tuple[int, int]
@@ -53,8 +56,6 @@ goat hat ink jar knot leaf milk nest oven pear quilt rope soap tooth urn van wol
 """
 WORDS = tuple(_LINES.split())
 
-WHITE, BLACK = (255, 255, 255), (0, 0, 0)
-_RESAMPLING = {"box": Image.Resampling.BOX, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 #: Size in pixels of the letters from which words of up to half of it are shrunk.
 _LARGE = 48
 #: How much narrower the published words' font is than Aileron, and how much higher it stands, in its size.
@@ -85,24 +86,7 @@ class Writing:
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a scene is drawn.
-
-    Attributes:
-        ink: Colour of the lines and words.
-        ground: Colour of the background.
-        kernel: Filter of the lines' edges; ``box`` as if drawn at the picture's size, the others as if shrunk to it.
-        blur: Standard deviation of a blur of the lines on top, in units.
-    """
-
-    ink: Colour = BLACK
-    ground: Colour = WHITE
-    kernel: Filter = "bilinear"
-    blur: float = 0.0
-
-
-@dataclass(frozen=True)
-class Scene:
+class Scene(PuzzleScene):
     """The grid of a picture.
 
     Attributes:
@@ -137,11 +121,6 @@ class Scene:
         """Rows and columns, the same for both questions."""
         truth = f"{self.rows},{self.columns}"
         return truth, truth
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        """None."""
-        return {}
 
     @property
     def geometry(self) -> tuple[int, ...]:
@@ -240,16 +219,11 @@ def _shrunk(word: str, name: str, height: float, kernel: Filter, x: int, y: int,
     box = np.zeros((top + ink_high + round(high * down) + 1, left + ink_wide + round(wide * along) + 1), np.uint8)
     box[top : top + ink_high, left : left + ink_wide] = ink
     image = Image.frombuffer("L", box.shape[::-1], box, "raw", "L", 0, 1)
-    small = image.resize((wide, high), _RESAMPLING[kernel], (0, 0, wide * along, high * down))
+    small = image.resize((wide, high), RESAMPLING[kernel], (0, 0, wide * along, high * down))
     return np.frombuffer(small.tobytes(), np.uint8).reshape(high, wide)
 
 
 _mask = lru_cache(maxsize=65_536)(_shrunk)
-
-
-# A style is a function of (random source, rows, columns, whether there are words, side in pixels, scale of the widths)
-# that gives a function that draws one candidate from the same source.
-Sampler = Callable[[], Scene]
 
 
 def _bars(number: int, start: int, stop: int, width: int, step: int) -> tuple[Bar, ...]:
@@ -267,7 +241,8 @@ def _cell(across: Sequence[Bar], down: Sequence[Bar]) -> int:
     return min(across[2][0] - across[1][1], down[2][0] - down[1][1])
 
 
-def _paper(rng: random.Random, rows: int, columns: int, text: bool, size: int, scale: float) -> Sampler:
+def _paper(rng: random.Random, label: tuple[int, int, str], size: int, scale: float) -> Sampler:
+    rows, columns, text = label[0], label[1], label[2] == "text"
     # Smaller pictures look like shrunken published ones.
     look = Look(kernel="box" if size >= DRAWN else "bicubic" if size >= SMALLEST else "bilinear")
 
@@ -292,7 +267,8 @@ def _published_writing(
     return Writing(words, "Aileron", height, round(x), round(-_RAISED * height - half), phases, kernel)
 
 
-def _varied(rng: random.Random, rows: int, columns: int, text: bool, _: int, scale: float) -> Sampler:
+def _varied(rng: random.Random, label: tuple[int, int, str], _: int, scale: float) -> Sampler:
+    rows, columns, text = label[0], label[1], label[2] == "text"
     kernel: Filter = rng.choice(("box", "bilinear", "bilinear", "bicubic"))
     blur = rng.choice((0, 0, 0, 10, 25))
     if rng.random() < 0.5:
@@ -336,7 +312,7 @@ def _varied(rng: random.Random, rows: int, columns: int, text: bool, _: int, sca
 
 
 def _few(height: float, ratio: float) -> int:
-    """The nearest power of ``ratio``, so that sizes are few and the words' masks are found again."""
+    """The nearest power of ``ratio``, so that sizes are few and the words' masks can be kept."""
     return max(1, round(ratio ** round(math.log(max(height, 1)) / math.log(ratio))))
 
 
@@ -344,9 +320,6 @@ def _words(rng: random.Random, number: int) -> tuple[str, ...]:
     """The published words in their order, or others."""
     start, step = (0, 1) if rng.random() < 0.5 else (rng.randrange(len(WORDS)), rng.randint(1, 9))
     return tuple(WORDS[(start + i * step) % len(WORDS)] for i in range(number))
-
-
-_STYLES = {"paper": _paper, "varied": _varied}
 
 
 def read_label(text: str) -> str:
@@ -394,6 +367,7 @@ class Grids(Puzzle):
         "({})".format,
     )
     labels = tuple((r, c, kind) for r, c in SHAPES for kind in ("blank", "text"))
+    styles: ClassVar = {"paper": _paper, "varied": _varied}
     shared = frozenset({"paper"})
     values = tuple(f"{r},{c}" for r, c in SHAPES)
     blind = 1 / len(SHAPES)
@@ -412,14 +386,6 @@ splits; of the style paper there are too few for that.
 Columns of `metadata.csv`: file_name; label; kind (blank or text); the grid's left, top, right and bottom, and its
 lines' width, in sides of the picture, y downwards; the words, row by row.
 """
-    Data = PuzzleData
-    Make = PuzzleMake
-
-    @classmethod
-    def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
-        """See ``Puzzle.sampler``."""
-        rows, columns, kind = label
-        return _STYLES[style](rng, rows, columns, kind == "text", size, scale)
 
     @classmethod
     def read(cls, reply: str, questions: Sequence[str]) -> str | None:

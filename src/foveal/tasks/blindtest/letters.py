@@ -12,14 +12,20 @@ from __future__ import annotations
 
 import random
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar
 
-from foveal.tasks.blindtest.circled import BLACK, RED, UNITS, WHITE, Colour, Filter, Look, Scene
+from foveal.tasks.blindtest.drawing.circled import RED, UNITS, CircledWord, Look
+from foveal.tasks.blindtest.drawing.colours import BLACK, WHITE, gray
+from foveal.tasks.blindtest.drawing.filters import Filter
+from foveal.tasks.blindtest.drawing.typesetting import EM, FACES, HELVETICA, OPEN_SANS, set_word
+from foveal.tasks.blindtest.generate import PuzzleScene, Sampler
 from foveal.tasks.blindtest.puzzle import Puzzle, Question
+from foveal.tasks.blindtest.replies import without
 from foveal.tasks.blindtest.sources import Label, Layout
-from foveal.tasks.blindtest.typesetting import EM, FACES, HELVETICA, OPEN_SANS, set_word
 
 PUBLISHED_WORDS = ("Acknowledgement", "Subdermatoglyphic", "tHyUiKaRbNqWeOpXcZvM")
 LABELS = tuple((word, index) for word in PUBLISHED_WORDS for index in range(len(word)))
@@ -56,6 +62,43 @@ _WORDS = """
 OTHER_WORDS = tuple(_WORDS.split())
 
 
+@dataclass(frozen=True)
+class Scene(CircledWord, PuzzleScene):
+    """A word and the ellipse around one of its letters.
+
+    Attributes:
+        index: Which letter is circled, from 0.
+    """
+
+    index: int
+
+    @property
+    def label(self) -> tuple[str, int]:
+        """The word and the place of the letter in it."""
+        return self.word, self.index
+
+    @property
+    def truths(self) -> tuple[str, str]:
+        """The letter, lower-case, for both questions."""
+        letter = self.word[self.index].lower()
+        return letter, letter
+
+    @property
+    def geometry(self) -> tuple[int, ...]:
+        """The word's hash, the place of the letter, the font and all lengths."""
+        face = FACES.index(self.look.face)
+        word = zlib.crc32(self.word.encode()) >> 1
+        return word, self.index, face, *self.pen, self.em, self.stretch, *self.centre, *self.radii, self.width
+
+    @property
+    def cells(self) -> dict[str, str]:
+        """The word, and the lengths in sides of the picture."""
+        names = ("text_x", "baseline", "em", "centre_x", "centre_y", "radius_x", "radius_y", "width")
+        lengths = (*self.pen, self.em, *self.centre, *self.radii, self.width)
+        sides = {name: f"{length / UNITS:.4f}" for name, length in zip(names, lengths, strict=True)}
+        return {"word": self.word, "index": str(self.index), **sides}
+
+
 def place_word(
     word: str, index: int, look: Look, padding: float, thickness: float, scale: float = 1, stretch: int = 100
 ) -> Scene:
@@ -83,7 +126,6 @@ def place_word(
     box = text.boxes[index]
     return Scene(
         word,
-        index,
         (round(padding * k), round(baseline)),
         round(EM * k),
         stretch,
@@ -94,6 +136,7 @@ def place_word(
         (round(ROOM * box.advance * across / 2 * k), round(ROOM * (box.bottom - box.top) / 2 * k)),
         max(1, round(thickness * scale / points * UNITS)),
         look,
+        index,
     )
 
 
@@ -140,9 +183,9 @@ def _varied(rng: random.Random, label: tuple[str, int], scale: float) -> Scene |
     faint = rng.randint(0, 70)  # One number for two channels, or a dark red would be brown.
     look = Look(
         rng.choice(FACES),
-        BLACK if rng.random() < 0.4 else _shade(rng, 0, 90),
+        BLACK if rng.random() < 0.4 else gray(rng, 0, 90, 8),
         RED if rng.random() < 0.4 else (rng.randint(180, 255), faint, faint),
-        WHITE if rng.random() < 0.5 else _shade(rng, 222, 255),
+        WHITE if rng.random() < 0.5 else gray(rng, 222, 255, 8),
         kernel,
         rng.choice((0, 0, 0, 25, 35)),
     )
@@ -158,6 +201,16 @@ def _varied(rng: random.Random, label: tuple[str, int], scale: float) -> Scene |
     return _moved(scene, rng.randint(-aside, aside), rng.randint(-3200, 3200), rng, 0.1)
 
 
+def _sampler(
+    make: Callable[[random.Random, tuple[str, int], float], Scene | None],
+    rng: random.Random,
+    label: tuple[str, int],
+    _: int,
+    scale: float,
+) -> Sampler:
+    return partial(make, rng, label, scale)
+
+
 def _moved(scene: Scene, across: int, down: int, rng: random.Random, jitter: float) -> Scene:
     """The scene elsewhere, its ellipse a little off and of another size."""
     (x, y), (a, b) = scene.centre, scene.radii
@@ -166,13 +219,6 @@ def _moved(scene: Scene, across: int, down: int, rng: random.Random, jitter: flo
     y += down + round(b * rng.uniform(-jitter, jitter))
     pen = scene.pen[0] + across, scene.pen[1] + down
     return replace(scene, pen=pen, centre=(x, y), radii=(round(a * wider), round(b * higher)))
-
-
-def _shade(rng: random.Random, low: int, high: int) -> Colour:
-    """A nearly gray colour."""
-    gray = rng.randint(low, high)
-    red, green, blue = (min(max(gray + rng.randint(-8, 8), 0), 255) for _ in range(3))
-    return red, green, blue
 
 
 def read_label(text: str) -> str:
@@ -229,18 +275,16 @@ def read_letter(reply: str, prompts: Sequence[str] = ()) -> str | None:
         reply: What the model wrote.
         prompts: Questions that it may have repeated.
     """
-    reply = " ".join(reply.split())
-    for prompt in prompts:
-        reply = re.sub(re.escape(" ".join(prompt.split())), " ", reply, flags=re.IGNORECASE).strip()
+    reply = without(reply, prompts).strip()
     if in_braces := _BRACES.findall(reply):
         return str(in_braces[-1]).lower()
     if lone := _LONE.fullmatch(reply):
         return lone[1].lower()
-    found = {letter.lower() for refused, letter in _QUOTED.findall(reply) if not refused}
+    letters = {letter.lower() for refused, letter in _QUOTED.findall(reply) if not refused}
     plain = re.sub(rf"[{_QUOTES}]+(?=[A-Za-z]\b)|(?<=\b[A-Za-z])[{_QUOTES}]+(?![A-Za-z])", "", reply)
     for pattern in (_STATED, _NAMED, _SUBJECT):
-        found |= {next(filter(None, match.groups())).lower() for match in pattern.finditer(plain)}
-    return found.pop() if len(found) == 1 else None
+        letters |= {next(filter(None, match.groups())).lower() for match in pattern.finditer(plain)}
+    return letters.pop() if len(letters) == 1 else None
 
 
 class Letters(Puzzle):
@@ -252,6 +296,7 @@ class Letters(Puzzle):
     first = Question("Which letter is being circled?", "letter")
     second = Question("Which character is being highlighted with a red oval?", "letter")
     labels = LABELS
+    styles: ClassVar = {"paper": partial(_sampler, _paper), "varied": partial(_sampler, _varied)}
     shared = frozenset({"paper"})
     values = VALUES
     blind = 1 / len(VALUES)
@@ -269,12 +314,6 @@ Columns of `metadata.csv`: file_name; label; the word; the letter's index in it,
 its baseline (text_x, baseline) and the font's size (em); the ellipse's centre (centre_x, centre_y), its radii to the
 middle of its line (radius_x, radius_y) and the line's width. Lengths are in sides of the picture, y downwards.
 """
-
-    @classmethod
-    def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
-        """See ``Puzzle.sampler``. Words of the style ``varied`` may be others than the label's."""
-        make = {"paper": _paper, "varied": _varied}[style]
-        return lambda: make(rng, label, scale)
 
     @classmethod
     def read(cls, reply: str, questions: Sequence[str]) -> str | None:

@@ -15,16 +15,20 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from PIL import Image
 
-from foveal.tasks.blindtest.common import number_among, read_number
+from foveal.drawing.figures import Colour
+from foveal.tasks.blindtest.drawing.colours import WHITE, pale
+from foveal.tasks.blindtest.drawing.filters import Filter
+from foveal.tasks.blindtest.drawing.strokes import Cap, Pen, draw_polylines
+from foveal.tasks.blindtest.generate import PuzzleScene, Sampler
 from foveal.tasks.blindtest.puzzle import Puzzle, PuzzleData, PuzzleMake, Question, in_braces
 from foveal.tasks.blindtest.sources import Label, Layout, agreed
-from foveal.tasks.blindtest.strokes import Cap, Colour, Filter, Pen, draw_polylines
+from foveal.tasks.blindtest.wording import number_among
 
 Three = tuple[int, int, int]
 
@@ -42,14 +46,14 @@ POINT = 1 / 72 / 5
 OPENCV_EXTRA, OPENCV_BLUR = 1.35, 0.2
 
 LABELS = (0, 1, 2)
-WHITE, BLUE, RED = (255, 255, 255), (0, 0, 255), (255, 0, 0)
+BLUE, RED = (0, 0, 255), (255, 0, 0)
 
 
 def meetings(blue: Three, red: Three) -> int:
     """How often two lines meet whose y are given at the same three x, and differ at each.
 
     Between two of the places they cross once if their order changes, else not at all; nowhere do they merely touch.
-    So this equals ``geometry.count_intersections`` for any x.
+    So the x do not matter.
     """
     left, middle, right = blue[0] < red[0], blue[1] < red[1], blue[2] < red[2]
     return (left != middle) + (middle != right)
@@ -75,7 +79,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(PuzzleScene):
     """The two lines of a picture.
 
     Attributes:
@@ -96,16 +100,6 @@ class Scene:
     def label(self) -> int:
         """How often the lines meet."""
         return meetings(self.blue, self.red)
-
-    @property
-    def truths(self) -> tuple[int, int]:
-        """The same for both questions."""
-        return self.label, self.label
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        """None."""
-        return {}
 
     @property
     def geometry(self) -> tuple[int, ...]:
@@ -131,10 +125,9 @@ class Scene:
         return draw_polylines(size, look.ground, (blue, red) if look.red_on_top else (red, blue), look.pen)
 
 
-# A style is a function of (random source, side in pixels, scale of the widths) that gives a look, and a function that
-# draws one candidate of (x, blue, red), or None where the style rejects it, from the same source.
-Candidate = tuple[Three, Three, Three]
-Sampler = Callable[[], Candidate | None]
+def _scene(label: int, x: Three, blue: Three, red: Three, look: Look, size: int) -> Scene | None:
+    """The scene of these lines, or None where they meet more or less often than they should."""
+    return Scene(x, blue, red, look, size) if meetings(blue, red) == label else None
 
 
 def _pair(rng: random.Random) -> tuple[int, int]:
@@ -143,7 +136,7 @@ def _pair(rng: random.Random) -> tuple[int, int]:
     return TICKS[first], TICKS[second + (second >= first)]
 
 
-def _paper(rng: random.Random, size: int, scale: float) -> tuple[Look, Sampler]:
+def _paper(rng: random.Random, label: int, size: int, scale: float) -> Sampler:
     look = Look(Pen(rng.choice((2, 4)) * POINT * size * scale, kernel="bicubic"))
     border = (TICKS[0], TICKS[-1])
 
@@ -153,16 +146,16 @@ def _paper(rng: random.Random, size: int, scale: float) -> tuple[Look, Sampler]:
             if not (next_blue == blue in border or next_red == red in border):
                 return next_blue, next_red
 
-    def sample() -> Candidate:
+    def sample() -> Scene | None:
         blue0, red0 = _pair(rng)
         blue1, red1 = next_pair(blue0, red0)
         blue2, red2 = next_pair(blue1, red1)
-        return PAPER_X, (blue0, blue1, blue2), (red0, red1, red2)
+        return _scene(label, PAPER_X, (blue0, blue1, blue2), (red0, red1, red2), look, size)
 
-    return look, sample
+    return sample
 
 
-def _tutorial(rng: random.Random, size: int, scale: float) -> tuple[Look, Sampler]:
+def _tutorial(rng: random.Random, label: int, size: int, scale: float) -> Sampler:
     thickness = 2 * size / 224 * scale
     look = Look(Pen(thickness + OPENCV_EXTRA, cap="round", blur=OPENCV_BLUR))
 
@@ -173,18 +166,18 @@ def _tutorial(rng: random.Random, size: int, scale: float) -> tuple[Look, Sample
         # OpenCV's coordinates are the pixels' centres.
         return round((int(share * size) + 0.5) / size * UNITS)
 
-    def sample() -> Candidate | None:
+    def sample() -> Scene | None:
         left, middle, right = (pixel(start + rng.random() * 0.32) for start in (0.01, 0.34, 0.67))
         blue = (pixel(rng.random()), pixel(rng.random()), pixel(rng.random()))
         red = (pixel(rng.random()), pixel(rng.random()), pixel(rng.random()))
         if min(abs(blue[0] - red[0]), abs(blue[1] - red[1]), abs(blue[2] - red[2])) <= least:
             return None
-        return (left, middle, right), blue, red
+        return _scene(label, (left, middle, right), blue, red, look, size)
 
-    return look, sample
+    return sample
 
 
-def _varied(rng: random.Random, size: int, scale: float) -> tuple[Look, Sampler]:
+def _varied(rng: random.Random, label: int, size: int, scale: float) -> Sampler:
     blur = rng.choice((0, 0, 0.25, 0.5, 0.75)) * size / 224
     if rng.random() < 0.5:
         width = rng.choice((2, 4)) * POINT
@@ -199,7 +192,7 @@ def _varied(rng: random.Random, size: int, scale: float) -> tuple[Look, Sampler]
             Pen(width * size * scale, cap, kernel, blur),
             blue=(rng.randint(0, 70), rng.randint(0, 100), rng.randint(170, 255)),
             red=(rng.randint(170, 255), faint, faint),
-            ground=WHITE if rng.random() < 0.5 else _pale(rng),
+            ground=pale(rng),
             red_on_top=rng.random() < 0.5,
         )
         left, right = rng.randint(80, 2500), rng.randint(7500, 9920)
@@ -211,23 +204,15 @@ def _varied(rng: random.Random, size: int, scale: float) -> tuple[Look, Sampler]
     def y() -> int:
         return top + int(rng.random() * (bottom - top + 1))
 
-    def sample() -> Candidate | None:
+    def sample() -> Scene | None:
         blue, red = (y(), y(), y()), (y(), y(), y())
         if min(abs(blue[0] - red[0]), abs(blue[1] - red[1]), abs(blue[2] - red[2])) < least:
             return None
         if ON_TICKS.issuperset((*blue, *red)):
             return None
-        return (left, middle, right), blue, red
+        return _scene(label, (left, middle, right), blue, red, look, size)
 
-    return look, sample
-
-
-def _pale(rng: random.Random) -> Colour:
-    gray = rng.randint(222, 248)
-    return gray + rng.randint(-7, 7), gray + rng.randint(-7, 7), gray + rng.randint(-7, 7)
-
-
-_STYLES = {"paper": _paper, "tutorial": _tutorial, "varied": _varied}
+    return sample
 
 
 #: The truth in a data set's label.
@@ -274,6 +259,7 @@ class Lines(Puzzle):
         in_braces,
     )
     labels = LABELS
+    styles: ClassVar = {"paper": _paper, "tutorial": _tutorial, "varied": _varied}
     values = LABELS
     blind = 1 / 3
     layout = Layout(
@@ -292,21 +278,3 @@ Columns of `metadata.csv`: file_name; label; the x of the three vertices (x0, x1
 """
     Data = LinesData
     Make = LinesMake
-
-    @classmethod
-    def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
-        """See ``Puzzle.sampler``."""
-        look, sample = _STYLES[style](rng, size, scale)
-
-        def scene() -> Scene | None:
-            candidate = sample()
-            if candidate is None or meetings(candidate[1], candidate[2]) != label:
-                return None
-            return Scene(*candidate, look, size)
-
-        return scene
-
-    @classmethod
-    def read(cls, reply: str, questions: Sequence[str]) -> int | None:
-        """The number in a reply: the last in braces, else the only one; see ``read_number``."""
-        return read_number(reply, questions)

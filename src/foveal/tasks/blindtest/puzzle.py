@@ -1,20 +1,19 @@
-"""What a puzzle is: scenes made by rule whose answers are exact, two published questions, and a strict reader.
+"""What a puzzle is: generated scenes whose answers are exact, two published questions, and a strict reader.
 
-A puzzle's file says how its scenes are drawn by lot, what their truth is, how the questions read and how published
-pictures are named. All the rest (rows, splits, files, metrics) is here and the same for all seven.
+A puzzle's file has its styles (how scenes are drawn at random), the scenes' truth, the two questions and the names of
+published pictures. All the rest (rows, splits, files, metrics) is the same for all seven.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 from PIL import Image
 
@@ -23,60 +22,17 @@ from foveal.examples import Example, Loaded, Split
 from foveal.images import Picture
 from foveal.prompts import Prompt
 from foveal.results import Prediction
-from foveal.tasks.blindtest.common import balanced_choice, check_range, measure_labels, split_of
+from foveal.tasks.blindtest.generate import Generated, Scenes
+from foveal.tasks.blindtest.replies import read_number
 from foveal.tasks.blindtest.saving import SAMPLE, histogram, save_split
 from foveal.tasks.blindtest.sources import Layout, Row, load_rows
+from foveal.tasks.blindtest.wording import WHICH, Which
 from foveal.tasks.capabilities import BlindGuess, ClosedAnswers, Generator
 from foveal.tasks.lazy import Numbered
 from foveal.tasks.task import Task
 
 #: Values of what questions name, to show in a message.
 _EXAMPLES = {"from": "A", "to": "B", "shape": "circles"}
-
-Which = Literal["first", "second"]
-WHICH: tuple[Which, Which] = ("first", "second")
-
-
-class Scene(Protocol):
-    """What one picture shows.
-
-    Attributes:
-        label: What pictures are balanced over; the truth, or a finer class.
-        truths: The right values of the two questions.
-        fields: What the questions name, e.g. the two stations; written as columns of ``metadata.csv``.
-        geometry: Whole numbers of up to 32 bits that tell the scene from all others of its style; they decide on the
-            only split that it may be in.
-        cells: Further columns of ``metadata.csv``: lengths in sides of the picture, y downwards.
-    """
-
-    @property
-    def label(self) -> Any:
-        """The class that pictures are balanced over."""
-        ...
-
-    @property
-    def truths(self) -> tuple[Any, Any]:
-        """The values of the two questions."""
-        ...
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        """What the questions name."""
-        ...
-
-    @property
-    def geometry(self) -> Sequence[int]:
-        """Numbers that tell the scene from others."""
-        ...
-
-    @property
-    def cells(self) -> Mapping[str, Any]:
-        """Further columns."""
-        ...
-
-    def draw(self, size: int) -> Image.Image:
-        """The picture, ``size`` pixels wide and high."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -123,7 +79,7 @@ class PuzzleData:
     """Which of BlindTest's two questions is asked: either asks one of them of each picture, both asks both."""
     wording: Literal["published", "short", "mixed"] = "published"
     """published: word for word; short: in a word or two, as suits PaliGemma and small models; mixed: training rows
-    either way by lot, others as published."""
+    either way at random, others as published."""
     answer_format: Literal["asked", "bare"] = "asked"
     """asked: as the question asks, e.g. {2}; bare: 2."""
     ask: dict[str, str] = field(default_factory=dict)
@@ -157,54 +113,34 @@ class PuzzleMake:
     private: bool = False
     """A data set that is made on the Hub is only for its owner to see."""
 
+    def check(self) -> Path:
+        """Refuses options that are out of range.
 
-@dataclass(frozen=True)
-class Scenes:
-    """A split's scenes, each a function of the settings and its index alone; calling it draws nothing.
+        Returns:
+            The folder.
 
-    Attributes:
-        puzzle: Whose scenes.
-        style: The look.
-        size: Side of the pictures in pixels.
-        split: Its geometries occur in no other split, whatever the seeds, unless the style has too few of them
-            (``Puzzle.shared``).
-        seed: Of everything random.
-        scale: Factor on the lines' widths.
-    """
+        Raises:
+            UserError: One is.
+        """
+        if not self.folder.strip():
+            raise UserError("--folder: is empty; give the folder of the data set.")
+        if self.push_to_hub is not None:
+            from foveal.tasks.blindtest import hub
 
-    puzzle: type[Puzzle]
-    style: str
-    size: int
-    split: Split
-    seed: int
-    scale: float = 1.0
+            hub.check_name("--push_to_hub", self.push_to_hub)
+        elif self.private:
+            raise UserError("--private: is for data sets on the Hub; give --push_to_hub OWNER/NAME too.")
+        check_range("--num_images", self.num_images, 1, 10_000_000)
+        check_range("--image_size", self.image_size, 32, 4096)
+        check_range("--dpi", self.dpi, 20, 400)
+        return Path(self.folder).expanduser()
 
-    def label(self, index: int) -> Any:
-        """The label of a scene, known before it is made."""
-        labels = self.puzzle.labels
-        return labels[balanced_choice(len(labels), self.seed, self.split, index)]
+    def push(self, folder: Path, parts: Sequence[str]) -> None:
+        """Sends parts of a folder to the Hub, if they are to be there; see ``hub.push``."""
+        if self.push_to_hub is not None:
+            from foveal.tasks.blindtest import hub
 
-    def __call__(self, index: int) -> Any:
-        """The scene of an index."""
-        label = self.label(index)
-        rng = random.Random(f"{self.style}/{self.seed}/{self.split}/{index}")
-        sample = self.puzzle.sampler(self.style, rng, label, self.size, self.scale)
-        anywhere = self.style in self.puzzle.shared
-        while True:
-            scene = sample()
-            if scene is not None and (anywhere or split_of(scene.geometry) == self.split):
-                return scene
-
-    def draw(self, index: int) -> Image.Image:
-        """The picture of an index."""
-        image: Image.Image = self(index).draw(self.size)
-        return image
-
-    def row(self, index: int) -> Row:
-        """The row of an index, not drawn yet."""
-        scene = self(index)
-        name = f"{self.puzzle.name} {self.style} {self.split} {index}"
-        return Row(str(index), Picture(name, partial(scene.draw, self.size)), scene.truths, scene.fields)
+            hub.push(folder, parts, self.push_to_hub, private=self.private)
 
 
 @dataclass(frozen=True)
@@ -234,14 +170,12 @@ class _Asked:
         return Example(name, (row.picture,), row.truths[which], {"question": WHICH[which], **row.fields})
 
 
-class Puzzle(ClosedAnswers, BlindGuess, Generator, Task):
+class Puzzle(Generated, ClosedAnswers, BlindGuess, Generator, Task):
     """A puzzle of BlindTest.
 
     Class attributes:
         first: The first published question.
         second: The second.
-        labels: What generated pictures are balanced over.
-        shared: Styles with so few geometries that the splits share them.
         layout: How pictures on disk and on the Hub are named and labelled.
         title: Its name in tables.
         card: A paragraph of the dataset card: what the pictures show and what the columns mean.
@@ -251,8 +185,6 @@ class Puzzle(ClosedAnswers, BlindGuess, Generator, Task):
 
     first: ClassVar[Question]
     second: ClassVar[Question]
-    labels: ClassVar[tuple[Any, ...]]
-    shared: ClassVar[frozenset[str]] = frozenset()
     layout: ClassVar[Layout]
     title: ClassVar[str]
     card: ClassVar[str]
@@ -268,22 +200,12 @@ class Puzzle(ClosedAnswers, BlindGuess, Generator, Task):
             check_range(f"data.{split}", getattr(data, split), 0, 100_000_000)
 
     @classmethod
-    @abstractmethod
-    def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
-        """Draws candidates by lot from ``rng``; None is a rejected one.
-
-        Args:
-            style: The look.
-            rng: The only source of randomness.
-            label: What the scene's label must be.
-            size: Side of the picture in pixels.
-            scale: Factor on the lines' widths.
-        """
-
-    @classmethod
-    @abstractmethod
     def read(cls, reply: str, questions: Sequence[str]) -> Any:
-        """The value in a reply, or None; ``questions`` are texts that the model may have repeated."""
+        """The value in a reply, or None; ``questions`` are texts that the model may have repeated.
+
+        Unless a puzzle says otherwise it is a number, the last in braces or the only one; see ``read_number``.
+        """
+        return read_number(reply, questions)
 
     @classmethod
     def questions(cls) -> dict[Which, Question]:
@@ -316,7 +238,7 @@ class Puzzle(ClosedAnswers, BlindGuess, Generator, Task):
         """A user's picture, with what the question names from ``data.ask``.
 
         Raises:
-            UserError: The question names something that ``data.ask`` does not tell.
+            UserError: The question names something that ``data.ask`` lacks.
         """
         needed = re.findall(r"<(\w+)>", self.first.text)
         missing = [name for name in needed if name not in self.data.ask]
@@ -353,7 +275,7 @@ class Puzzle(ClosedAnswers, BlindGuess, Generator, Task):
         return texts.pop() if len(texts) == 1 else ()
 
     def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
-        """Accuracy, over all and for each truth, and the share of unparsable replies."""
+        """See ``measure_labels``."""
         return measure_labels(examples, predictions)
 
     def chance(self, examples: Sequence[Example]) -> float:
@@ -369,23 +291,12 @@ class Puzzle(ClosedAnswers, BlindGuess, Generator, Task):
             UserError: An option is out of range, the split is there, the disk is full, or the pictures were made but
                 could not be sent to the Hub.
         """
-        if not options.folder.strip():
-            raise UserError("--folder: is empty; give the folder of the data set.")
-        if options.push_to_hub is not None:
-            from foveal.tasks.blindtest import hub
-
-            hub.check_name("--push_to_hub", options.push_to_hub)
-        elif options.private:
-            raise UserError("--private: is for data sets on the Hub; give --push_to_hub OWNER/NAME too.")
-        check_range("--num_images", options.num_images, 1, 10_000_000)
-        check_range("--image_size", options.image_size, 32, 4096)
-        check_range("--dpi", options.dpi, 20, 400)
-        folder = Path(options.folder).expanduser()
+        folder: Path = options.check()
         scenes = Scenes(cls, options.style, options.image_size, options.split, options.seed, options.dpi / 100)
         save_split(
             folder,
             options.split,
-            _drawn(scenes, len(cls.labels) * options.num_images),
+            _drawn(scenes, len(cls.labels) * options.num_images, cls.layout.two_truths),
             dpi=options.dpi,
             head=_CARD.format(
                 title=cls.title,
@@ -398,9 +309,37 @@ class Puzzle(ClosedAnswers, BlindGuess, Generator, Task):
             section=partial(_section, options),
             overwrite=options.overwrite,
         )
-        if options.push_to_hub is not None:
-            hub.push(folder, [options.split], options.push_to_hub, private=options.private)
+        options.push(folder, [options.split])
         return folder
+
+
+def measure_labels(examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
+    """Accuracy, its value on the rows of each truth that occurs (``accuracy_2``), and the share of unparsable replies.
+
+    Rows without a prediction count as unparsable.
+    """
+    if not examples:
+        raise UserError("There are no rows to measure.")
+    values = {p.id: p.value for p in predictions}
+    right: dict[Any, list[bool]] = {}
+    for example in examples:
+        value = values.get(example.id)
+        right.setdefault(example.truth, []).append(value is not None and value == example.truth)
+    return {
+        "accuracy": sum(map(sum, right.values())) / len(examples),
+        **{f"accuracy_{truth}": sum(hits) / len(hits) for truth, hits in sorted(right.items())},
+        "unparsable": sum(values.get(e.id) is None for e in examples) / len(examples),
+    }
+
+
+def check_range(key: str, value: float, low: float, high: float) -> None:
+    """Refuses an option that is out of range.
+
+    Raises:
+        UserError: It is.
+    """
+    if not low <= value <= high:
+        raise UserError(f"{key}: {value} is out of range; give {low} to {high}.")
 
 
 def fill(text: str, values: Mapping[str, Any]) -> str:
@@ -408,13 +347,13 @@ def fill(text: str, values: Mapping[str, Any]) -> str:
     return re.sub(r"<(\w+)>", lambda match: str(values[match[1]]), text)
 
 
-def _drawn(scenes: Scenes, count: int) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
+def _drawn(scenes: Scenes, count: int, two_truths: bool) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
     """Pictures with their line of ``metadata.csv``."""
     for index in range(count):
         scene = scenes(index)
         first, second = scene.truths
         cells: dict[str, Any] = {"label": first}
-        if first != second or scenes.puzzle.layout.two_truths:
+        if first != second or two_truths:
             cells["label_second"] = second
         yield scene.draw(scenes.size), {**cells, **scene.fields, **scene.cells}
 

@@ -31,7 +31,7 @@ class Answer:
         reply: What the model wrote.
         value: What the strict parser read in it; None for nothing.
         truth: The right value.
-        task: What the published data set calls this kind of picture, where the row tells.
+        task: What the published data set calls this kind of picture, where the row has it.
     """
 
     puzzle: str
@@ -96,7 +96,7 @@ class Scores:
         scores: By puzzle, part and question.
         puzzles: Each puzzle's mean over its parts, of their means over the questions.
         mean: The mean of those.
-        tasks: Accuracy by the published data set's nine kinds of picture, where all rows tell theirs.
+        tasks: Accuracy by the published data set's nine kinds of picture, where all rows have theirs.
     """
 
     scores: tuple[Score, ...]
@@ -138,17 +138,15 @@ def score(answers: Sequence[Answer], chances: Mapping[tuple[str, str, str], floa
         groups[answer.puzzle, answer.part, answer.question].append(answer)
         tasks.setdefault(answer.task, []).append(answer.correct)
     scores = tuple(
-        Score(
-            *key, len(rows), sum(a.correct for a in rows), sum(a.value is None for a in rows), chances[key]
-        )
+        Score(*key, len(rows), sum(a.correct for a in rows), sum(a.value is None for a in rows), chances[key])
         for key, rows in groups.items()
-    )  # fmt: skip
+    )
     means = puzzle_means({(s.puzzle, s.part, s.question): s.accuracy for s in scores})
-    told = {task: sum(hits) / len(hits) for task, hits in tasks.items() if task is not None}
-    return Scores(scores, means, _mean(list(means.values())), told if None not in tasks else {})
+    by_task = {} if None in tasks else {str(task): _mean(hits) for task, hits in tasks.items()}
+    return Scores(scores, means, _mean(list(means.values())), by_task)
 
 
-# ---------------------------------------------------------------------------------------- published figures
+# ---------------------------------------------------------------------------------------- published accuracies
 
 
 @dataclass(frozen=True)
@@ -157,9 +155,9 @@ class Published:
 
     Attributes:
         models: Their names.
-        accuracies: By (puzzle, part, question); the question is ``both`` where the two are not told apart.
+        accuracies: By (puzzle, part, question); the question is ``both`` where there is one for the two.
         puzzles: Each model's means by puzzle, made as in ``Scores``.
-        overall: Single figures for the whole benchmark by model.
+        overall: Accuracy on the whole benchmark by model.
     """
 
     models: tuple[str, ...]
@@ -170,12 +168,12 @@ class Published:
 
 @cache
 def published() -> Published:
-    """The figures of ``published.yaml``."""
-    found = yaml.safe_load((files("foveal.tasks.blindtest") / "published.yaml").read_text(encoding="utf-8"))
-    models = tuple(found["models"])
+    """The accuracies of ``published.yaml``."""
+    stored = yaml.safe_load((files("foveal.tasks.blindtest") / "published.yaml").read_text(encoding="utf-8"))
+    models = tuple(stored["models"])
     table: dict[tuple[str, str, str], tuple[float, ...]] = {}
     by_word: dict[str, list[tuple[int, list[float]]]] = {}
-    for name, entry in found["accuracies"].items():
+    for name, entry in stored["accuracies"].items():
         puzzle, _, part = name.partition("/")
         for question in ("first", "second"):
             if question in entry:
@@ -188,7 +186,7 @@ def published() -> Published:
         table[puzzle, "", "both"] = tuple(value / total / 100 for value in sums)
     means = [puzzle_means({key: values[i] for key, values in table.items()}) for i in range(len(models))]
     puzzles = {puzzle: tuple(mean[puzzle] for mean in means) for puzzle in means[0]}
-    return Published(models, table, puzzles, {name: value / 100 for name, value in found["overall"].items()})
+    return Published(models, table, puzzles, {name: value / 100 for name, value in stored["overall"].items()})
 
 
 # ---------------------------------------------------------------------------------------- the table
@@ -216,7 +214,7 @@ class Table:
         return f"# {title}\n\n{text}\n\n" + "".join(f"- {note}\n" for note in self.notes)
 
 
-def _figure(share: float) -> str:
+def _percent(share: float) -> str:
     return percent(share).removesuffix("%")
 
 
@@ -228,30 +226,24 @@ def table(scores: Scores, *, every: int = 7) -> Table:
         every: How many puzzles there are in all.
     """
     others = published()
-    nothing = ("–",) * len(others.models)
     rows: list[tuple[str, ...]] = []
     asked: dict[str, list[Score]] = {}
     for s in scores.scores:
         asked.setdefault(s.puzzle, []).append(s)
     for puzzle, group in asked.items():
         for s in group:
-            theirs = others.accuracies.get((s.puzzle, s.part, s.question))
             low, high = s.interval
+            theirs = others.accuracies.get((s.puzzle, s.part, s.question))
             rows.append(
-                (
-                    s.name, _ORDINAL[s.question], str(s.rows), _figure(s.accuracy), f"{100 * low:.1f}–{100 * high:.1f}",
-                    _figure(s.unparsable / s.rows), _figure(s.chance), *(map(_figure, theirs) if theirs else nothing),
-                )
-            )  # fmt: skip
+                _row((s.name, _ORDINAL[s.question]), [s], s.accuracy, f"{100 * low:.1f}–{100 * high:.1f}", theirs)
+            )
         if len(group) > 1:
-            rows.append(_mean_row(puzzle, "mean", group, scores.puzzles[puzzle], others.puzzles.get(puzzle)))
-    theirs_too = [others.puzzles[p] for p in scores.puzzles if p in others.puzzles]
-    means = (
-        tuple(_mean([values[i] for values in theirs_too]) for i in range(len(others.models))) if theirs_too else None
-    )
-    whole = "all puzzles" if len(asked) == every else f"{len(asked)} puzzles"
+            rows.append(_row((puzzle, "mean"), group, scores.puzzles[puzzle], "", others.puzzles.get(puzzle)))
     if len(asked) > 1:
-        rows.append(_mean_row(whole, "mean", scores.scores, scores.mean, means))
+        shared = [others.puzzles[p] for p in scores.puzzles if p in others.puzzles]
+        means = [_mean(values) for values in zip(*shared, strict=True)]
+        whole = "all puzzles" if len(asked) == every else f"{len(asked)} puzzles"
+        rows.append(_row((whole, "mean"), scores.scores, scores.mean, "", means))
     columns = ("puzzle", "asked", "n", "this model", "95 % interval", "not parsed", "chance", *others.models)
     notes = [
         "All in per cent. A reply that is not parsed counts as wrong. The mean of all puzzles is that of their means.",
@@ -262,17 +254,18 @@ def table(scores: Scores, *, every: int = 7) -> Table:
     if scores.task_mean is not None:
         notes.append(f"Mean over the nine tasks of the published data set: {percent(scores.task_mean)}.")
     if len(asked) == every:
-        told = ", ".join(f"{name} {100 * value:.1f}%" for name, value in others.overall.items())
-        notes.append(f"Reported for the whole benchmark in 2026: {told}.")
+        overall = ", ".join(f"{name} {100 * value:.1f}%" for name, value in others.overall.items())
+        notes.append(f"Reported for the whole benchmark in 2026: {overall}.")
     return Table(columns, tuple(rows), tuple(notes))
 
 
-def _mean_row(
-    name: str, question: str, group: Sequence[Score], mean: float, theirs: Sequence[float] | None
+def _row(
+    names: tuple[str, str], group: Sequence[Score], accuracy: float, interval: str, theirs: Sequence[float] | None
 ) -> tuple[str, ...]:
+    """A row about one score or the mean of several, with the published accuracies if there are any."""
     rows = sum(s.rows for s in group)
     chance = puzzle_means({(s.puzzle, s.part, s.question): s.chance for s in group})
     return (
-        name, question, str(rows), _figure(mean), "", _figure(sum(s.unparsable for s in group) / rows),
-        _figure(_mean(list(chance.values()))), *(map(_figure, theirs) if theirs else ("–",) * len(published().models)),
+        *names, str(rows), _percent(accuracy), interval, _percent(sum(s.unparsable for s in group) / rows),
+        _percent(_mean(list(chance.values()))), *(map(_percent, theirs) if theirs else ["–"] * len(published().models)),
     )  # fmt: skip

@@ -15,18 +15,21 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import ClassVar, Final, Literal
 
 from PIL import Image
 
-from foveal.tasks.blindtest.circles import kernel_of
-from foveal.tasks.blindtest.common import number_among, read_number
-from foveal.tasks.blindtest.edges import WHITE, Canvas, Kernel, random_colours
+from foveal.drawing.figures import Colour
+from foveal.tasks.blindtest.drawing.colours import BLACK, TAB10, WHITE, random_colours
+from foveal.tasks.blindtest.drawing.edges import Canvas, kernel_of
+from foveal.tasks.blindtest.drawing.filters import Filter
+from foveal.tasks.blindtest.generate import PuzzleScene, Sampler
 from foveal.tasks.blindtest.puzzle import Puzzle, Question, fill, in_braces
+from foveal.tasks.blindtest.replies import read_number, without
 from foveal.tasks.blindtest.sources import Label, Layout, agreed
-from foveal.tasks.blindtest.strokes import Colour
+from foveal.tasks.blindtest.wording import number_among
 
 Shape = Literal["circles", "pentagons"]
 
@@ -44,12 +47,6 @@ PAPER_WIDTHS = (0.5, 1.0)
 PAPER_TOP = 0.4
 #: How much further apart than they are wide the shapes of a row are, in radii of circles or sides of pentagons.
 PAPER_SPACE = 0.1
-BLACK = (0, 0, 0)
-#: matplotlib's ten colours.
-TAB10: tuple[Colour, ...] = (
-    (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189),
-    (140, 86, 75), (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207),
-)  # fmt: skip
 #: Of a regular pentagon, in sides: from its centre to a side's middle and to a corner, and its diagonal.
 APOTHEM, CIRCUMRADIUS, DIAGONAL = 0.5 / math.tan(math.pi / 5), 0.5 / math.sin(math.pi / 5), (1 + math.sqrt(5)) / 2
 #: Free border of varied pictures.
@@ -70,13 +67,13 @@ class Look:
 
     width: float
     colours: tuple[Colour, ...]
-    kernel: Kernel
+    kernel: Filter
     blur: float = 0.0
     ground: Colour = WHITE
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(PuzzleScene):
     """The shapes of a picture.
 
     Attributes:
@@ -160,11 +157,6 @@ def two_rows(rng: random.Random, count: int) -> list[tuple[float, int]]:
     return sorted(first + second)
 
 
-# A style is a function of (random source, label, side in pixels, scale of the widths) that gives a function that draws
-# a candidate, or None where the style rejects it, from the same source.
-Sampler = Callable[[], Scene | None]
-
-
 def _paper(rng: random.Random, label: tuple[Shape, int], size: int, scale: float) -> Sampler:
     shape, count = label
     places = two_rows(rng, count)
@@ -198,7 +190,7 @@ def _paper_colours(rng: random.Random, places: Sequence[tuple[float, int]]) -> t
 def _varied(rng: random.Random, label: tuple[Shape, int], size: int, scale: float) -> Sampler:
     shape, count = label
     places = two_rows(rng, count)
-    kernel: Kernel = "box" if rng.random() < 0.2 else "tent"
+    kernel: Filter = "box" if rng.random() < 0.2 else "bilinear"
     like_the_papers = rng.random() < 0.5
     if like_the_papers:
         blur = rng.choice((0, 0, 0, 0.25)) / 224
@@ -241,9 +233,6 @@ def _varied(rng: random.Random, label: tuple[Shape, int], size: int, scale: floa
     return sample
 
 
-_STYLES = {"paper": _paper, "varied": _varied}
-
-
 #: The truth in a data set's label.
 read_label = number_among(COUNTS)
 
@@ -266,6 +255,7 @@ class Shapes(Puzzle):
         "Count the <shape> in the image. Answer with a number in curly brackets e.g. {3}.", "count <shape>", in_braces
     )
     labels = LABELS
+    styles: ClassVar = {"paper": _paper, "varied": _varied}
     shared = frozenset({"paper"})
     values = COUNTS
     blind = 1 / len(COUNTS)
@@ -286,15 +276,6 @@ the lines' width; the centres as x,y (y downwards) with spaces between them. Len
 """
 
     @classmethod
-    def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
-        """See ``Puzzle.sampler``."""
-        return _STYLES[style](rng, label, size, scale)
-
-    @classmethod
     def read(cls, reply: str, questions: Sequence[str]) -> int | None:
         """The number in a reply: the last in braces, else the only one; see ``read_number``."""
-        reply = " ".join(reply.split())
-        for text in questions:
-            for shape in SHAPES:
-                reply = re.sub(re.escape(fill(text, {"shape": shape})), " ", reply, flags=re.IGNORECASE)
-        return read_number(reply)
+        return read_number(without(reply, (fill(text, {"shape": shape}) for text in questions for shape in SHAPES)))

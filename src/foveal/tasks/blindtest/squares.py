@@ -13,18 +13,21 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
-from foveal.tasks.blindtest.bars import Filter, as_image, covered, dark, pale, palette
-from foveal.tasks.blindtest.common import number_among, read_number
-from foveal.tasks.blindtest.puzzle import Puzzle, PuzzleData, PuzzleMake, Question, in_braces
+from foveal.tasks.blindtest.drawing.bars import Look, covered
+from foveal.tasks.blindtest.drawing.canvas import as_image, palette
+from foveal.tasks.blindtest.drawing.colours import dark, pale
+from foveal.tasks.blindtest.drawing.filters import Filter
+from foveal.tasks.blindtest.generate import PuzzleScene, Sampler
+from foveal.tasks.blindtest.puzzle import Puzzle, Question, in_braces
 from foveal.tasks.blindtest.sources import Label, Layout, agreed
-from foveal.tasks.blindtest.strokes import Colour
+from foveal.tasks.blindtest.wording import number_among
 
 #: Left, top, right and bottom of an outline's middle, in ``UNITS``.
 Box = tuple[int, int, int, int]
@@ -39,54 +42,26 @@ ORIGIN, LENGTH = (5125, 5050), 7700 / 30
 POINT = UNITS / 72 / 10
 
 LABELS = (2, 3, 4, 5)
-WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a scene is drawn.
-
-    Attributes:
-        width: Width of the outlines in units.
-        ink: Their colour.
-        ground: Colour of the background.
-        kernel: Filter of the edges; ``box`` as if drawn at the picture's size, the others as if shrunk to it.
-        blur: Standard deviation of a blur on top, in units.
-    """
-
-    width: float
-    ink: Colour = BLACK
-    ground: Colour = WHITE
-    kernel: Filter = "bilinear"
-    blur: float = 0.0
-
-
-@dataclass(frozen=True)
-class Scene:
+class Scene(PuzzleScene):
     """The outlines of a picture.
 
     Attributes:
         boxes: From the outermost one inwards; each lies inside the one before.
+        width: Width of their outlines.
         look: How they are drawn.
     """
 
     boxes: tuple[Box, ...]
+    width: float
     look: Look
 
     @property
     def label(self) -> int:
         """The number of squares."""
         return len(self.boxes)
-
-    @property
-    def truths(self) -> tuple[int, int]:
-        """The same for both questions."""
-        return self.label, self.label
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        """None."""
-        return {}
 
     @property
     def geometry(self) -> tuple[int, ...]:
@@ -97,13 +72,13 @@ class Scene:
     def cells(self) -> dict[str, str]:
         """The boxes and the width, in sides of the picture."""
         boxes = (" ".join(f"{v / UNITS:.4f}" for v in box) for box in self.boxes)
-        return {"boxes": "; ".join(boxes), "width": f"{self.look.width / UNITS:.5f}"}
+        return {"boxes": "; ".join(boxes), "width": f"{self.width / UNITS:.5f}"}
 
     def draw(self, size: int) -> Image.Image:
         """The picture, ``size`` pixels wide and high."""
         look, scale = self.look, size / UNITS
         # An outline is its outer rectangle without its inner one.
-        half, across, down = look.width / 2, [], []
+        half, across, down = self.width / 2, [], []
         for left, top, right, bottom in self.boxes:
             inner = min(half, (right - left) / 2, (bottom - top) / 2)
             across += [[((left - d) * scale, (right + d) * scale)] for d in (half, -inner)]
@@ -126,11 +101,6 @@ def _used(coverage: Any) -> slice:
     return slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 0)
 
 
-# A style is a function of (random source, side in pixels, scale of the width) that gives a look, and a function that
-# draws one candidate for the boxes, or None where the style rejects it, from the same source and the number of squares.
-Sampler = Callable[[int], "tuple[Box, ...] | None"]
-
-
 def _nested(
     rng: random.Random, number: int, x: float, y: float, side: float, factor: float, padding: float
 ) -> list[tuple[float, float, float]]:
@@ -138,21 +108,23 @@ def _nested(
 
     It lies anywhere in the last one, half of ``padding`` or more away from its sides.
     """
-    found = [(x, y, side)]
+    squares = [(x, y, side)]
     for _ in range(number - 1):
         smaller = side * factor - padding
         away = (side - smaller - padding) / 2
         x, y, side = x + rng.uniform(-away, away), y + rng.uniform(-away, away), smaller
-        found.append((x, y, side))
-    return found
+        squares.append((x, y, side))
+    return squares
 
 
-def _box(x: float, y: float, side: float) -> Box:
-    return round(x - side / 2), round(y - side / 2), round(x + side / 2), round(y + side / 2)
+def _boxes(squares: Sequence[tuple[float, float, float]]) -> tuple[Box, ...]:
+    return tuple((round(x - s / 2), round(y - s / 2), round(x + s / 2), round(y + s / 2)) for x, y, s in squares)
 
 
-def _paper(rng: random.Random, size: int, scale: float) -> tuple[Look, Sampler]:
+def _paper(rng: random.Random, number: int, size: int, scale: float) -> Sampler:
     points = rng.choice((2, 3, 4))
+    # Smaller pictures look like shrunken published ones.
+    look = Look(kernel="box" if size >= PIXELS else "bilinear")
     # Matplotlib lays outlines that are an odd number of pixels wide on the middle of one.
     pixel = UNITS // PIXELS
     odd = pixel // 2 * (round(points * POINT / pixel) % 2)
@@ -160,42 +132,40 @@ def _paper(rng: random.Random, size: int, scale: float) -> tuple[Look, Sampler]:
     def snapped(units: float) -> int:
         return int(units / pixel + 0.5) * pixel + odd
 
-    def sample(number: int) -> tuple[Box, ...]:
+    def sample() -> Scene:
         x, y, side = rng.uniform(-5, 5), rng.uniform(-5, 5), rng.uniform(8, 18)
         boxes = []
         for a, b, length in _nested(rng, number, x, y, side, 0.75, 0.75):
             x, y, half = ORIGIN[0] + a * LENGTH, ORIGIN[1] + b * LENGTH, length / 2 * LENGTH
             boxes.append((snapped(x - half), snapped(y - half), snapped(x + half), snapped(y + half)))
-        return tuple(boxes)
+        return Scene(tuple(boxes), points * POINT * scale, look)
 
-    # Smaller pictures look like shrunken published ones.
-    return Look(points * POINT * scale, kernel="box" if size >= PIXELS else "bilinear"), sample
+    return sample
 
 
-def _varied(rng: random.Random, _: int, scale: float) -> tuple[Look, Sampler]:
+def _varied(rng: random.Random, number: int, _: int, scale: float) -> Sampler:
     kernel: Filter = rng.choice(("box", "bilinear", "bilinear", "bicubic"))
     if rng.random() < 0.5:
         width = rng.uniform(1.9, 4.2) * POINT
-        look = Look(width * scale, kernel=kernel, blur=rng.choice((0, 0, 10)))
+        look = Look(kernel=kernel, blur=rng.choice((0, 0, 10)))
 
-        def like_paper(number: int) -> tuple[Box, ...] | None:
+        def like_paper() -> Scene | None:
             length = LENGTH * rng.uniform(0.98, 1.02)
             x, y = (o + rng.uniform(-5.2, 5.2) * length for o in ORIGIN)
             side, factor = rng.uniform(7.8, 18.2), rng.uniform(0.73, 0.77)
-            found = _nested(rng, number, x, y, side * length, factor, rng.uniform(0.7, 0.85) * length)
+            squares = _nested(rng, number, x, y, side * length, factor, rng.uniform(0.7, 0.85) * length)
             # No published outline leaves less ground inside.
-            return tuple(_box(*square) for square in found) if found[-1][2] > width + 50 else None
+            return Scene(_boxes(squares), width * scale, look) if squares[-1][2] > width + 50 else None
 
-        return look, like_paper
+        return like_paper
 
     width = 25 * 4.8 ** rng.random()
     inverted = rng.random() < 0.1
     ink, ground = dark(rng), pale(rng)
-    look = Look(
-        width * scale, *((ground, ink) if inverted else (ink, ground)), kernel=kernel, blur=rng.choice((0, 0, 10, 20))
-    )
+    colours = (ground, ink) if inverted else (ink, ground)
+    look = Look(*colours, kernel, rng.choice((0, 0, 10, 20)))
 
-    def anywhere(number: int) -> tuple[Box, ...] | None:
+    def anywhere() -> Scene | None:
         side = UNITS * rng.uniform(0.2, 0.92)
         free = UNITS - side - 2 * width
         if free < 0:
@@ -203,13 +173,10 @@ def _varied(rng: random.Random, _: int, scale: float) -> tuple[Look, Sampler]:
         x, y = (width + side / 2 + rng.random() * free for _ in range(2))
         # Outlines stay apart by a bit of ground.
         padding = 2 * (width + rng.uniform(40, 150))
-        found = _nested(rng, number, x, y, side, rng.uniform(0.6, 0.9), padding)
-        return tuple(_box(*square) for square in found) if found[-1][2] > 2 * width + 80 else None
+        squares = _nested(rng, number, x, y, side, rng.uniform(0.6, 0.9), padding)
+        return Scene(_boxes(squares), width * scale, look) if squares[-1][2] > 2 * width + 80 else None
 
-    return look, anywhere
-
-
-_STYLES = {"paper": _paper, "varied": _varied}
+    return anywhere
 
 
 #: The truth in a data set's label.
@@ -239,6 +206,7 @@ class Squares(Puzzle):
         in_braces,
     )
     labels = LABELS
+    styles: ClassVar = {"paper": _paper, "varied": _varied}
     values = LABELS
     blind = 1 / 4
     layout = Layout(
@@ -255,21 +223,3 @@ splits.
 Columns of `metadata.csv`: file_name; label; the squares from the outermost one inwards, each as left, top, right and
 bottom of the middle of its outline (boxes); the outlines' width. Lengths are in sides of the picture, y downwards.
 """
-    Data = PuzzleData
-    Make = PuzzleMake
-
-    @classmethod
-    def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
-        """See ``Puzzle.sampler``."""
-        look, sample = _STYLES[style](rng, size, scale)
-
-        def scene() -> Scene | None:
-            boxes = sample(label)
-            return None if boxes is None else Scene(boxes, look)
-
-        return scene
-
-    @classmethod
-    def read(cls, reply: str, questions: Sequence[str]) -> int | None:
-        """The number in a reply: the last in braces, else the only one; see ``read_number``."""
-        return read_number(reply, questions)

@@ -18,17 +18,19 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from PIL import Image
 
-from foveal.tasks.blindtest.bars import Filter
-from foveal.tasks.blindtest.common import number_among, read_number
+from foveal.drawing.figures import Colour
+from foveal.tasks.blindtest.drawing.colours import BLACK, TAB10, WHITE, near, pale
+from foveal.tasks.blindtest.drawing.filters import Filter
+from foveal.tasks.blindtest.drawing.subway import EM, UNITS, Look, draw_map
+from foveal.tasks.blindtest.generate import PuzzleScene, Sampler
 from foveal.tasks.blindtest.puzzle import Puzzle, Question, in_braces
 from foveal.tasks.blindtest.sources import Label, Layout
-from foveal.tasks.blindtest.strokes import Colour
-from foveal.tasks.blindtest.subway_drawing import BLACK, EM, UNITS, WHITE, Look, draw_map
 from foveal.tasks.blindtest.subway_routes import CELLS, STATION_AT, STATIONS, Route, connect
+from foveal.tasks.blindtest.wording import number_among
 
 #: Width of one point in a figure of 18 inches, in units of the side.
 POINT: Final = UNITS / 72 / 18
@@ -36,13 +38,8 @@ WIDTHS = (10 * POINT, 20 * POINT)
 VALUES = (1, 2, 3)
 PAIRS: Final = ("AB", "AC", "AD", "BC", "BD", "CD")
 
-#: The first colours of matplotlib's tab10: blue, orange, green, red, purple, brown.
-TAB10: Final = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75))
-#: Colours that can be told apart: tab10's, and others.
-COLOURS: Final = (
-    *TAB10, (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207), (20, 20, 20), (0, 0, 140), (150, 0, 0),
-    (255, 215, 0), (255, 0, 255),
-)  # fmt: skip
+#: Colours that are well apart: matplotlib's, and others.
+COLOURS: Final = (*TAB10, (20, 20, 20), (0, 0, 140), (150, 0, 0), (255, 215, 0), (255, 0, 255))
 FONTS = ("DejaVuSans-Bold", "DejaVuSans-Bold", "DejaVuSans", "DejaVuSerif", "STIXGeneral")
 
 
@@ -52,7 +49,7 @@ def ends_of(route: Route) -> str:
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(PuzzleScene):
     """A map, and the stations that are asked about.
 
     Attributes:
@@ -70,11 +67,6 @@ class Scene:
         """How many routes join the two stations."""
         pair = "".join(sorted(self.asked))
         return sum(ends_of(route) == pair for route in self.routes)
-
-    @property
-    def truths(self) -> tuple[int, int]:
-        """The same for both questions."""
-        return self.label, self.label
 
     @property
     def fields(self) -> Mapping[str, str]:
@@ -126,7 +118,7 @@ _PAPER: Final[dict[int, _Plans]] = {
 }  # fmt: skip
 
 
-def _paper(rng: random.Random, label: int, size: int, scale: float) -> Callable[[], Scene | None]:
+def _paper(rng: random.Random, label: int, size: int, scale: float) -> Sampler:
     width = min(rng.choice(WIDTHS) * scale, 0.5 * UNITS / CELLS)
     plans = _PAPER[label]
     plan = rng.choices([p for p, _ in plans], [w for _, w in plans])[0]
@@ -141,7 +133,7 @@ def _paper(rng: random.Random, label: int, size: int, scale: float) -> Callable[
     return sample
 
 
-def _varied(rng: random.Random, label: int, size: int, scale: float) -> Callable[[], Scene | None]:
+def _varied(rng: random.Random, label: int, size: int, scale: float) -> Sampler:
     like_paper = rng.random() < 0.5
     number = rng.choice([n for n in VALUES if n >= label])
     plans = [p for p in _ALL if sum(p) == number and label in p]
@@ -159,7 +151,7 @@ def _varied(rng: random.Random, label: int, size: int, scale: float) -> Callable
         wide, high = rng.uniform(0.75, 1.03), rng.uniform(0.75, 1.03)
         jitter = 10
         colours = rng.sample(COLOURS, len(COLOURS))
-        ground = WHITE if rng.random() < 0.5 else _pale(rng)
+        ground = pale(rng)
         ink = BLACK if rng.random() < 0.7 else (rng.randint(0, 90), rng.randint(0, 90), rng.randint(0, 90))
         name, em = rng.choice(FONTS), rng.uniform(0.8, 1.15)
         onward = rng.choice((0.6, 1.0, 1.5, 2.5))
@@ -168,9 +160,7 @@ def _varied(rng: random.Random, label: int, size: int, scale: float) -> Callable
     most = 0.5 * UNITS / CELLS * min(wide, high)
     look = Look(
         min(width * scale, most),
-        tuple(
-            (_near(rng, r, jitter), _near(rng, g, jitter), _near(rng, b, jitter)) for r, g, b in colours[: 2 * number]
-        ),
+        tuple(near(rng, colour, jitter) for colour in colours[: 2 * number]),
         ground,
         ink,
         (_margin(rng, wide), _margin(rng, high)),
@@ -207,7 +197,6 @@ def _maps(rng: random.Random, lay: Callable[[], tuple[Route, ...] | None]) -> It
 
 
 _ALL: Final = tuple((a, b, n - a - b) for n in VALUES for a in range(n + 1) for b in range(n + 1 - a))
-_STYLES = {"paper": _paper, "varied": _varied}
 
 
 def _lay(
@@ -234,16 +223,6 @@ def _margin(rng: random.Random, share: float) -> float:
     """Where a map that takes a share of the side begins: the letters, 0.4 cells from its borders, stay inside."""
     room = UNITS * (1 - share * (1 - 0.6 / CELLS))
     return rng.uniform(0, max(0.0, room)) - UNITS * share * 0.3 / CELLS
-
-
-def _near(rng: random.Random, value: int, most: int) -> int:
-    """A colour's channel, changed a little."""
-    return min(255, max(0, value + rng.randint(-most, most)))
-
-
-def _pale(rng: random.Random) -> Colour:
-    gray = rng.randint(222, 248)
-    return gray + rng.randint(-7, 7), gray + rng.randint(-7, 7), gray + rng.randint(-7, 7)
 
 
 #: The truth in a data set's label.
@@ -283,6 +262,7 @@ class Subway(Puzzle):
         in_braces,
     )
     labels = VALUES
+    styles: ClassVar = {"paper": _paper, "varied": _varied}
     values = VALUES
     blind = 1 / 3
     layout = Layout(
@@ -301,13 +281,3 @@ join the two stations in the columns from and to: 1, 2 or 3. No map is in two sp
 Columns of `metadata.csv`: file_name; label; from and to; the number of routes; the stations of each; the corners of
 each (x,y with y downwards, routes parted by a semicolon); the lines' width. Lengths are in sides of the picture.
 """
-
-    @classmethod
-    def sampler(cls, style: str, rng: random.Random, label: Any, size: int, scale: float) -> Callable[[], Scene | None]:
-        """See ``Puzzle.sampler``."""
-        return _STYLES[style](rng, label, size, scale)
-
-    @classmethod
-    def read(cls, reply: str, questions: Sequence[str]) -> int | None:
-        """The number in a reply: the last in braces, else the only one; see ``read_number``."""
-        return read_number(reply, questions)

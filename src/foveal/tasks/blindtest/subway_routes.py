@@ -88,7 +88,7 @@ def _choices(side: _Side, exits: tuple[int, ...], onward: float) -> list[list[_C
         way_out = {"low": -1, "high": _LINES}[side] if side != "ahead" and line in exits else None
         entries = []
         for start in range(_LINES):
-            found: list[tuple[int, int, bool, float]] = []
+            ways: list[tuple[int, int, bool, float]] = []
 
             def open_ahead(place: int, line: int = line) -> bool:
                 return line < last or (side == "ahead" and place in exits)
@@ -99,21 +99,21 @@ def _choices(side: _Side, exits: tuple[int, ...], onward: float) -> list[list[_C
             steps = {0: onward * open_ahead(start), -1: 1.0 * open_along(start - 1), 1: 1.0 * open_along(start + 1)}
             total = sum(steps.values())
             if steps[0]:
-                found.append((start, 0, line == last, onward / total * hope[start]))
+                ways.append((start, 0, line == last, onward / total * hope[start]))
             for step in (-1, 1):
                 chance, place, edges = steps[step] / total, start, 0
                 while chance:
                     if place + step == way_out:
-                        found.append((place, edges, True, chance))
+                        ways.append((place, edges, True, chance))
                         break
                     edges |= 1 << min(place, place + step)
                     place += step
                     on, ahead = onward * open_along(place + step), 1.0 * open_ahead(place)
                     if ahead:
-                        found.append((place, edges, line == last, chance * ahead / (on + ahead) * hope[place]))
+                        ways.append((place, edges, line == last, chance * ahead / (on + ahead) * hope[place]))
                     chance = chance * on / (on + ahead) if on else 0.0
-            found = [f for f in found if f[3]]
-            to, runs, ends, weights = map(list, zip(*found, strict=True)) if found else ([], [], [], [])
+            ways = [way for way in ways if way[3]]
+            to, runs, ends, weights = map(list, zip(*ways, strict=True)) if ways else ([], [], [], [])
             entries.append(_Choices(to, runs, ends, weights, list(accumulate(weights))[:-1], sum(weights)))
         hope = [sum(entry.weights) for entry in entries]
         table.append(entries)
@@ -143,7 +143,7 @@ def _walk(
     """A walk on free edges: line, place of entry and place of leaving of each part; None if there is none."""
     walked: list[tuple[int, int, int]] = []
     pick, number, place = rng.random, 0, start
-    # Entries of lines that were found to lead nowhere; the walk then goes a line back and chooses anew.
+    # Entries of lines from which no way goes on; the walk then goes a line back and chooses anew.
     dead: set[tuple[int, int]] = set()
     # Of two neighbouring lines the lower one names the edges between them.
     below = 0 if lines[0] < lines[-1] else 1

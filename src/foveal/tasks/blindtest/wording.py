@@ -1,15 +1,16 @@
-"""Reads what the published data set of all puzzles, XAI/vlmsareblind on the Hub, says in words."""
+"""Reads labels and questions as data sets write them, XAI/vlmsareblind on the Hub among them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 Which = Literal["first", "second"]
-_WHICH: tuple[Which, Which] = ("first", "second")
+WHICH: tuple[Which, Which] = ("first", "second")
 
-#: The columns that tell this data set from others; it has one for further data too.
+#: The columns by which XAI/vlmsareblind is known; it has one for further data too.
 COLUMNS = ("task", "image", "prompt", "groundtruth")
 
 
@@ -18,7 +19,7 @@ def match_question(text: str, questions: Sequence[str]) -> tuple[Which | None, d
 
     Case, the amount of white space and a full stop at the end do not matter.
     """
-    for which, question in zip(_WHICH, questions, strict=False):
+    for which, question in zip(WHICH, questions, strict=False):
         if match := _pattern(question).fullmatch(text.strip()):
             return which, match.groupdict()
     return None, {}
@@ -67,3 +68,23 @@ def read_loosely(text: str, truth: Callable[[str], Any]) -> Any:
         except ValueError as error:
             first = first or error
     raise first or ValueError("the label is empty")
+
+
+def number_among(values: Sequence[int], what: str = "the label") -> Callable[[str], int]:
+    """Reads a data set's label that is one of a few whole numbers.
+
+    Args:
+        values: The numbers, two or more.
+        what: How an error calls the label.
+
+    Returns:
+        A picklable function from the label's text to its number, which raises ValueError where it is none of them.
+    """
+    return partial(_number_among, tuple(values), what)
+
+
+def _number_among(values: tuple[int, ...], what: str, text: str) -> int:
+    if text.strip() not in map(str, values):
+        *some, last = map(str, values)
+        raise ValueError(f"{what} is {text!r}, not {', '.join(some)} or {last}")
+    return int(text)

@@ -19,12 +19,12 @@ from foveal.images import Picture
 from foveal.prompts import Prompt
 from foveal.results import Prediction
 from foveal.tasks.capabilities import BlindGuess, ClosedAnswers, Drawing, Generator, MirroredPairs
+from foveal.tasks.comparison.generate import SIDES, Quality, Synthetic
 from foveal.tasks.comparison.making import PairsMake, make_pairs
 from foveal.tasks.comparison.metrics import METRICS, measure_verdicts
 from foveal.tasks.comparison.pairs import LABELS, Pairs, all_pairs, check_threshold, training_pairs
 from foveal.tasks.comparison.scores import Rated, hold_out
 from foveal.tasks.comparison.sources import folds_of, read_rated
-from foveal.tasks.comparison.synthetic import SIDES, Quality, Synthetic
 from foveal.tasks.task import Task
 
 #: What a verdict becomes when the pictures change places.

@@ -63,21 +63,21 @@ def frames(
     image = upright_rgb(image)
     resize = Resize.longest(image.size, side)
     picture = resize.image(image)
-    there = [resize.thing(thing) for thing in things]
+    things = [resize.thing(thing) for thing in things]
     captions = []
-    for k in range(len(there) + 1):
-        said = f"next: {k + 1}" if k < len(there) else ending
-        sure = None if confidences is None else confidences[k]
-        captions.append((f"{k} {category}", said if sure is None else f"{said}  ({sure:.0%})"))
+    for k in range(len(things) + 1):
+        event = f"next: {k + 1}" if k < len(things) else ending
+        confidence = None if confidences is None else confidences[k]
+        captions.append((f"{k} {category}", event if confidence is None else f"{event}  ({confidence:.0%})"))
     font = ImageFont.load_default(max(11, round(side / 26)))
     # All frames have one height, so the longest caption decides for all.
     lines = 1 if all(font.getlength("".join(c)) + 3 * _GAP <= picture.width for c in captions) else 2
     made = []
     for k, caption in enumerate(captions):
-        shown = mark(picture, there[:k], style, alpha, color=color, size=size, relative=relative)
-        if k < len(there):
-            _ring(shown, there[k], side)
-        made.append(_with_caption(shown, caption, lines, font))
+        marked = mark(picture, things[:k], style, alpha, color=color, size=size, relative=relative)
+        if k < len(things):
+            _ring(marked, things[k], side)
+        made.append(_with_caption(marked, caption, lines, font))
     return made
 
 

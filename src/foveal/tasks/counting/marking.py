@@ -18,17 +18,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
+from foveal.drawing.figures import Colour, blend
 from foveal.errors import UserError
 from foveal.tasks.counting.objects import Box, Point, Thing
 
 Style = Literal["disc", "number", "box", "mask"]
 STYLES: Final[tuple[Style, ...]] = get_args(Style)
 Relative = Literal["object", "image"]
-Color = tuple[int, int, int]
 Floats = NDArray[np.float64]
 
 #: What ``contrast`` chooses from: the corners of the RGB cube but for black and white, which shade and light make too.
-PALETTE: Final[tuple[Color, ...]] = (
+PALETTE: Final[tuple[Colour, ...]] = (
     (255, 0, 0),
     (0, 255, 0),
     (0, 0, 255),
@@ -160,13 +160,13 @@ def mark(
     else:
         colors = [_color(color)] * len(areas)
     for number, (thing, area, ink) in enumerate(zip(things, areas, colors, strict=True), 1):
-        _blend(pixels, area, ink, alpha)
+        _lay(pixels, area, ink, alpha)
         if style == "number":
             _write(pixels, number, thing.point, _digits(thing, size, unit, number), _mean(pixels, area))
     return Image.fromarray(pixels)
 
 
-def contrasting(colors: Sequence[ArrayLike]) -> list[Color]:
+def contrasting(colors: Sequence[ArrayLike]) -> list[Colour]:
     """For each colour the one of ``PALETTE`` that is farthest from it in CIELAB (CIE76), the first of several.
 
     Args:
@@ -215,7 +215,7 @@ def _check(style: str, alpha: float, color: str, size: float, relative: str) -> 
             raise UserError(f"There is no colour {color!r}; write contrast, a name or #rrggbb.") from None
 
 
-def _color(text: str) -> Color:
+def _color(text: str) -> Colour:
     red, green, blue = ImageColor.getrgb(text)[:3]
     return red, green, blue
 
@@ -288,11 +288,10 @@ def _ellipse(box: Box, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArra
     return cover
 
 
-def _blend(pixels: NDArray[np.uint8], area: _Area, ink: Color, alpha: float) -> None:
+def _lay(pixels: NDArray[np.uint8], area: _Area, ink: Colour, alpha: float) -> None:
     """Lays a colour on the pixels, in place."""
     patch = pixels[area.rows, area.columns]
-    share = (area.cover * np.float32(alpha))[..., None]
-    patch[...] = patch + share * (np.array(ink, dtype=np.float32) - patch) + np.float32(0.5)
+    patch[...] = blend(patch, ink, (area.cover * np.float32(alpha))[..., None])
 
 
 def _mean(pixels: NDArray[np.uint8], area: _Area) -> Floats:
@@ -313,7 +312,7 @@ def _write(pixels: NDArray[np.uint8], number: int, point: Point, size: int, grou
     light = float(ground @ _LUMA) < 127.5
     rows, columns = slice(top, min(pixels.shape[0], top + height)), slice(left, min(pixels.shape[1], left + width))
     for cover, ink in ((rim, _BLACK if light else _WHITE), (digits, _WHITE if light else _BLACK)):
-        _blend(pixels, _Area(rows, columns, cover[: rows.stop - top, : columns.stop - left]), ink, 1.0)
+        _lay(pixels, _Area(rows, columns, cover[: rows.stop - top, : columns.stop - left]), ink, 1.0)
 
 
 @lru_cache(maxsize=4096)

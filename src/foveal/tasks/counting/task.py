@@ -20,12 +20,12 @@ from foveal.results import Prediction
 from foveal.tasks.capabilities import BlindGuess, Drawing, Episode, Episodes, Films, OwnModels
 from foveal.tasks.counting import film, pointing
 from foveal.tasks.counting.episodes import AllAtOnce, Count, StepByStep
+from foveal.tasks.counting.generate import SceneOptions, Scenes
 from foveal.tasks.counting.marking import PICTURE_SHARE, Relative, Style, mark
 from foveal.tasks.counting.metrics import METRICS, measure_counts
 from foveal.tasks.counting.objects import Point, Query, Thing
 from foveal.tasks.counting.ordering import Order, order
 from foveal.tasks.counting.pointing import DONE, Form
-from foveal.tasks.counting.scenes import SceneOptions, Scenes
 from foveal.tasks.counting.sources import read_source
 from foveal.tasks.lazy import Made
 from foveal.tasks.readers.annotations import OnBad

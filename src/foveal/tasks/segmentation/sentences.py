@@ -169,19 +169,19 @@ class Request:
 
     def select(self, figures: Sequence[Figure]) -> tuple[int, ...]:
         """Indices of the figures that are meant, ascending; see ``clear`` for where that is beyond doubt."""
-        found = self.matching(figures)
+        matching = self.matching(figures)
         if self.pick in (ALONE, PAIR):
             colours = Counter(f.colour for f in figures)
-            return tuple(i for i in found if colours[figures[i].colour] == (1 if self.pick == ALONE else 2))
-        if self.pick in ORDERS and found:
-            return (min(found, key=lambda i: ORDERS[self.pick][0].value(figures[i])),)
-        return found
+            return tuple(i for i in matching if colours[figures[i].colour] == (1 if self.pick == ALONE else 2))
+        if self.pick in ORDERS and matching:
+            return (min(matching, key=lambda i: ORDERS[self.pick][0].value(figures[i])),)
+        return matching
 
     def clear(self, figures: Sequence[Figure]) -> bool:
         """Whether the request has one right answer, which may be that nothing is meant, and needs each of its words.
 
         What is left out must make a difference: without those words, another figure is meant as clearly. A word of
-        order needs two figures to choose from, which every measure tells apart in the same way. "all" means two at
+        order needs two figures to choose from, which every measure puts in the same order. "all" means two at
         least, "the" one at most.
         """
         meant = self.select(figures)

@@ -24,11 +24,11 @@ from foveal.tasks.capabilities import BlindGuess, Drawing, Export, OwnModels, Us
 from foveal.tasks.lazy import Made
 from foveal.tasks.readers.annotations import OnBad
 from foveal.tasks.segmentation import metrics, rle
+from foveal.tasks.segmentation.generate import SceneOptions, Scenes
 from foveal.tasks.segmentation.losses import PRESETS, LossWeights
 from foveal.tasks.segmentation.metrics import METRICS
 from foveal.tasks.segmentation.objects import Mask, Query, Target
 from foveal.tasks.segmentation.refcoco import Part
-from foveal.tasks.segmentation.scenes import SceneOptions, Scenes
 from foveal.tasks.segmentation.seg_token import SEG
 from foveal.tasks.segmentation.sources import read_source
 from foveal.tasks.task import Task

@@ -6,8 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from foveal.tasks.blindtest.geometry import Point, count_intersections, orientation
+from polylines import Point, count_intersections, orientation
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ Frame: pixels, x to the right, y downwards, the origin at the outer corner of th
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,18 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Filter = Literal["box", "bicubic"]
+from foveal.drawing.figures import Colour, Point
+from foveal.tasks.blindtest.drawing.canvas import as_image, packed, palette, scratch
+from foveal.tasks.blindtest.drawing.filters import RADIUS, Filter, edge
+
 Cap = Literal["projecting", "round"]
-Colour = tuple[int, int, int]
-Point = tuple[float, float]
 
 #: Entries of a coverage table per pixel of distance.
 _STEPS = 64
-#: Half-widths of the filters in pixels.
-_RADIUS: dict[Filter, float] = {"box": 0.5, "bicubic": 2.0}
 #: Moves an end out of the way where it is not of the kind in question, in pixels.
 _FAR_AWAY = -1e6
-_kept = threading.local()
 
 
 @dataclass(frozen=True)
@@ -42,8 +39,7 @@ class Pen:
     Attributes:
         width: Width in pixels.
         cap: The two ends of a line: a square that projects by half the width (matplotlib's default), or a half disc.
-        kernel: Filter of the edges: ``box`` averages over a pixel; ``bicubic`` looks like a large picture that Pillow
-            has shrunk.
+        kernel: Filter of the edges.
         blur: Standard deviation of a Gaussian blur on top, in pixels.
     """
 
@@ -70,7 +66,7 @@ def draw_polylines(size: int, ground: Colour, lines: Sequence[tuple[Sequence[Poi
         raise ValueError(f"a vertex is outside the picture of {size} x {size} pixels")
     index, level, ends, stride, margin = _near_pixels(size, [points for points, _ in lines], pen)
     paper = packed(ground)
-    canvas, amount = _scratch(stride * stride)
+    canvas, united = scratch(stride * stride)
     canvas.fill(paper)
     start = 0
     for number, ((_, colour), stops) in enumerate(zip(lines, ends, strict=True)):
@@ -78,12 +74,12 @@ def draw_polylines(size: int, ground: Colour, lines: Sequence[tuple[Sequence[Poi
         where = index[start : stops[-1]]
         share = level[start : stops[-1]]
         if len(stops) > 1:
-            amount.fill(0)
-            amount[index[start : stops[0]]] = level[start : stops[0]]
+            united.fill(0)
+            united[index[start : stops[0]]] = level[start : stops[0]]
             for begin, stop in pairwise(stops):
                 part = index[begin:stop]
-                amount[part] = np.maximum(amount.take(part), level[begin:stop])
-            share = amount.take(where)
+                united[part] = np.maximum(united.take(part), level[begin:stop])
+            share = united.take(where)
         paint = palette(ground, colour).take(share)
         start = stops[-1]
         if number:
@@ -93,18 +89,7 @@ def draw_polylines(size: int, ground: Colour, lines: Sequence[tuple[Sequence[Poi
             new = old + share[crossed, None] * ((np.asarray((*colour, 255), np.float32) - old) / np.float32(255))
             paint[crossed] = (new + np.float32(0.5)).astype(np.uint8).view(np.uint32).reshape(-1)
         canvas[where] = paint
-    inside = canvas[margin * (stride + 1) :].data.cast("B")
-    return Image.frombytes("RGB", (size, size), inside, "raw", "RGBX", 4 * stride, 1)
-
-
-def _scratch(pixels: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
-    """This thread's canvas, and levels of one line on it, both with any content.
-
-    They are kept, because fresh memory of this size costs more than drawing in it.
-    """
-    if getattr(_kept, "pixels", 0) < pixels:
-        _kept.pixels, _kept.canvas, _kept.amount = pixels, np.empty(pixels, np.uint32), np.empty(pixels, np.uint8)
-    return _kept.canvas[:pixels], _kept.amount[:pixels]
+    return as_image(canvas.reshape(stride, stride), margin)
 
 
 def _near_pixels(
@@ -126,33 +111,9 @@ def _near_pixels(
     margin = math.ceil(beyond) + band + 3
     stride = size + 2 * margin
 
-    rows, ends, facts, end = [], [], [], 0
-    for points in lines:
-        for i in range(len(points) - 1):
-            (x, y), (x2, y2) = points[i], points[i + 1]
-            dx, dy = x2 - x, y2 - y
-            length = math.hypot(dx, dy)
-            if abs(dy) > abs(dx):
-                major, minor, last, u, v, step, across_step = y, x, y2, dy / length, dx / length, stride, 1
-            else:
-                major, minor, last, u, v, step, across_step = x, y, x2, dx / length, dy / length, 1, stride
-            # Row number 0 is the first of all segments', so each segment's facts are shifted to its own first row.
-            first = math.floor(min(major, last) - beyond) - end
-            rows.append(math.ceil(max(major, last) + beyond) - first - end)
-            end += rows[-1]
-            ends.append(end)
-            square_start = square and i == 0
-            square_end = square and i == len(points) - 2
-            facts.append((
-                first * step + margin * (stride + 1), step, across_step,
-                first + 0.5 - major, v / u, minor, abs(u) * _STEPS,
-                1 / u, v, length,
-                0 if square_start else _FAR_AWAY, 0 if square_end else _FAR_AWAY,
-                _FAR_AWAY if square_start else 0, _FAR_AWAY if square_end else 0,
-            ))  # fmt: skip
-    number = np.arange(end)
+    table, rows, ends = _bands(lines, square, stride, margin, beyond)
+    number = np.arange(ends[-1])
     of_row = np.arange(len(ends)).repeat(rows)
-    table = np.array(facts)
     origin, step, across_step, first_along, slope, minor_origin, scale = table[:, :7].take(of_row, axis=0).T
 
     along = number + first_along
@@ -186,6 +147,43 @@ def _near_pixels(
     return index.reshape(-1), level.reshape(-1), stops_of, stride, margin
 
 
+def _bands(
+    lines: Sequence[Sequence[Point]], square: bool, stride: int, margin: int, beyond: float
+) -> tuple[NDArray[np.float64], list[int], list[int]]:
+    """Facts about the band of pixels around each segment, as ``_near_pixels`` takes them apart.
+
+    Returns:
+        [segment, fact]; the rows of each segment's band; their running sums.
+    """
+    rows: list[int] = []
+    ends: list[int] = []
+    facts, end = [], 0
+    for points in lines:
+        for i in range(len(points) - 1):
+            (x, y), (x2, y2) = points[i], points[i + 1]
+            dx, dy = x2 - x, y2 - y
+            length = math.hypot(dx, dy)
+            if abs(dy) > abs(dx):
+                major, minor, last, u, v, step, across_step = y, x, y2, dy / length, dx / length, stride, 1
+            else:
+                major, minor, last, u, v, step, across_step = x, y, x2, dx / length, dy / length, 1, stride
+            # Row number 0 is the first of all segments', so each segment's facts are shifted to its own first row.
+            first = math.floor(min(major, last) - beyond) - end
+            rows.append(math.ceil(max(major, last) + beyond) - first - end)
+            end += rows[-1]
+            ends.append(end)
+            square_start = square and i == 0
+            square_end = square and i == len(points) - 2
+            facts.append((
+                first * step + margin * (stride + 1), step, across_step,
+                first + 0.5 - major, v / u, minor, abs(u) * _STEPS,
+                1 / u, v, length,
+                0 if square_start else _FAR_AWAY, 0 if square_end else _FAR_AWAY,
+                _FAR_AWAY if square_start else 0, _FAR_AWAY if square_end else 0,
+            ))  # fmt: skip
+    return np.array(facts), rows, ends
+
+
 @lru_cache(maxsize=1024)
 def _tables(width: float, kernel: Filter, blur: float) -> tuple[NDArray[np.uint8], float, NDArray[np.float32], float]:
     """What ``_near_pixels`` looks up.
@@ -196,41 +194,15 @@ def _tables(width: float, kernel: Filter, blur: float) -> tuple[NDArray[np.uint8
         that table begins, in pixels.
     """
     # A step more than the filter, where the edge is over and done with.
-    reach = math.ceil((_RADIUS[kernel] + 3 * blur) * _STEPS + 1) / _STEPS
-    x = np.arange(-round(reach * _STEPS), round(reach * _STEPS) + 1) / _STEPS
-    weights = _bicubic(x) if kernel == "bicubic" else np.clip((0.5 - np.abs(x)) * _STEPS + 0.5, 0, 1)
-    if blur > 0:
-        gauss = np.exp(-0.5 * (x / blur) ** 2)
-        weights = np.convolve(weights, gauss, mode="same")
-    # Half of each weight lies on either side of its own place, so that the edge is symmetric.
-    edge = (np.cumsum(weights) - weights / 2) / weights.sum()
+    entries = math.ceil((RADIUS[kernel] + 3 * blur) * _STEPS + 1)
+    x, reach = np.arange(-entries, entries + 1) / _STEPS, entries / _STEPS
+    share = edge(kernel, blur, _STEPS, entries)
     distance = (np.arange(math.ceil((width / 2 + reach) * _STEPS) + 1) + 0.5) / _STEPS
-    covered = np.interp(width / 2 + distance, x, edge) - np.interp(distance - width / 2, x, edge)
+    covered = np.interp(width / 2 + distance, x, share) - np.interp(distance - width / 2, x, share)
     # A sharpening filter overshoots; eight bits cut that off.
     levels = np.rint(np.clip(covered, 0, 1) * 255).astype(np.uint8)
     far = (int(np.flatnonzero(levels)[-1]) + 1) / _STEPS
     padding = np.zeros(round(far * _STEPS) + 4 * _STEPS, np.uint8)
-    ending = np.clip(edge, 0, 1).astype(np.float32)
+    ending = np.clip(share, 0, 1).astype(np.float32)
     first = int(np.flatnonzero(ending > 1 / 512)[0])
     return np.concatenate((levels, padding)), far, ending[first:], -float(x[first])
-
-
-def _bicubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' cubic kernel with Pillow's parameter -0.5, at a distance in pixels (Keys 1981, equation 15)."""
-    x = np.abs(x)
-    inner = (1.5 * x - 2.5) * x * x + 1
-    outer = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.where(x < 1, inner, np.where(x < 2, outer, 0.0))
-
-
-def packed(colour: Colour) -> int:
-    """A colour as one number, in the memory order red, green, blue, 255."""
-    return int(np.array((*colour, 255), np.uint8).view(np.uint32)[0])
-
-
-@lru_cache(maxsize=1024)
-def palette(ground: Colour, colour: Colour) -> NDArray[np.uint32]:
-    """``colour`` laid on ``ground`` at each level from 0 to 255, packed."""
-    share = np.arange(256)[:, None] / 255
-    mixed = np.array((*ground, 255)) * (1 - share) + np.array((*colour, 255)) * share
-    return np.rint(mixed).astype(np.uint8).view(np.uint32).reshape(-1)

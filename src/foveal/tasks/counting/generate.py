@@ -15,21 +15,20 @@ from functools import lru_cache, partial
 
 from PIL import Image
 
-from foveal.drawing.figures import COLOURS, SHAPES, Figure, Ground, drawn, lens, make_ground
+from foveal.drawing.figures import COLOURS, SHAPES, Figure, Ground, Point, drawn, make_ground
 from foveal.errors import UserError
 from foveal.examples import Split
 from foveal.images import Picture
 from foveal.tasks.counting.objects import Query, Thing
 from foveal.tasks.lazy import Lazy
+from foveal.tasks.scenes.placing import Places
 
-#: Most targets, and most other figures: more would be too small to tell apart in a small picture.
+#: Most targets, and most other figures: more would be too small in a small picture.
 MOST_OBJECTS, MOST_DISTRACTORS = 60, 20
 #: Radii of the figures in sides of the picture, and the share of the picture that all of them may fill.
 SMALLEST, LARGEST, FILLED = 0.042, 0.1, 0.3
 #: Largest ratio of two radii in a scene.
 SPREAD = 1.35
-#: Kept free at the border, in sides of the picture.
-MARGIN = 0.012
 #: Kept free between figures that may not overlap, in sides of the picture.
 GAP = 0.01
 #: Places that are tried for a figure before all are made smaller.
@@ -90,11 +89,11 @@ class Scene:
 
     def things(self, size: int) -> tuple[Thing, ...]:
         """The targets with their boxes, in a picture ``size`` pixels wide and high."""
-        found = []
-        for figure in self.targets:
-            left, top, right, bottom = (v * size for v in figure.box)
-            found.append(Thing(((left + right) / 2, (top + bottom) / 2), (left, top, right, bottom)))
-        return tuple(found)
+        boxes = [
+            (left * size, top * size, right * size, bottom * size)
+            for left, top, right, bottom in (f.box for f in self.targets)
+        ]
+        return tuple(Thing(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), box) for box in boxes)
 
     def draw(self, size: int) -> Image.Image:
         """The picture, ``size`` pixels wide and high."""
@@ -188,48 +187,19 @@ def _radius(rng: random.Random, number: int) -> float:
 def _placed(
     rng: random.Random, wanted: Sequence[tuple[str, str]], radius: float, overlap: float
 ) -> tuple[Figure, ...] | None:
-    """Figures of the wanted kinds, each over those before it; None where one found no place.
-
-    What a figure covers of another is bounded by what the discs around both share, added up over all above it.
-    """
-    figures: list[Figure] = []
-    allowed: list[float] = []
-    # Figures by the cell of a grid: only those in the cells around a place can reach it.
-    gap = 0.0 if overlap else GAP
-    cell = 2 * radius * math.sqrt(SPREAD) * max(shape.reach for shape in SHAPES.values()) + gap
-    grid: dict[tuple[int, int], list[int]] = {}
+    """Figures of the wanted kinds, each over those before it; None where one found no place."""
+    places = Places(overlap, GAP, stacked=True)
     for shape, colour in wanted:
         own = radius * SPREAD ** rng.uniform(-0.5, 0.5)
         turn = math.radians(rng.uniform(-1, 1) * SHAPES[shape].swing)
-        reach = SHAPES[shape].reach * own
-        for _ in range(TRIES):
-            x, y = _place(rng, figures, reach, overlap)
-            if not (reach + MARGIN <= x <= 1 - reach - MARGIN and reach + MARGIN <= y <= 1 - reach - MARGIN):
-                continue
-            column, row = int(x / cell), int(y / cell)
-            covers = []
-            for place in [(column + i, row + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]:
-                for k in grid.get(place, ()):
-                    under = figures[k]
-                    distance = math.hypot(under.x - x, under.y - y)
-                    if distance < reach + gap + under.reach:
-                        covers.append((k, lens(reach + gap, under.reach, distance)))
-            if all(area <= allowed[k] for k, area in covers):
-                break
-        else:
+        figure = Figure(shape, colour, 0.5, 0.5, own, turn)
+        if not places.put(figure, (_point(rng, places, figure.reach) for _ in range(TRIES))):
             return None
-        for k, area in covers:
-            allowed[k] -= area
-        grid.setdefault((column, row), []).append(len(figures))
-        figures.append(Figure(shape, colour, x, y, own, turn))
-        allowed.append(overlap * figures[-1].area)
-    return tuple(figures)
+    return tuple(places.figures)
 
 
-def _place(rng: random.Random, figures: Sequence[Figure], reach: float, overlap: float) -> tuple[float, float]:
+def _point(rng: random.Random, places: Places, reach: float) -> Point:
     """Anywhere in the picture; or, where figures may overlap, now and then beside one that is there."""
-    if overlap and figures and rng.random() < 0.3:
-        beside = rng.choice(figures)
-        angle, distance = rng.uniform(0, 2 * math.pi), rng.uniform(0.7, 1.1) * (reach + beside.reach)
-        return beside.x + distance * math.cos(angle), beside.y + distance * math.sin(angle)
-    return rng.uniform(reach + MARGIN, 1 - reach - MARGIN), rng.uniform(reach + MARGIN, 1 - reach - MARGIN)
+    if places.overlap and places.figures and rng.random() < 0.3:
+        return places.beside(rng, reach, 0.7, 1.1)
+    return places.anywhere(rng, reach)

@@ -1,6 +1,6 @@
 """Synthetic scenes to segment: figures on a ground, and a sentence that means some of them, with exact masks.
 
-A scene and its sentence depend on the seed, the split and the index alone. Every sentence has one right answer, found
+A scene and its sentence depend on the seed, the split and the index alone. Every sentence has one right answer, known
 from the figures' geometry; with ``empty_share`` some mean nothing that is there.
 """
 
@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from foveal.drawing.figures import COLOURS, SHAPES, Figure, Ground, drawn, fineness, lens, make_ground
+from foveal.drawing.figures import COLOURS, SHAPES, Figure, Ground, Point, drawn, fineness, make_ground
 from foveal.errors import UserError
 from foveal.examples import Split
 from foveal.images import Picture
 from foveal.tasks.lazy import Lazy
+from foveal.tasks.scenes.placing import Places
 from foveal.tasks.segmentation.objects import Mask, Query
 from foveal.tasks.segmentation.sentences import KINDS, NOUNS, ORDERS, PICKS, Kind, Request
 
@@ -31,8 +32,6 @@ Wording = Literal["phrase", "sentence", "mixed"]
 MOST_OBJECTS: Final = 8
 #: Share of the picture that ``max_objects`` figures of the smallest radius may fill, so that any number finds room.
 FILLED: Final = 0.22
-#: Kept free at the border, in sides of the picture.
-MARGIN: Final = 0.012
 #: Kept free between figures that may not overlap, in sides of the picture.
 GAP: Final = 0.012
 #: A pixel that is covered wholly. Its half, too, is a whole number, and no other share of a pixel is rounded to that.
@@ -45,7 +44,7 @@ FILLINGS, SCENES = 6, 100
 
 @dataclass(frozen=True)
 class Form:
-    """What a sentence names, before it is said which colour and which shape.
+    """What a sentence names, before colours and shapes are chosen.
 
     Attributes:
         pick: One of ``sentences.PICKS``.
@@ -308,7 +307,7 @@ def make_request(
 
 
 def _ask(rng: random.Random, form: Form, figures: Sequence[Figure], empty: bool) -> Request | None:
-    """A request of a form that has one right answer, one that means nothing if ``empty``; None where none is found."""
+    """A request of a form that has one right answer, one that means nothing if ``empty``; None where there is none."""
     for _ in range(FILLINGS):
         request = form.filled(rng, figures, empty)
         if bool(request.without) == form.without and empty == (not request.select(figures)) and request.clear(figures):
@@ -338,33 +337,22 @@ def _dealt(rng: random.Random, names: Sequence[str], number: int) -> list[str]:
 
 
 def _placed(rng: random.Random, loose: Sequence[Figure], overlap: float) -> tuple[Figure, ...] | None:
-    """The figures in places of their own, from the lowest one upwards; None where one found no place.
-
-    What others cover of a figure is bounded by what the discs around them share, whichever lies on top.
-    """
-    figures: list[Figure] = []
-    allowed: list[float] = []
-    gap = 0.0 if overlap else GAP
+    """The figures in places of their own, from the lowest one upwards; None where one found no place."""
+    places = Places(overlap, GAP, stacked=False)
     # The largest first: the others find their places between them.
     for figure in sorted(loose, key=lambda f: f.radius, reverse=True):
-        reach, own = figure.reach, overlap * figure.area
-        low, high = reach + MARGIN, 1 - reach - MARGIN
-        for _ in range(TRIES):
-            x, y = rng.uniform(low, high), rng.uniform(low, high)
-            if overlap and figures and rng.random() < 0.5:
-                # Now and then beside one that is there: by chance alone, few would touch.
-                beside = rng.choice(figures)
-                angle, distance = rng.uniform(0, 2 * math.pi), rng.uniform(0.8, 1.0) * (reach + beside.reach)
-                x, y = beside.x + distance * math.cos(angle), beside.y + distance * math.sin(angle)
-                if not (low <= x <= high and low <= y <= high):
-                    continue
-            shared = [lens(reach + gap, f.reach, math.hypot(f.x - x, f.y - y)) for f in figures]
-            if sum(shared) <= own and all(a <= b for a, b in zip(shared, allowed, strict=True)):
-                break
-        else:
+        if not places.put(figure, (_point(rng, places, figure.reach) for _ in range(TRIES))):
             return None
-        allowed = [b - a for a, b in zip(shared, allowed, strict=True)]
-        allowed.append(own - sum(shared))
-        figures.append(replace(figure, x=x, y=y))
-    rng.shuffle(figures)
-    return tuple(figures)
+    rng.shuffle(places.figures)
+    return tuple(places.figures)
+
+
+def _point(rng: random.Random, places: Places, reach: float) -> Point:
+    """Anywhere in the picture; or, where figures may overlap, now and then beside one that is there.
+
+    By chance alone, few would touch.
+    """
+    point = places.anywhere(rng, reach)
+    if places.overlap and places.figures and rng.random() < 0.5:
+        return places.beside(rng, reach, 0.8, 1.0)
+    return point

@@ -13,7 +13,8 @@ from scipy.ndimage import label
 from foveal.drawing.figures import COLOURS, PATTERNS, SHAPES, Figure
 from foveal.errors import UserError
 from foveal.examples import SPLITS
-from foveal.tasks.counting.scenes import MARGIN, Scene, SceneOptions, Scenes
+from foveal.tasks.counting.generate import Scene, SceneOptions, Scenes
+from foveal.tasks.scenes.placing import MARGIN
 
 
 def scenes(length: int = 100, seed: int = 0, **options: Any) -> Scenes:

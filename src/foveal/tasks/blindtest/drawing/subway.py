@@ -9,7 +9,7 @@ its lines cover the pixels, and takes no longer with many routes than with few.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -17,18 +17,19 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from foveal.tasks.blindtest.bars import Filter, covered
-from foveal.tasks.blindtest.lettering import font
-from foveal.tasks.blindtest.strokes import Colour
+from foveal.drawing.figures import Colour
+from foveal.tasks.blindtest.drawing.bars import covered
+from foveal.tasks.blindtest.drawing.colours import BLACK, WHITE
+from foveal.tasks.blindtest.drawing.filters import RESAMPLING, Filter
+from foveal.tasks.blindtest.drawing.lettering import font
 from foveal.tasks.blindtest.subway_routes import CELLS, HIGH, LOW, Route
 
 #: Lengths are in this part of the picture's side.
 UNITS = 10_000
 #: The published letters' size (the em): 100 points in a figure of 18 inches.
 EM = UNITS * 100 / 72 / 18
-WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 #: The published letters' left ends and base lines in cells, y downwards.
 _ANCHORS: Final = {"A": (8.45, 1.5), "B": (16.5, 9.4), "C": (8.45, 17.4), "D": (0.4, 9.4)}
@@ -38,11 +39,6 @@ _MIDDLES: Final = {"A": (8.99, 0.99), "B": (17.03, 8.89), "C": (8.96, 16.89), "D
 _LINES: Final = HIGH - LOW + 3
 #: Levels of what is covered: all sums are exact, and do not depend on the order in which a machine adds.
 _LEVELS: Final = 128
-_FILTERS: Final[Mapping[Filter, Image.Resampling]] = {
-    "box": Image.Resampling.BOX,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
 #: Products of the sizes of two matrices above which OpenBLAS starts threads, which would be in the way of others.
 _SMALL: Final = 1 << 18
 
@@ -205,7 +201,9 @@ def _letter(
     wide = math.ceil(right + x1 / fine + margin) - x
     high = math.ceil(down + y1 / fine + margin) - y
     left, top = 2 * em + (x - right) * fine, 2 * em + (y - down) * fine
-    box = large.resize((wide, high), _FILTERS[kernel], (left, top, left + wide * fine, top + high * fine))
+    if min(left, top) < 0:  # Letters of two pixels: the filter reaches beyond the large one's border.
+        large, left, top = ImageOps.expand(large, 2 * em), left + 2 * em, top + 2 * em
+    box = large.resize((wide, high), RESAMPLING[kernel], (left, top, left + wide * fine, top + high * fine))
     if blur:
         box = box.filter(ImageFilter.GaussianBlur(blur))
     mask = np.asarray(box, np.float32) / np.float32(255)

@@ -1,35 +1,26 @@
-"""A word with an ellipse around one of its letters: what such a picture shows, and how it is drawn."""
+"""Draws a word with an ellipse around one of its letters."""
 
 from __future__ import annotations
 
 import math
-import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from foveal.tasks.blindtest.strokes import packed, palette
-from foveal.tasks.blindtest.typesetting import EM, FACES, MARGIN, ink, set_word
-
-Colour = tuple[int, int, int]
-Filter = Literal["box", "bilinear", "bicubic"]
+from foveal.drawing.figures import Colour
+from foveal.tasks.blindtest.drawing.canvas import as_image, packed, palette
+from foveal.tasks.blindtest.drawing.colours import BLACK, WHITE
+from foveal.tasks.blindtest.drawing.filters import RESAMPLING, Filter
+from foveal.tasks.blindtest.drawing.typesetting import EM, MARGIN, ink, set_word
 
 #: Lengths are whole numbers of this part of the picture's side.
 UNITS: Final = 10_000
-WHITE: Final = (255, 255, 255)
-BLACK: Final = (0, 0, 0)
-RED: Final = (255, 0, 0)
-#: What goes with a filter: Pillow's name of it, and how soft it makes the ellipse's edges, in pixels from its middle.
-_RESAMPLING: Final[dict[Filter, Image.Resampling]] = {
-    "box": Image.Resampling.BOX,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
+RED: Final[Colour] = (255, 0, 0)
+#: How soft a filter makes the ellipse's edges, in pixels from its middle.
 _RAMP: Final[dict[Filter, float]] = {"box": 0.5, "bilinear": 0.75, "bicubic": 0.5}
 
 
@@ -55,12 +46,11 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """A word and the ellipse around one of its letters; lengths are in ``UNITS`` of the side, y downwards.
+class CircledWord:
+    """A word and an ellipse; lengths are in ``UNITS`` of the side, y downwards.
 
     Attributes:
         word: The word.
-        index: Which of its letters is circled, from 0.
         pen: x and y of the word's beginning on the baseline.
         em: Size of the font.
         stretch: How much wider than it is the font is drawn, in percent.
@@ -71,7 +61,6 @@ class Scene:
     """
 
     word: str
-    index: int
     pen: tuple[int, int]
     em: int
     stretch: int
@@ -79,37 +68,6 @@ class Scene:
     radii: tuple[int, int]
     width: int
     look: Look
-
-    @property
-    def label(self) -> tuple[str, int]:
-        """The word and the place of the letter in it."""
-        return self.word, self.index
-
-    @property
-    def truths(self) -> tuple[str, str]:
-        """The letter, lower-case, for both questions."""
-        letter = self.word[self.index].lower()
-        return letter, letter
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        """None."""
-        return {}
-
-    @property
-    def geometry(self) -> tuple[int, ...]:
-        """The word's hash, the place of the letter, the font and all lengths."""
-        face = FACES.index(self.look.face)
-        word = zlib.crc32(self.word.encode()) >> 1
-        return word, self.index, face, *self.pen, self.em, self.stretch, *self.centre, *self.radii, self.width
-
-    @property
-    def cells(self) -> dict[str, str]:
-        """The word, and the lengths in sides of the picture."""
-        names = ("text_x", "baseline", "em", "centre_x", "centre_y", "radius_x", "radius_y", "width")
-        lengths = (*self.pen, self.em, *self.centre, *self.radii, self.width)
-        sides = {name: f"{length / UNITS:.4f}" for name, length in zip(names, lengths, strict=True)}
-        return {"word": self.word, "index": str(self.index), **sides}
 
     def draw(self, size: int) -> Image.Image:
         """The picture, ``size`` pixels wide and high."""
@@ -122,9 +80,8 @@ class Scene:
         x0, y0 = min(x, left), min(y, top)
         x1, y1 = max(x + word.shape[1], left + ring.shape[1]), max(y + word.shape[0], top + ring.shape[0])
         canvas = np.full((y1 - y0, x1 - x0), packed(look.ground), np.uint32)
-        canvas[y - y0 : y - y0 + word.shape[0], x - x0 : x - x0 + word.shape[1]] = palette(look.ground, look.ink).take(
-            word
-        )
+        levels = palette(look.ground, look.ink)
+        canvas[y - y0 : y - y0 + word.shape[0], x - x0 : x - x0 + word.shape[1]] = levels.take(word)
         below = canvas[top - y0 : top - y0 + ring.shape[0], left - x0 : left - x0 + ring.shape[1]]
         old = below.view(np.uint8).reshape(*below.shape, 4)
         # Towards red by the ring's share, rounded.
@@ -134,7 +91,7 @@ class Scene:
         change += np.float32(0.5)
         old[...] = change
         image = Image.new("RGB", (size, size), look.ground)
-        image.paste(Image.frombytes("RGB", (x1 - x0, y1 - y0), canvas.data.cast("B"), "raw", "RGBX"), (x0, y0))
+        image.paste(as_image(canvas), (x0, y0))
         return image
 
 
@@ -144,7 +101,7 @@ def _word(
 ) -> tuple[NDArray[np.uint8], int, int]:
     """How far a word covers the pixels around it, 0 to 255, and the x and y of the first of them.
 
-    The blur is in pixels; for the rest see ``Scene``.
+    The blur is in pixels; for the rest see ``CircledWord``.
     """
     word = set_word(text, face)
     down = em / UNITS * size / EM
@@ -167,7 +124,7 @@ def _word(
         min(source.width, (x1 - left) / across),
         min(source.height, (y1 - top) / down),
     )
-    share = source.resize((x1 - x0, y1 - y0), _RESAMPLING[kernel], box)
+    share = source.resize((x1 - x0, y1 - y0), RESAMPLING[kernel], box)
     if blur:
         share = share.filter(ImageFilter.GaussianBlur(blur))
     return np.asarray(share), x0, y0

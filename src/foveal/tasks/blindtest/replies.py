@@ -1,4 +1,4 @@
-"""A strict reader of rows and columns in replies."""
+"""Strict readers of numbers, and of rows and columns, in replies."""
 
 from __future__ import annotations
 
@@ -6,17 +6,66 @@ import re
 from collections.abc import Iterable
 
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_BRACES = re.compile(r"\{\s*([0-9]{1,9})\s*\}")
+_NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)*")
+
+
+def _example(what: str) -> re.Pattern[str]:
+    """An example, as prompts give one: a model that repeats it has not answered."""
+    return re.compile(
+        rf"(?:\be\.\s?g\.|\beg\b|\bfor (?:example|instance)\b|\bsuch as\b)[\s,:]*(?:{what})", re.IGNORECASE
+    )
+
+
+_NUMBER_EXAMPLE = _example(r"\{[^{}]*\}")
+_PAIR_EXAMPLE = _example(r"rows\s?=\s?\{[^{}]*\},?\s?columns\s?=\s?\{[^{}]*\}|\([^()]*\)")
+
+
+def without(reply: str, texts: Iterable[str]) -> str:
+    """A reply on one line, without texts that it may repeat in any case."""
+    reply = " ".join(reply.split())
+    for text in texts:
+        reply = re.sub(re.escape(" ".join(text.split())), " ", reply, flags=re.IGNORECASE)
+    return reply
+
+
+def _without_numbers_of(prompts: Iterable[str], reply: str) -> str:
+    return without(reply, (prompt for prompt in prompts if any(c.isdigit() for c in prompt)))
+
+
+def read_number(reply: str, prompts: Iterable[str] = ()) -> int | None:
+    """The one whole number that a reply gives, or None.
+
+    The last number in braces wins. Without braces, the reply must hold a single number, in digits, or be a single
+    number word. Numbers of a prompt that the reply repeats, and of its "e.g., {2}", are not read.
+
+    Args:
+        reply: What the model wrote.
+        prompts: Questions that it may have repeated.
+    """
+    reply = _NUMBER_EXAMPLE.sub(" ", _without_numbers_of(prompts, reply))
+    in_braces = _BRACES.findall(reply)
+    if in_braces:
+        return int(in_braces[-1])
+    word = reply.strip(" .,!:;*_`'\"{}()[]").lower()
+    if word in _WORDS:
+        return _WORDS.index(word)
+    numbers = set(_NUMBER.findall(reply))
+    number = numbers.pop() if len(numbers) == 1 else ""
+    return int(number) if number.isdigit() and len(number) < 10 else None
+
+
 _DIGITS = r"(?<![\w.,+-])[0-9]{1,3}(?!\w|[.,][0-9])"
 #: A number that is no part of a longer one, in brackets or not.
-_NUMBER = rf"[{{(\[]?\s*({_DIGITS}|\b(?:{'|'.join(_WORDS)})\b)\s*[}})\]]?"
+_COUNT = rf"[{{(\[]?\s*({_DIGITS}|\b(?:{'|'.join(_WORDS)})\b)\s*[}})\]]?"
 _KIND, _ROWS, _COLUMNS = r"(?:(?:horizontal|vertical)\s)?", r"\brows?\b", r"\bcol(?:umn)?s?\b"
 
 
 def _counted(first: str, second: str) -> str:
     """Two numbers, both before or both after what they count, and not much between them."""
     near, between = r"[^0-9{}(),;.]{0,30}?", r"[^0-9{}()]{0,40}?"
-    before = rf"{_NUMBER}\s*{_KIND}{first}{between}{_NUMBER}\s*{_KIND}{second}"
-    after = rf"{first}{near}{_NUMBER}{between}{second}{near}{_NUMBER}(?![\s}})\]]*{_KIND}(?:{_ROWS}|{_COLUMNS}))"
+    before = rf"{_COUNT}\s*{_KIND}{first}{between}{_COUNT}\s*{_KIND}{second}"
+    after = rf"{first}{near}{_COUNT}{between}{second}{near}{_COUNT}(?![\s}})\]]*{_KIND}(?:{_ROWS}|{_COLUMNS}))"
     return f"(?:{before}|{after})"
 
 
@@ -35,12 +84,6 @@ _PAIRS = re.compile(
 #: The two numbers alone, or as "5x6" in a reply that has no other numbers.
 _BARE = re.compile(r"([0-9]{1,3})\s*(?:[,x×\s]|by|and)\s*([0-9]{1,3})", re.IGNORECASE)
 _TIMES = re.compile(r"(?<![\w.,-])([0-9]{1,3})\s*(?:[x×]|by)\s*([0-9]{1,3})(?!\w|[.,][0-9])", re.IGNORECASE)
-#: A pair in an example, as prompts give one: a model that repeats it has not answered.
-_EXAMPLE = re.compile(
-    r"(?:\be\.\s?g\.|\beg\b|\bfor (?:example|instance)\b|\bsuch as\b)[\s,:]*"
-    r"(?:rows\s?=\s?\{[^{}]*\},?\s?columns\s?=\s?\{[^{}]*\}|\([^()]*\))",
-    re.IGNORECASE,
-)
 
 
 def read_pair(reply: str, prompts: Iterable[str] = ()) -> str | None:
@@ -54,17 +97,14 @@ def read_pair(reply: str, prompts: Iterable[str] = ()) -> str | None:
         reply: What the model wrote.
         prompts: Questions that it may have repeated.
     """
-    reply = " ".join(reply.split())
-    for prompt in prompts:
-        if any(c.isdigit() for c in prompt):
-            reply = re.sub(re.escape(" ".join(prompt.split())), " ", reply, flags=re.IGNORECASE)
-    reply = re.sub(r"\\(?:text\w*|mathrm)\{([^{}]*)\}", r"\1", _EXAMPLE.sub(" ", reply)).replace(r"\times", "x")
+    reply = _PAIR_EXAMPLE.sub(" ", _without_numbers_of(prompts, reply))
+    reply = re.sub(r"\\(?:text\w*|mathrm)\{([^{}]*)\}", r"\1", reply).replace(r"\times", "x")
     reply = re.sub(r"[*`$\\_]", "", reply)
     pairs = list(_PAIRS.finditer(reply))
     if pairs:
-        found = pairs[-1]
-        first, second = (_value(group) for group in _groups(found))
-        return f"{second},{first}" if found["turned"] else f"{first},{second}"
+        last = pairs[-1]
+        first, second = (_value(group) for group in _groups(last))
+        return f"{second},{first}" if last["turned"] else f"{first},{second}"
     bare = _BARE.fullmatch(reply.strip(" .!:;'\"{}()[]"))
     if bare is None and len(re.findall(r"[0-9]+", reply)) == 2:
         bare = _TIMES.search(reply)

@@ -7,23 +7,36 @@ filtered intervals, and what is made of rectangles costs a few vectors and one p
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from foveal.tasks.blindtest.strokes import Colour
-
-Filter = Literal["box", "bilinear", "bicubic"]
+from foveal.drawing.figures import Colour
+from foveal.tasks.blindtest.drawing.colours import BLACK, WHITE
+from foveal.tasks.blindtest.drawing.filters import RADIUS, Filter, edge
 
 #: Entries of a table per pixel.
 _STEPS = 256
-#: Half-widths of the filters in pixels.
-_RADIUS: dict[Filter, float] = {"box": 0.5, "bilinear": 1.0, "bicubic": 2.0}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How what is made of bars is drawn.
+
+    Attributes:
+        ink: Colour of the bars, and of words between them.
+        ground: Colour of the background.
+        kernel: Filter of the bars' edges; ``box`` as if drawn at the picture's size, the others as if shrunk to it.
+        blur: Standard deviation of a blur of the bars on top, in the scene's unit of length.
+    """
+
+    ink: Colour = BLACK
+    ground: Colour = WHITE
+    kernel: Filter = "bilinear"
+    blur: float = 0.0
 
 
 def covered(
@@ -75,61 +88,9 @@ def _risings(kernel: Filter, blur: float) -> tuple[NDArray[np.float64], float]:
         That against the pixel's distance behind the point in steps of 1 / ``_STEPS`` pixel, the first entry at minus
         the reach; the reach in pixels. It begins and ends with zeros.
     """
-    radius = _RADIUS[kernel] + 3 * blur
-    x = np.arange(-math.ceil(radius * _STEPS), math.ceil(radius * _STEPS) + 1) / _STEPS
-    far = np.abs(x)
-    if kernel == "box":
-        weights = np.clip((0.5 - far) * _STEPS + 0.5, 0, 1)
-    elif kernel == "bilinear":
-        weights = np.clip(1 - far, 0, None)
-    else:
-        # Keys' cubic kernel with Pillow's parameter -0.5 (Keys 1981, equation 15).
-        outer = ((-0.5 * far + 2.5) * far - 4) * far + 2
-        weights = np.where(far < 1, (1.5 * far - 2.5) * far * far + 1, np.where(far < 2, outer, 0.0))
-    if blur > 0:
-        weights = np.convolve(weights, np.exp(-0.5 * (x / blur) ** 2), mode="same")
-    edge = (np.cumsum(weights) - weights / 2) / weights.sum()
-    edge[0], edge[-1] = 0, 1
+    reach = math.ceil((RADIUS[kernel] + 3 * blur) * _STEPS)
+    share = edge(kernel, blur, _STEPS, reach)
+    share[0], share[-1] = 0, 1
     ones = np.ones(_STEPS + 1)
-    return np.concatenate(([0], edge, ones)) - np.concatenate((0 * ones, edge, [1])), len(x) // 2 / _STEPS + 1 / _STEPS
-
-
-@lru_cache(maxsize=1024)
-def palette(ground: Colour, ink: Colour) -> NDArray[np.uint32]:
-    """``ink`` laid on ``ground`` at each level from 0 to 255, packed as red, green, blue, 255 in memory."""
-    share = np.arange(256)[:, None] / 255
-    mixed = np.array((*ground, 255)) * (1 - share) + np.array((*ink, 255)) * share
-    colours: NDArray[np.uint32] = np.rint(mixed).astype(np.uint8).view(np.uint32).reshape(-1)
-    colours.flags.writeable = False
-    return colours
-
-
-def as_image(packed: NDArray[np.uint32]) -> Image.Image:
-    """A picture of packed colours, [H, W]."""
-    height, width = packed.shape
-    return Image.frombytes("RGB", (width, height), packed.data.cast("B"), "raw", "RGBX", 4 * width, 1)
-
-
-def inked(level: NDArray[np.uint8], ground: Colour, ink: Colour) -> Image.Image:
-    """A picture of ``ink`` laid on ``ground`` at each pixel's level from 0 to 255, [H, W]."""
-    height, width = level.shape
-    image = Image.frombuffer("P", (width, height), level, "raw", "P", 0, 1)
-    image.putpalette(palette(ground, ink).tobytes(), "RGBX")
-    return image.convert("RGB")
-
-
-def dark(rng: random.Random) -> Colour:
-    """Black, or any rather dark colour."""
-    if rng.random() < 0.5:
-        return 0, 0, 0
-    red, green, blue = (rng.randint(0, 200) for _ in range(3))
-    shade = min(1.0, 330 / (red + green + blue + 1))
-    return round(red * shade), round(green * shade), round(blue * shade)
-
-
-def pale(rng: random.Random) -> Colour:
-    """White, or any rather pale gray with a tinge."""
-    if rng.random() < 0.5:
-        return 255, 255, 255
-    gray = rng.randint(222, 248)
-    return gray + rng.randint(-7, 7), gray + rng.randint(-7, 7), gray + rng.randint(-7, 7)
+    rises = np.concatenate(([0], share, ones)) - np.concatenate((0 * ones, share, [1]))
+    return rises, reach / _STEPS + 1 / _STEPS

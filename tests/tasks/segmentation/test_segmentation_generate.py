@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw
 from foveal.drawing.figures import COLOURS, SHAPES, Figure, Ground, drawn, fineness
 from foveal.errors import UserError
 from foveal.examples import SPLITS
-from foveal.tasks.segmentation.scenes import FORMS, MARGIN, Scene, SceneOptions, Scenes, SceneTarget, explanation
+from foveal.tasks.scenes.placing import MARGIN
+from foveal.tasks.segmentation.generate import FORMS, Scene, SceneOptions, Scenes, SceneTarget, explanation
 from foveal.tasks.segmentation.sentences import CORNERS, KINDS, NOUNS
 
 PLAIN = Ground("plain", (240, 240, 240), (230, 230, 230), 0.1, False)

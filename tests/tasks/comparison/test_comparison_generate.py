@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 
 from foveal.errors import UserError
 from foveal.examples import SPLITS
-from foveal.tasks.comparison.synthetic import (
+from foveal.tasks.comparison.generate import (
     QUALITIES,
     RANGES,
     Quality,

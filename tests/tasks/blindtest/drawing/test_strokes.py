@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from foveal.tasks.blindtest.strokes import Pen, Point, draw_polylines
+from foveal.tasks.blindtest.drawing.strokes import Pen, Point, draw_polylines
 
 WHITE, BLACK, RED, BLUE = (255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 0, 255)
 

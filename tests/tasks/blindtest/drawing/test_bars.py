@@ -7,13 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveal.tasks.blindtest.bars import as_image, covered, dark, pale, palette
-
-RESAMPLING = {
-    "box": Image.Resampling.BOX,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
+from foveal.tasks.blindtest.drawing.bars import covered
+from foveal.tasks.blindtest.drawing.canvas import as_image, palette
+from foveal.tasks.blindtest.drawing.colours import dark, pale
+from foveal.tasks.blindtest.drawing.filters import RESAMPLING
 
 
 @pytest.mark.parametrize("kernel", RESAMPLING)

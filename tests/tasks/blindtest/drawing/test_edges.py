@@ -9,7 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from foveal.tasks.blindtest.edges import WHITE, Canvas, Kernel, random_colours
+from foveal.tasks.blindtest.drawing.colours import WHITE, random_colours
+from foveal.tasks.blindtest.drawing.edges import Canvas
+from foveal.tasks.blindtest.drawing.filters import Filter
 
 FINE = 16  #: Samples a pixel, each way.
 INK = (20, 120, 220)
@@ -22,7 +24,7 @@ def grid(size: int) -> tuple[NDArray[Any], NDArray[Any]]:
     return places[None, :], places[:, None]
 
 
-def sampled(inside: NDArray[Any], kernel: Kernel) -> NDArray[Any]:
+def sampled(inside: NDArray[Any], kernel: Filter) -> NDArray[Any]:
     """What is inside, averaged over pixels, or over two with less weight for what is farther off."""
     values = inside.astype(float)
     width = FINE if kernel == "box" else 2 * FINE
@@ -39,9 +41,9 @@ def drawn(canvas: Canvas) -> NDArray[Any]:
     return 1 - np.asarray(canvas.image(), float)[..., 0] / 255
 
 
-@pytest.mark.parametrize("kernel", ["box", "tent"])
+@pytest.mark.parametrize("kernel", ["box", "bilinear"])
 @pytest.mark.parametrize(("x", "y", "radius"), [(20, 20, 13.3), (14.37, 22.81, 9.2), (30.5, 9.1, 4)])
-def test_discs_cover_what_they_do(kernel: Kernel, x: float, y: float, radius: float) -> None:
+def test_discs_cover_what_they_do(kernel: Filter, x: float, y: float, radius: float) -> None:
     canvas = Canvas(40, WHITE, kernel, 0)
     canvas.disc(x, y, radius, (0, 0, 0))
     u, v = grid(40)
@@ -51,9 +53,9 @@ def test_discs_cover_what_they_do(kernel: Kernel, x: float, y: float, radius: fl
     assert drawn(canvas).sum() == pytest.approx(math.pi * radius**2, rel=0.012)
 
 
-@pytest.mark.parametrize("kernel", ["box", "tent"])
+@pytest.mark.parametrize("kernel", ["box", "bilinear"])
 @pytest.mark.parametrize("width", [0.4, 1, 3.3])
-def test_circles_cover_what_they_do(kernel: Kernel, width: float) -> None:
+def test_circles_cover_what_they_do(kernel: Filter, width: float) -> None:
     canvas = Canvas(40, WHITE, kernel, 0)
     canvas.outlines([(19.7, 20.4)], 14.2, width, ((0, 0, 0),))
     u, v = grid(40)
@@ -79,7 +81,7 @@ def test_polygons_have_straight_sides_and_mitred_corners(width: float, turn: flo
 def test_blur_softens_edges_and_keeps_the_ink() -> None:
     ink, steepest = [], []
     for blur in (0, 0.5, 1.5):
-        canvas = Canvas(48, WHITE, "tent", blur)
+        canvas = Canvas(48, WHITE, "bilinear", blur)
         canvas.disc(24, 24, 12, (0, 0, 0))
         ink.append(drawn(canvas).sum())
         steepest.append(np.abs(np.diff(drawn(canvas)[24])).max())
@@ -102,10 +104,10 @@ def test_later_shapes_lie_over_earlier_ones() -> None:
 def test_crossing_lines_are_laid_one_over_the_other() -> None:
     centres = [(20.0, 20.3), (28.0, 22.1), (36.0, 20.3)]
     colours = (INK, (200, 30, 40), (30, 160, 60))
-    canvas = Canvas(56, WHITE, "tent", 0)
+    canvas = Canvas(56, WHITE, "bilinear", 0)
     canvas.outlines(centres, 7.5, 1.2, colours, PENTAGON, apart=3)
     together = np.asarray(canvas.image(), int)
-    canvas = Canvas(56, WHITE, "tent", 0)
+    canvas = Canvas(56, WHITE, "bilinear", 0)
     for centre, colour in zip(centres, colours, strict=True):
         canvas.outlines([centre], 7.5, 1.2, (colour,), PENTAGON)
     assert np.abs(together - np.asarray(canvas.image(), int)).max() <= 1
@@ -115,7 +117,7 @@ def test_crossing_lines_are_laid_one_over_the_other() -> None:
 def test_shapes_at_the_border(x: float, y: float) -> None:
     pictures: list[Image.Image] = []
     for size, shift in ((64, 0), (128, 30)):
-        canvas = Canvas(size, WHITE, "tent", 0.5)
+        canvas = Canvas(size, WHITE, "bilinear", 0.5)
         canvas.disc(x + shift, y + shift, 6, INK)
         pictures.append(canvas.image().crop((shift, shift, shift + 64, shift + 64)))
         canvas.outlines([(x + shift, y + shift)], 5, 1, (INK,), PENTAGON)

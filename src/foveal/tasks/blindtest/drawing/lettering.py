@@ -27,9 +27,9 @@ def font(name: str, height: float) -> ImageFont.FreeTypeFont:
         height: Size in pixels, as Pillow counts it (the em).
     """
     if name == "Aileron":
-        found = ImageFont.load_default(height)
-        assert isinstance(found, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
-        return found
+        default = ImageFont.load_default(height)
+        assert isinstance(default, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
+        return default
     return ImageFont.truetype(str(_folder() / f"{name}.ttf"), height)
 
 

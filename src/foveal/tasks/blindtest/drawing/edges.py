@@ -10,33 +10,24 @@ Frame: pixels, x to the right, y downwards, the origin at the outer corner of th
 from __future__ import annotations
 
 import math
-import random
-import sys
-import threading
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from foveal.tasks.blindtest.strokes import Colour
+from foveal.drawing.figures import Colour
+from foveal.tasks.blindtest.drawing.canvas import as_image, packed, palette, scratch
+from foveal.tasks.blindtest.drawing.filters import RADIUS, Filter, edge
 
-#: ``box`` averages over a pixel, as matplotlib draws; ``tent`` looks like a large picture that was shrunk with
-#: an anti-aliasing bilinear filter.
-Kernel = Literal["box", "tent"]
-
-WHITE = (255, 255, 255)
-#: By how much, summed over the three channels, a colour differs from the ground's at least: as much as the palest of
-#: the published pictures.
-_CONTRAST = 225
 #: Entries of a table per pixel of depth.
 _STEPS = 64
-#: Half-widths of the filters in pixels.
-_RADIUS: dict[Kernel, float] = {"box": 0.5, "tent": 1.0}
-_SHARES = np.arange(256, dtype=np.float32)[:, None] / np.float32(255)
-_kept = threading.local()
+
+
+def kernel_of(size: int) -> Filter:
+    """The filter that makes a picture look like a published one, which is at least 384 pixels large, or shrunk."""
+    return "box" if size >= 384 else "bilinear"
 
 
 class Canvas:
@@ -49,20 +40,19 @@ class Canvas:
         blur: Standard deviation of a Gaussian blur on top, in pixels.
     """
 
-    def __init__(self, size: int, ground: Colour, kernel: Kernel, blur: float) -> None:
+    def __init__(self, size: int, ground: Colour, kernel: Filter, blur: float) -> None:
         self.size, self.ground, self.kernel = size, ground, kernel
         self.blur = round(blur * 32) / 32
         # Room for the filter on all sides, for shapes that reach the border.
-        self.margin = math.ceil(_RADIUS[kernel] + 3 * self.blur) + 3
+        self.margin = math.ceil(RADIUS[kernel] + 3 * self.blur) + 3
         self.stride = size + 2 * self.margin
-        self.pixels = _scratch(self.stride**2)
-        self.paper = int.from_bytes(bytes((*ground, 255)), sys.byteorder)
+        self.pixels, _ = scratch(self.stride**2)
+        self.paper = packed(ground)
         self.pixels.fill(self.paper)
 
     def image(self) -> Image.Image:
         """What was painted."""
-        inside = self.pixels[self.margin * (self.stride + 1) :].data.cast("B")
-        return Image.frombytes("RGB", (self.size, self.size), inside, "raw", "RGBX", 4 * self.stride, 1)
+        return as_image(self.pixels.reshape(self.stride, self.stride), self.margin)
 
     def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
         """Paints a disc, which lies inside the picture."""
@@ -76,8 +66,8 @@ class Canvas:
         np.subtract(np.float32(radius * _STEPS + middle + 0.5), depth, out=depth)
         level = levels.take(depth.astype(np.intp), mode="clip").reshape(-1)
         index = (places * self.stride + self._index(left, top))[:, None] + places
-        palette, colours = _palettes(self.ground, (colour,))
-        self._paint(index.reshape(-1), level, palette.take(level), colours)
+        paints, colours = _palettes(self.ground, (colour,))
+        self._paint(index.reshape(-1), level, paints.take(level), colours)
 
     def outlines(
         self,
@@ -178,51 +168,15 @@ class Canvas:
         self.pixels[index] = paint
 
 
-def random_colours(rng: random.Random, count: int, alike: float) -> tuple[tuple[Colour, ...], Colour]:
-    """Colours for shapes in varied pictures, and of their ground, from which they are well apart.
-
-    Args:
-        rng: Source of randomness.
-        count: How many colours.
-        alike: Probability that there is only one instead, for all shapes.
-    """
-    ground = WHITE
-    if rng.random() < 0.5:
-        gray = rng.randint(215, 248) if rng.random() < 0.8 else rng.randint(8, 40)
-        ground = (gray + rng.randint(-7, 7), gray + rng.randint(-7, 7), gray + rng.randint(-7, 7))
-    colours: list[Colour] = []
-    count = 1 if rng.random() < alike else count
-    while len(colours) < count:
-        colour = int(256 * rng.random()), int(256 * rng.random()), int(256 * rng.random())
-        if sum(abs(a - b) for a, b in zip(colour, ground, strict=True)) >= _CONTRAST:
-            colours.append(colour)
-    return tuple(colours), ground
-
-
-def _scratch(pixels: int) -> NDArray[np.uint32]:
-    """This thread's canvas, with any content; kept, because fresh memory of this size costs more than drawing in it."""
-    if getattr(_kept, "pixels", 0) < pixels:
-        _kept.pixels, _kept.canvas = pixels, np.empty(pixels, np.uint32)
-    canvas: NDArray[np.uint32] = _kept.canvas[:pixels]
-    return canvas
-
-
 @lru_cache(maxsize=256)
-def _edge(kernel: Kernel, blur: float) -> tuple[NDArray[np.float64], int]:
+def _edge(kernel: Filter, blur: float) -> tuple[NDArray[np.float64], int]:
     """Share covered of a pixel against its depth behind a straight border, in steps, and the entry of depth 0."""
-    reach = math.ceil((_RADIUS[kernel] + 3 * blur) * _STEPS) + 1
-    x = np.arange(-reach, reach + 1) / _STEPS
-    inside = _RADIUS[kernel] - np.abs(x)
-    weights = np.clip(inside, 0, None) if kernel == "tent" else np.clip(inside * _STEPS + 0.5, 0, 1)
-    if blur > 0:
-        weights = np.convolve(weights, np.exp(-0.5 * (x / blur) ** 2), mode="same")
-    # Half of each weight lies on either side of its own place, so that the edge is symmetric.
-    share: NDArray[np.float64] = (np.cumsum(weights) - weights / 2) / weights.sum()
-    return share, reach
+    reach = math.ceil((RADIUS[kernel] + 3 * blur) * _STEPS) + 1
+    return edge(kernel, blur, _STEPS, reach), reach
 
 
 @lru_cache(maxsize=256)
-def _border(kernel: Kernel, blur: float) -> tuple[NDArray[np.uint8], int]:
+def _border(kernel: Filter, blur: float) -> tuple[NDArray[np.uint8], int]:
     """Level 0 to 255 of a pixel against its depth, in steps, from 0 to 255; and the entry of depth 0."""
     share, middle = _edge(kernel, blur)
     levels = np.rint(share * 255).astype(np.uint8)
@@ -231,7 +185,7 @@ def _border(kernel: Kernel, blur: float) -> tuple[NDArray[np.uint8], int]:
 
 
 @lru_cache(maxsize=256)
-def _band(width: float, kernel: Kernel, blur: float) -> NDArray[np.uint8]:
+def _band(width: float, kernel: Filter, blur: float) -> NDArray[np.uint8]:
     """Level of a pixel against its distance from the middle of a line, in steps; the last is 0."""
     share, middle = _edge(kernel, blur)
     half = width / 2 * _STEPS
@@ -245,8 +199,6 @@ def _band(width: float, kernel: Kernel, blur: float) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=256)
 def _palettes(ground: Colour, colours: tuple[Colour, ...]) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-    """Each colour laid on the ground at each level from 0 to 255, packed, one after the other; and the colours."""
+    """Each colour laid on the ground at each level from 0 to 255, one after the other; and the colours."""
     paints = np.array([(*colour, 255) for colour in colours], np.float32)
-    paper = np.array((*ground, 255), np.float32)
-    mixed = paper + _SHARES * (paints - paper)[:, None] + np.float32(0.5)
-    return mixed.astype(np.uint8).view(np.uint32).reshape(-1), paints
+    return np.concatenate([palette(ground, colour) for colour in colours]), paints

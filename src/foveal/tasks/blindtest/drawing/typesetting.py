@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from foveal.tasks.blindtest.lettering import FONTS, font, word_mask
+from foveal.tasks.blindtest.drawing.lettering import FONTS, font, word_mask
 
 #: Pixels to the em, as in the published pictures' program; lengths here are in these pixels.
 EM: Final = 96
@@ -36,7 +36,7 @@ _ADVANCES: Final = (
     *(1139, 1255, 975, 1255, 1149, 694, 1122, 1257, 518, 518, 1075, 518, 1905),
     *(1257, 1237, 1255, 1255, 836, 977, 723, 1257, 1020, 1593, 1073, 1024, 958),
 )
-#: How far Open Sans's letters reach above the baseline and below it; small letters reach 52 and 0 where nothing is said.
+#: How far Open Sans's letters reach above the baseline and below it; small letters reach 52 and 0 elsewhere.
 _ABOVE: Final = {
     **dict.fromkeys(_LETTERS[:26], 69),
     **dict.fromkeys("CGOQS", 70),
@@ -177,11 +177,11 @@ def _cropped(mask: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int, int]:
 @lru_cache(maxsize=1024)
 def _natural(letter: str, name: str) -> tuple[Box, NDArray[np.uint8]]:
     """A letter of a font as it is."""
-    found = font(name, EM)
-    left, top = found.getbbox(letter, anchor="ls")[:2]
+    face = font(name, EM)
+    left, top = face.getbbox(letter, anchor="ls")[:2]
     mask, x, y = _cropped(word_mask(letter, name, EM))
     x, y = x + round(left), y + round(top)
-    return Box(x, y, x + mask.shape[1], y + mask.shape[0], round(found.getlength(letter))), mask
+    return Box(x, y, x + mask.shape[1], y + mask.shape[0], round(face.getlength(letter))), mask
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ A score is from 1 to 5 and a rising function of the quality alone:
 * ``slope``: the angle between a line and the horizontal, 4 to 86 degrees.
 
 The last three have 241 steps of 1/60. All else (colours, places, shapes, sizes, direction) is drawn without regard to
-the score and tells nothing of it. A picture depends on the quality, the seed, the split and its index.
+the score and says nothing of it. A picture depends on the quality, the seed, the split and its index.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from foveal.drawing.figures import Colour, Point, polygon_area
 from foveal.errors import UserError
 from foveal.examples import Split
 from foveal.images import Picture
@@ -33,8 +34,6 @@ from foveal.tasks.comparison.scores import Rated
 from foveal.tasks.lazy import Lazy
 
 Quality = Literal["dots", "area", "brightness", "slope"]
-Colour = tuple[int, int, int]
-Point = tuple[float, float]
 
 #: Scores are whole multiples of 1/60, as means of 60 ratings are.
 PART = 60
@@ -114,9 +113,16 @@ def draw(quality: Quality, value: float, size: int, rng: random.Random) -> Image
         quality: Which one.
         value: See ``amount``.
         size: Width and height in pixels.
-        rng: Of all that does not tell the score.
+        rng: Source of all that says nothing of the score.
     """
-    return _DRAW[quality](value, size, rng)
+    if quality == "brightness":
+        return _brightness(value, size, rng)
+    ground, ink = _colours(rng)
+    # Drawn larger and averaged: that smooths the edges.
+    factor = 3 if size <= 256 else 2
+    image = Image.new("RGB", (size * factor, size * factor), ground)
+    {"dots": _dots, "area": _area, "slope": _slope}[quality](value, ImageDraw.Draw(image), size * factor, ink, rng)
+    return image.reduce(factor)
 
 
 def _colours(rng: random.Random) -> tuple[Colour, Colour]:
@@ -130,20 +136,7 @@ def _colours(rng: random.Random) -> tuple[Colour, Colour]:
     return (dark, pale) if rng.random() < 0.3 else (pale, dark)
 
 
-def _canvas(size: int, ground: Colour) -> tuple[Image.Image, ImageDraw.ImageDraw, int]:
-    """A canvas that is drawn larger, to be averaged: that smooths the edges. Also its side."""
-    side = size * _factor(size)
-    image = Image.new("RGB", (side, side), ground)
-    return image, ImageDraw.Draw(image), side
-
-
-def _factor(size: int) -> int:
-    return 3 if size <= 256 else 2
-
-
-def _dots(value: float, size: int, rng: random.Random) -> Image.Image:
-    ground, ink = _colours(rng)
-    image, canvas, side = _canvas(size, ground)
+def _dots(value: float, canvas: ImageDraw.ImageDraw, side: int, ink: Colour, rng: random.Random) -> None:
     # A dot in each of some cells of a grid, anywhere in it: dots never touch, and no place needs to be tried twice.
     cells = rng.choice((9, 10, 11))
     cell = (1 - 2 * _MARGIN) / cells
@@ -156,7 +149,6 @@ def _dots(value: float, size: int, rng: random.Random) -> Image.Image:
         x = _MARGIN + (column + 0.5) * cell + rng.uniform(-free, free)
         y = _MARGIN + (row + 0.5) * cell + rng.uniform(-free, free)
         canvas.ellipse(((x - own) * side, (y - own) * side, (x + own) * side - 1, (y + own) * side - 1), fill=ink)
-    return image.reduce(_factor(size))
 
 
 @lru_cache(maxsize=1)
@@ -179,12 +171,6 @@ def _outlines() -> Mapping[str, tuple[Point, ...]]:
     }
 
 
-def polygon_area(points: Sequence[Point]) -> float:
-    """Area inside a closed outline that does not cross itself (the shoelace formula), in the points' unit squared."""
-    turned = [*points[1:], points[0]]
-    return abs(sum(x * v - u * y for (x, y), (u, v) in zip(points, turned, strict=True))) / 2
-
-
 def blob(area: float, rng: random.Random) -> list[Point]:
     """An outline of that area inside the unit square, of any shape, place and direction."""
     outline = rng.choice(list(_outlines().values()))
@@ -202,17 +188,19 @@ def blob(area: float, rng: random.Random) -> list[Point]:
             return [(a + x, b + y) for a, b in points]
 
 
-def _area(value: float, size: int, rng: random.Random) -> Image.Image:
-    ground, ink = _colours(rng)
-    image, canvas, side = _canvas(size, ground)
+def _area(value: float, canvas: ImageDraw.ImageDraw, side: int, ink: Colour, rng: random.Random) -> None:
     outline = blob(value, rng)
-    # Pillow also fills pixels that the outline goes through; a smaller outline makes up for it. A point (x, y) is the middle of a pixel there.
+    # Pillow also fills pixels that the outline goes through; a smaller outline makes up for it.
     x, y = (sum(v) / len(outline) for v in zip(*outline, strict=True))
     length = sum(math.dist(a, b) for a, b in zip(outline, [*outline[1:], outline[0]], strict=True))
     less = math.sqrt(1 - _BORDER * length / (value * side))
-    points = [((x + (a - x) * less) * side - 0.5, (y + (b - y) * less) * side - 0.5) for a, b in outline]
-    canvas.polygon(points, fill=ink)
-    return image.reduce(_factor(size))
+    _fill(canvas, side, ink, [(x + (a - x) * less, y + (b - y) * less) for a, b in outline])
+
+
+def _fill(canvas: ImageDraw.ImageDraw, side: int, ink: Colour, outline: Sequence[Point]) -> None:
+    """Fills an outline, given in sides of the picture."""
+    # A point (x, y) is the middle of a pixel in Pillow.
+    canvas.polygon([(x * side - 0.5, y * side - 0.5) for x, y in outline], fill=ink)
 
 
 def _brightness(value: float, size: int, rng: random.Random) -> Image.Image:
@@ -251,25 +239,16 @@ def line(angle: float, rng: random.Random) -> tuple[Point, Point]:
     return (x, first), (x + width, second)
 
 
-def _slope(value: float, size: int, rng: random.Random) -> Image.Image:
-    ground, ink = _colours(rng)
-    image, canvas, side = _canvas(size, ground)
+def _slope(value: float, canvas: ImageDraw.ImageDraw, side: int, ink: Colour, rng: random.Random) -> None:
     (x, y), (u, v) = line(value, rng)
     half = rng.uniform(0.008, 0.03) / 2
     across, down = (-(v - y), u - x)
     norm = half / math.hypot(across, down)
     across, down = across * norm, down * norm
     corners = ((x + across, y + down), (u + across, v + down), (u - across, v - down), (x - across, y - down))
-    canvas.polygon([(a * side - 0.5, b * side - 0.5) for a, b in corners], fill=ink)
-    return image.reduce(_factor(size))
+    _fill(canvas, side, ink, corners)
 
 
-_DRAW: Mapping[Quality, Callable[[float, int, random.Random], Image.Image]] = {
-    "dots": _dots,
-    "area": _area,
-    "brightness": _brightness,
-    "slope": _slope,
-}
 #: Least and most of each quality, for the scores 1 and 5.
 RANGES: Mapping[Quality, tuple[float, float]] = {
     "dots": (FEWEST_DOTS, MOST_DOTS),

@@ -1,0 +1,1 @@
+"""How the puzzles' pictures are drawn: anti-aliased shapes, lines and letters, and their colours."""
