@@ -146,7 +146,7 @@ def load(run: str | os.PathLike[str], *, checkpoint: str = "best", **settings: A
     """
     from foveal.asking.answer_files import facts_of
     from foveal.asking.opening import open_asker
-    from foveal.cli.arguments import recipe_or_run
+    from foveal.config.finding import recipe_or_run
     from foveal.quiet import quiet
 
     words: list[str] = []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
+import importlib.util
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Literal
 
 from foveal.errors import UserError
@@ -33,6 +36,20 @@ def _points(kind: Kind) -> dict[str, EntryPoint]:
 def names(kind: Kind) -> tuple[str, ...]:
     """The names of a kind, sorted; nothing is imported."""
     return tuple(_points(kind))
+
+
+def summary(kind: Kind, name: str) -> str:
+    """One line about an object of a kind: the first of its module's docstring, behind a colon if it has one.
+
+    The module is read and not imported, so that a list of help texts costs nothing.
+    """
+    try:
+        spec = importlib.util.find_spec(_points(kind)[name].module)
+        source = Path(spec.origin).read_text(encoding="utf-8") if spec is not None and spec.origin else ""
+        line = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+    except (ImportError, OSError, SyntaxError, ValueError):
+        return ""
+    return (line.partition(": ")[2] or line).rstrip(".")
 
 
 def find(kind: Kind, name: str) -> Any:

@@ -65,7 +65,7 @@ def test_a_folder_of_a_model_is_asked(command, tiny):
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        ("", "The following arguments are required: blindtest; `foveal benchmark --help` tells more."),
+        ("", "The following arguments are required: NAME; `foveal benchmark --help` tells more."),
         ("blidntest", "Argument blindtest: invalid choice: 'blidntest'"),
         ("blindtest", "--model is required: a run's folder, a model (builtin, a folder, a Hub id), or http://SERVER/v1."),
         ("blindtest --model", "Argument --model: expected one argument"),

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from foveal.cli.arguments import split_words
-from foveal.cli.main import COMMANDS, main
+from foveal.cli.main import commands, main
+from foveal.config.arguments import split_words
 from foveal.errors import UserError
 
 
 def test_without_a_word_it_shows_its_commands(command):
     said = command()
-    assert said.code == 0 and all(name in said.out for name in COMMANDS)
+    assert said.code == 0 and all(name in said.out for name in commands())
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_unknown_commands_and_options(command, word, what):
     assert command(word).sentence() == what
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "completion"])
+@pytest.mark.parametrize("name", [name for name in commands() if name != "completion"])
 def test_every_command_names_an_option_that_it_does_not_have(command, name):
     assert "--hlep" in command(name, "--hlep").sentence()
 

@@ -8,13 +8,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from foveal.cli.arguments import recipe_folders
 from foveal.cli.completion import whole_parser
-from foveal.cli.main import COMMANDS, main
-from foveal.config.reading import keys, read_recipe
+from foveal.cli.main import commands, main
+from foveal.config.finding import RECIPES as SHIPPED
+from foveal.config.keys import keys
+from foveal.config.reading import read_recipe
 from foveal.config.sections import dump_recipe
 
-RECIPES = sorted(p for folder in recipe_folders() for p in folder.glob("*.yaml"))
+RECIPES = sorted(SHIPPED.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
@@ -57,7 +58,7 @@ def test_help_lists_every_key(capsys):
         assert f"--{key}" in text, key
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", commands())
 def test_every_command_has_help(command, capsys):
     try:
         code = main([command, "--help"])
@@ -95,7 +96,7 @@ def test_completion_script_completes_commands_and_recipe_keys(tmp_path, capsys):
     test = f"source {script}; COMP_WORDS=(foveal train --training.lea); COMP_CWORD=2; _shtab_foveal; echo ${{COMPREPLY[@]}}"
     done = subprocess.run(["bash", "-c", test], capture_output=True, text=True, check=True)
     assert "--training.learning_rate" in done.stdout
-    assert set(whole_parser()._subparsers._group_actions[0].choices) == set(COMMANDS)
+    assert set(whole_parser()._subparsers._group_actions[0].choices) == set(commands())
 
 
 @pytest.mark.slow

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from foveal.config.reading import common_keys, keys, read_recipe
-from foveal.config.sections import Lora, Model, Recipe, Training, check, dump_recipe
+from foveal.config.checking import check
+from foveal.config.keys import common_keys, keys
+from foveal.config.reading import read_recipe
+from foveal.config.sections import Lora, Model, Recipe, Training, dump_recipe
 from foveal.errors import UserError
 from foveal.tasks.capabilities import Generator
 from foveal.tasks.classification.task import ClassificationData
@@ -315,7 +317,7 @@ def test_check_refuses_recipes_that_were_built_in_code():
 def test_every_generator_has_options_with_help():
     task = find_task("blindtest/lines")
     assert issubclass(task, Generator)
-    from foveal.config.reading import section_keys, section_parser
+    from foveal.config.keys import section_keys, section_parser
 
     text = section_parser(task.Make, "foveal data make", "").format_help()
     assert all(f"--{key}" in text for key in section_keys(task.Make))

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 from safetensors.torch import load_file
 
+from foveal.config.checking import check
 from foveal.config.reading import read_recipe
-from foveal.config.sections import Recipe, Training, check
+from foveal.config.sections import Recipe, Training
 from foveal.errors import UserError
 from foveal.tasks.comparison.task import Comparison, ComparisonData
 from foveal.tasks.registry import find_task

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from small import write_recipe, write_squares
 from torch.nn.functional import cross_entropy
 
+from foveal.config.checking import check
 from foveal.config.reading import read_recipe
-from foveal.config.sections import Recipe, Training, check
+from foveal.config.sections import Recipe, Training
 from foveal.errors import UserError
 from foveal.examples import Example
 from foveal.tasks.comparison.task import Comparison, ComparisonData

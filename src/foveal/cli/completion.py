@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 from collections.abc import Sequence
 
 import shtab
 from rich.console import Console
 
-from foveal.cli.arguments import Parser
-from foveal.cli.main import COMMANDS
-from foveal.config.reading import choices, keys
+from foveal.cli.main import commands, find_command
+from foveal.config.arguments import Parser
+from foveal.config.keys import keys
+from foveal.config.values import choices
 from foveal.plugins import names
 
 #: Commands that take a recipe's keys beside their own options.
@@ -33,11 +33,11 @@ def whole_parser() -> argparse.ArgumentParser:
     """All commands with their options and every task's recipe keys, as one parser."""
     top = argparse.ArgumentParser(prog="foveal")
     top.add_argument("--version", action="store_true")
-    commands = top.add_subparsers(dest="command")
+    subparsers = top.add_subparsers(dest="command")
     every = {k: kind for task in names("task") for k, kind in sorted(keys(task).items())}
-    for name, (module, text) in COMMANDS.items():
-        own = importlib.import_module(f"foveal.cli.{module}").parser()
-        sub = commands.add_parser(name, help=text, parents=[own], add_help=False, conflict_handler="resolve")
+    for name, text in commands().items():
+        own = find_command(name).parser()
+        sub = subparsers.add_parser(name, help=text, parents=[own], add_help=False, conflict_handler="resolve")
         for action in sub._actions:
             if action.dest in ("recipe", "target", "resume", "pictures", "model", "source"):
                 action.complete = shtab.FILE  # type: ignore[attr-defined]

@@ -10,27 +10,30 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from foveal.cli.arguments import Parser, recipe_or_run, section_from, split_words
-from foveal.config.reading import section_keys
+from foveal import plugins
+from foveal.config.arguments import Parser, split_words
+from foveal.config.finding import recipe_or_run
 from foveal.errors import UserError
 from foveal.examples import SPLITS
 from foveal.tasks.capabilities import Generator, drawing_of
+from foveal.tasks.making import make_data
 from foveal.tasks.registry import all_tasks, find_task, open_task
 
 _OWN = ("--split", "--count", "--out")
+#: What the names of further subcommands begin with among the registered commands.
+_PREFIX = "data."
 
 
 def parser() -> Parser:
     """The two subcommands."""
-    p = Parser(prog="foveal data", description="Makes a data set (make, pairs), or looks at one.")
-    sub = p.add_subparsers(dest="action", required=True, metavar="make|pairs|inspect")
+    p = Parser(prog="foveal data", description="Makes a data set, or looks at one.")
+    sub = p.add_subparsers(dest="action", required=True, metavar="|".join(_actions()))
     make = sub.add_parser(
         "make", help="make pictures with exact labels: foveal data make TASK --folder DIR ...", add_help=False
     )
     make.add_argument("task", metavar="TASK")
-    sub.add_parser(
-        "pairs", help="write pairs of rated pictures: foveal data pairs --source DIR --folder OUT", add_help=False
-    )
+    for name in _registered():
+        sub.add_parser(name, help=plugins.summary("command", _PREFIX + name), add_help=False)
     sub.add_parser("inspect", help="counts, sizes and a labelled contact sheet of a recipe's data", add_help=False)
     return p
 
@@ -56,9 +59,20 @@ def run(arguments: Sequence[str], console: Console) -> int:
         return _make(arguments[1:], console)
     if arguments[0] == "inspect":
         return _inspect(arguments[1:], console)
-    if arguments[0] == "pairs":
-        return _make(["comparison", *arguments[1:]], console)
-    raise UserError(f"There is no `foveal data {arguments[0]}`; there are make, pairs and inspect.")
+    if arguments[0] in _registered():
+        code: int = plugins.find("command", _PREFIX + arguments[0]).run(arguments[1:], console)
+        return code
+    *most, last = _actions()
+    raise UserError(f"There is no `foveal data {arguments[0]}`; there are {', '.join(most)} and {last}.")
+
+
+def _registered() -> list[str]:
+    """Subcommands that tasks bring."""
+    return [n.removeprefix(_PREFIX) for n in plugins.names("command") if n.startswith(_PREFIX)]
+
+
+def _actions() -> list[str]:
+    return ["make", *_registered(), "inspect"]
 
 
 def _make(arguments: Sequence[str], console: Console) -> int:
@@ -73,20 +87,8 @@ def _make(arguments: Sequence[str], console: Console) -> int:
     chosen = find_task(arguments[0])
     if not issubclass(chosen, Generator):
         raise UserError(f"The task {chosen.name} makes no pictures of its own; those that do: {', '.join(makers)}.")
-    words = [_underscored(word, chosen.Make) for word in arguments[1:]]
-    options = section_from(chosen.Make, words, f"foveal data make {chosen.name}", chosen.summary)
-    folder = chosen.make(options)
-    console.print(f"Made: {folder}", soft_wrap=True)
-    if pushed := getattr(options, "push_to_hub", None):
-        console.print(f"On the Hub: {pushed}", soft_wrap=True)
+    make_data(chosen, arguments[1:], console)
     return 0
-
-
-def _underscored(word: str, options: type) -> str:
-    """An option that is written with dashes (--push-to-hub), as the keys are (--push_to_hub)."""
-    name, equals, value = word.partition("=")
-    key = name.removeprefix("--").replace("-", "_")
-    return f"--{key}{equals}{value}" if name.startswith("--") and key in section_keys(options) else word
 
 
 def _inspect(arguments: Sequence[str], console: Console) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from foveal.cli.arguments import Parser, find_recipe, split_words
+from foveal.config.arguments import Parser, split_words
+from foveal.config.finding import find_recipe
 from foveal.devices import prepare
 from foveal.doctor.checks import Check
 from foveal.doctor.examine import examine, read_target, report

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from foveal.cli.arguments import Parser, recipe_or_run, split_words
+from foveal.config.arguments import Parser, split_words
+from foveal.config.finding import recipe_or_run
 from foveal.devices import prepare
 from foveal.errors import UserError
 from foveal.examples import SPLITS

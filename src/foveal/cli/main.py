@@ -7,12 +7,13 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from foveal import __version__
+from foveal import __version__, plugins
 from foveal.errors import UserError
 from foveal.quiet import quiet
 
@@ -25,8 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "train a model by a recipe, measure it and write a run folder with a report"),
     "evaluate": ("evaluate", "measure a run, or a recipe's model as it is"),
     "predict": ("predict", "ask a run about pictures of your own"),
-    "rank": ("rank", "rank pictures by comparisons that a run makes"),
-    "benchmark": ("benchmark", "ask any model, local or served, what BlindTest asks, beside published accuracies"),
+    "benchmark": ("benchmark", "run a published benchmark, or measure what a model costs"),
     "data": ("data", "make a data set, or look at one: data make, data inspect"),
     "tasks": ("tasks", "list the tasks, or show what one task's recipe can say"),
     "models": ("models", "list the models that are known to work, or show one model's components"),
@@ -35,16 +35,41 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-def parser() -> argparse.ArgumentParser:
-    """The top of the command line: command names and their help."""
+def commands() -> dict[str, str]:
+    """Command -> one line of help: those here, and behind `predict` those that tasks bring."""
+    lines: dict[str, str] = {}
+    for name, (_, text) in COMMANDS.items():
+        lines[name] = text
+        if name == "predict":
+            lines |= {n: plugins.summary("command", n) for n in plugins.names("command") if "." not in n}
+    return lines
+
+
+def find_command(name: str) -> Any:
+    """The module of a command, with `parser` and `run`.
+
+    Raises:
+        UserError: A registered command cannot be imported.
+    """
+    if name in COMMANDS:
+        return importlib.import_module(f"foveal.cli.{COMMANDS[name][0]}")
+    return plugins.find("command", name)
+
+
+def parser(known: Mapping[str, str]) -> argparse.ArgumentParser:
+    """The top of the command line.
+
+    Args:
+        known: See ``commands``.
+    """
     top = argparse.ArgumentParser(
         prog="foveal", description="Foveal teaches vision-language models to see detail.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="commands:\n" + "\n".join(f"  {name:<12}{text}" for name, (_, text) in COMMANDS.items())
+        epilog="commands:\n" + "\n".join(f"  {name:<12}{text}" for name, text in known.items())
         + "\n\n`foveal COMMAND --help` tells more.",
     )  # fmt: skip
     top.add_argument("--version", action="version", version=f"foveal {__version__}")
-    top.add_argument("command", choices=list(COMMANDS), metavar="COMMAND", help="see below")
+    top.add_argument("command", choices=list(known), metavar="COMMAND", help="see below")
     top.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return top
 
@@ -56,15 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 when all went well, 2 for an error that the user can put right, 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    top = parser()
+    known = commands()
+    top = parser(known)
     if not words:
         top.print_help()
         return 0
-    if words[0] not in (*COMMANDS, "-h", "--help", "--version"):
+    if words[0] not in (*known, "-h", "--help", "--version"):
         import difflib
 
-        near = difflib.get_close_matches(words[0], [*COMMANDS, "--help", "--version"], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}."
+        near = difflib.get_close_matches(words[0], [*known, "--help", "--version"], n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
         what = "option" if words[0].startswith("-") else "command"
         return _fail(f"There is no {what} {words[0]!r}; {hint}")
     given = top.parse_args(words[:1])
@@ -74,8 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Of several processes (torchrun) only the first one talks.
     console = Console(highlight=False, markup=False, quiet=os.environ.get("RANK", "0") != "0")
     try:
-        command = importlib.import_module(f"foveal.cli.{COMMANDS[given.command][0]}")
-        code: int = command.run(words[1:], console)
+        code: int = find_command(given.command).run(words[1:], console)
         print(end="", flush=True)  # here, where a closed pipe or a full disk can still be told
         return code
     except UserError as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from foveal.cli.arguments import Parser
+from foveal.config.arguments import Parser
 from foveal.config.sections import Model
 from foveal.quiet import quiet
 from foveal.vlm.families import families

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from foveal.cli.arguments import Parser, recipe_or_run, split_words
+from foveal.config.arguments import Parser, split_words
+from foveal.config.finding import recipe_or_run
 from foveal.devices import prepare
 from foveal.errors import UserError
 

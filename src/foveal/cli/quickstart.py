@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from foveal.cli.arguments import Parser, find_recipe, split_words
+from foveal.config.arguments import Parser, split_words
+from foveal.config.finding import find_recipe
 from foveal.config.reading import read_recipe
 from foveal.config.sections import dump_recipe
 from foveal.devices import prepare

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from foveal.cli.arguments import Parser
-from foveal.config.reading import section_parser
+from foveal.config.arguments import Parser
+from foveal.config.keys import section_parser
 from foveal.tasks.capabilities import Generator
 from foveal.tasks.registry import all_tasks, find_task
 

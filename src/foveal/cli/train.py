@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from foveal.cli.arguments import Parser, find_recipe, recipe_folders, split_words
-from foveal.config.reading import read_recipe, read_yaml, recipe_parser, task_of
+from foveal.config.arguments import Parser, split_words
+from foveal.config.finding import find_recipe, shipped_recipes
+from foveal.config.keys import recipe_parser
+from foveal.config.reading import read_recipe, task_of
 from foveal.config.sections import dump_recipe
+from foveal.config.yaml_files import read_yaml
 from foveal.devices import prepare
 from foveal.errors import UserError
 from foveal.runs import open_run
@@ -49,7 +52,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
         return 0
     if given.recipe is None and not any(a.startswith("--task") for a in rest):
         raise UserError(
-            f"Give a recipe in front of the settings, e.g. `foveal train {_example()}`, or --task NAME with its settings."
+            f"Give a recipe in front of the settings, e.g. `foveal train {shipped_recipes()[0]}`, or --task NAME with its settings."
         )
     recipe = read_recipe(find_recipe(given.recipe) if given.recipe else None, rest)
     if given.print_config:
@@ -68,13 +71,6 @@ def run(arguments: Sequence[str], console: Console) -> int:
 
     console.print(f"Report: {train(recipe, console).run.report}", soft_wrap=True)
     return 0
-
-
-def _example() -> str:
-    for folder in recipe_folders():
-        for path in sorted(folder.glob("*.yaml")):
-            return path.stem
-    return "recipe.yaml"
 
 
 def _help(recipe: str | None, rest: Sequence[str]) -> None:

@@ -5,13 +5,10 @@ The ``data`` section belongs to the task (``Task.Data``); the others are here. E
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import yaml
-
-from foveal.errors import UserError
 
 Component = Literal["vision", "projector", "language", "head"]
 
@@ -213,54 +210,3 @@ def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML, fields in their declared order; reading it gives an equal recipe."""
     text: str = yaml.safe_dump(asdict(recipe), sort_keys=False, allow_unicode=True, width=110)
     return text
-
-
-def check(recipe: Recipe) -> None:
-    """Refuses values that are out of range or contradict each other, before anything is loaded.
-
-    Raises:
-        UserError: Names the key and the remedy.
-    """
-    t, m, e = recipe.training, recipe.model, recipe.evaluation
-    for key, value, low in (
-        ("training.batch_size", t.batch_size, 1), ("training.accumulate", t.accumulate, 1), ("training.workers", t.workers, 0),
-        ("training.keep_epochs", t.keep_epochs, 0), ("training.save_epochs", t.save_epochs, 1), ("training.save_steps", t.save_steps, 0),
-        ("training.early_stopping", t.early_stopping, 0), ("training.measurements", t.measurements, 1), ("training.log_steps", t.log_steps, 1),
-        ("training.plateau_patience", t.plateau_patience, 0), ("training.max_grad_norm", t.max_grad_norm, 0),
-        ("training.weight_decay", t.weight_decay, 0), ("training.consistency", t.consistency, 0), ("evaluation.batch_size", e.batch_size, 1),
-        ("evaluation.max_new_tokens", e.max_new_tokens, 1), ("evaluation.shown", e.shown, 0),
-        ("evaluation.samples", e.samples, 0), ("model.max_pixels", m.max_pixels, 1), ("model.lora.r", m.lora.r, 1),
-        ("model.image_size", m.image_size, 1), ("seed", recipe.seed, 0), ("model.server.tries", m.server.tries, 1),
-        ("model.server.concurrency", m.server.concurrency, 1),
-    ):  # fmt: skip
-        if value is not None and value < low:
-            raise UserError(f"{key}: must be at least {low}, not {value}.")
-    if m.server.concurrency > 1000:
-        raise UserError(f"model.server.concurrency: must be at most 1000, not {m.server.concurrency}.")
-    if not 0 <= m.server.temperature < math.inf:
-        raise UserError(f"model.server.temperature: must be at least 0, not {m.server.temperature:g}.")
-    if not m.server.timeout > 0:
-        raise UserError(f"model.server.timeout: must be more than 0, not {m.server.timeout:g}.")
-    rates = {f"model.learning_rates: {k}": v for k, v in m.learning_rates.items()}
-    rates |= {"training.learning_rate": t.learning_rate, "training.muon_learning_rate": t.muon_learning_rate}
-    for key, rate in rates.items():
-        if not 0 < rate < math.inf:
-            raise UserError(f"{key}: must be more than 0, not {rate:g}.")
-    for key, share in (
-        ("training.consistency_ramp", t.consistency_ramp), ("training.plateau_factor", t.plateau_factor),
-        ("training.label_smoothing", t.label_smoothing), ("model.lora.dropout", m.lora.dropout)
-    ):  # fmt: skip
-        if not 0 <= share < 1:
-            raise UserError(f"{key}: must be a share from 0 to below 1, not {share:g}.")
-    if not (0 <= t.warmup < 1 or (1 <= t.warmup < math.inf and t.warmup == int(t.warmup))):
-        raise UserError(f"training.warmup: must be a share from 0 to below 1 or a number of steps, not {t.warmup:g}.")
-    if not 0 < t.epochs < math.inf and t.max_steps <= 0:
-        raise UserError(f"training.epochs: must be more than 0, not {t.epochs:g} (or set training.max_steps).")
-    if recipe.seed >= 2**32:
-        raise UserError(f"seed: must be below 2**32, not {recipe.seed}.")
-    if m.adapter == "lora" and not m.lora.components:
-        raise UserError("model.lora.components: names no component; give one, or set model.adapter to none.")
-    if not t.evaluate and (t.schedule == "plateau" or t.early_stopping):
-        raise UserError(
-            "training.evaluate: schedule plateau and early_stopping watch the validation metric; set it to true."
-        )

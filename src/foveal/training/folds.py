@@ -14,8 +14,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from foveal.config.checking import check
 from foveal.config.reading import read_recipe
-from foveal.config.sections import Recipe, check
+from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.files import write_json
 from foveal.metrics.formats import format_metric

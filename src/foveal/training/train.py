@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from foveal.asking.asker import Asker
 from foveal.asking.models import precision
 from foveal.asking.opening import make_asker, open_model
-from foveal.config.sections import Recipe, check
+from foveal.config.checking import check
+from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.evaluation.measure import measure, sentence
 from foveal.quiet import quiet

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from foveal.config.reading import build_section, section_keys
+from foveal.config.keys import section_keys
+from foveal.config.reading import build_section
 from foveal.errors import UserError
 from foveal.tasks.comparison.making import PairsMake, make_pairs
 from foveal.tasks.comparison.pair_files import read_pairs

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from foveal.cli.arguments import recipe_or_run
+from foveal.config.finding import recipe_or_run
 from foveal.doctor.memory import stored_parameters
 from foveal.errors import UserError
 from foveal.tasks.segmentation import benchmark, benchmark_memory

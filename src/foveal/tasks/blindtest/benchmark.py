@@ -23,9 +23,10 @@ from foveal.asking.asker import Asker
 from foveal.asking.models import AnsweringModel, LocalModel
 from foveal.asking.replies import Replies
 from foveal.asking.served import ServedModel
-from foveal.config.reading import choices, read_model_section, read_recipe
+from foveal.config.checking import check as check_recipe
+from foveal.config.reading import read_model_section, read_recipe
 from foveal.config.sections import Evaluation, Recipe, Server
-from foveal.config.sections import check as check_recipe
+from foveal.config.values import choices
 from foveal.errors import UserError
 from foveal.examples import Example
 from foveal.files import check_writable, write_text

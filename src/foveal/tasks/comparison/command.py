@@ -10,8 +10,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from foveal.cli.arguments import Parser, recipe_or_run, split_words
+from foveal.config.arguments import Parser, split_words
+from foveal.config.finding import recipe_or_run
 from foveal.errors import UserError
+from foveal.files import check_writable, write_bytes, write_text
+from foveal.images import Picture, find_images
+from foveal.tasks.comparison.rank import Place, strip
 
 _OWN = ("--comparisons", "--out", "--sheet", "--checkpoint", "--limit", "--seed")
 _FLAGS = ("-h", "--help", "--one-order")
@@ -39,13 +43,11 @@ def run(arguments: Sequence[str], console: Console) -> int:
     """Ranks."""
     own, rest = split_words(arguments, _FLAGS, _OWN)
     given = parser().parse_args(own)
-    recipe, found = recipe_or_run(given.target, rest)
+    recipe, run_ = recipe_or_run(given.target, rest)
     from foveal.asking.opening import open_asker
-    from foveal.files import check_writable, write_bytes, write_text
-    from foveal.images import Picture, find_images
     from foveal.progress import counting
     from foveal.quiet import quiet
-    from foveal.tasks.comparison.rank import rank_pictures, strip
+    from foveal.tasks.comparison.rank import rank_pictures
     from foveal.tasks.comparison.task import Comparison
 
     if recipe.task != Comparison.name:
@@ -53,35 +55,63 @@ def run(arguments: Sequence[str], console: Console) -> int:
     if given.comparisons < 0 or given.limit < 0:
         raise UserError("--comparisons and --limit: must be at least 0.")
     quiet()
-    files: list[Path] = []
-    for name in given.pictures:
-        files += find_images(name) if Path(name).is_dir() else [Path(name)]
-    files = list(dict.fromkeys(files))[: given.limit or None]
-    for file in files:
-        Picture(str(file), file, recipe.model.max_pixels).open()
-    if len(files) < 2:
-        raise UserError(f"{files[0]}: is the only picture; a ranking needs at least two.")
-    pairs = len(files) * (len(files) - 1) // 2
-    number = min(given.comparisons or 6 * len(files), pairs)
-    if number < len(files) - 1:
-        raise UserError(
-            f"--comparisons: {number} cannot link {len(files)} pictures; give at least {len(files) - 1}, better "
-            f"{min(6 * len(files), pairs)}."
-        )
-    for path in (given.out, given.sheet):
-        if path is not None:
-            check_writable(path)
-            if path.is_dir():
-                raise UserError(f"{path}: is a folder; give a file's name.")
-    asker, model = open_asker(recipe, found, given.checkpoint)
+    files = _pictures(given.pictures, given.limit, recipe.model.max_pixels)
+    number = _comparisons(given.comparisons, len(files))
+    _check_outputs(given.out, given.sheet)
+    asker, model = open_asker(recipe, run_, given.checkpoint)
     task = asker.task
-    if not isinstance(task, Comparison):
-        raise UserError(f"{given.target}: its task does not compare pictures.")
+    assert isinstance(task, Comparison)
     with counting(console, f"comparing with {model}", number) as progress:
         places = rank_pictures(
             task, lambda rows: list(asker.ask(rows)), files, number, both_orders=not given.one_order,
             seed=given.seed, progress=progress,
         )  # fmt: skip
+    _print(places, console)
+    if given.out:
+        write_text(given.out, _csv(places))
+        console.print(f"Ranking: {given.out}", soft_wrap=True)
+    if given.sheet:
+        picture = io.BytesIO()
+        strip(places).save(picture, "PNG")
+        write_bytes(given.sheet, picture.getvalue())
+        console.print(f"Strip: {given.sheet}", soft_wrap=True)
+    return 0
+
+
+def _pictures(names: Sequence[str], limit: int, max_pixels: int) -> list[Path]:
+    """The picture files that are ranked, all of which can be opened."""
+    files: list[Path] = []
+    for name in names:
+        files += find_images(name) if Path(name).is_dir() else [Path(name)]
+    files = list(dict.fromkeys(files))[: limit or None]
+    for file in files:
+        Picture(str(file), file, max_pixels).open()
+    if len(files) < 2:
+        raise UserError(f"{files[0]}: is the only picture; a ranking needs at least two.")
+    return files
+
+
+def _comparisons(wanted: int, files: int) -> int:
+    """How many pairs are asked about: as many as wanted, or six for each picture."""
+    pairs = files * (files - 1) // 2
+    usual = min(6 * files, pairs)
+    number = min(wanted or usual, pairs)
+    if number < files - 1:
+        raise UserError(
+            f"--comparisons: {number} cannot link {files} pictures; give at least {files - 1}, better {usual}."
+        )
+    return number
+
+
+def _check_outputs(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None:
+            check_writable(path)
+            if path.is_dir():
+                raise UserError(f"{path}: is a folder; give a file's name.")
+
+
+def _print(places: Sequence[Place], console: Console) -> None:
     table = Table("rank", "picture", "strength", "95 % interval", "compared")
     for place in places[:_SHOWN]:
         low, high = place.ranked.lower, place.ranked.upper
@@ -92,18 +122,13 @@ def run(arguments: Sequence[str], console: Console) -> int:
     console.print(table)
     if len(places) > _SHOWN:
         console.print(f"… and {len(places) - _SHOWN:,} more")
-    if given.out:
-        stream = io.StringIO(newline="")
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("rank", "picture", "strength", "low", "high", "compared"))
-        for place in places:
-            r = place.ranked
-            writer.writerow((r.rank, place.path, *(f"{v:.4f}" for v in (r.strength, r.lower, r.upper)), place.compared))
-        write_text(given.out, stream.getvalue())
-        console.print(f"Ranking: {given.out}", soft_wrap=True)
-    if given.sheet:
-        picture = io.BytesIO()
-        strip(places).save(picture, "PNG")
-        write_bytes(given.sheet, picture.getvalue())
-        console.print(f"Strip: {given.sheet}", soft_wrap=True)
-    return 0
+
+
+def _csv(places: Sequence[Place]) -> str:
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("rank", "picture", "strength", "low", "high", "compared"))
+    for place in places:
+        r = place.ranked
+        writer.writerow((r.rank, place.path, *(f"{v:.4f}" for v in (r.strength, r.lower, r.upper)), place.compared))
+    return stream.getvalue()

@@ -1,4 +1,4 @@
-"""`foveal benchmark segmentation`: what sharing an encoder saves."""
+"""`foveal benchmark segmentation`: measure what sharing a vision encoder saves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from foveal.cli.arguments import Parser, recipe_or_run, split_words
+from foveal.config.arguments import Parser, split_words
+from foveal.config.finding import recipe_or_run
 from foveal.devices import prepare
 
 _DESCRIPTION = (

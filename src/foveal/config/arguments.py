@@ -1,4 +1,4 @@
-"""What several commands share: finding recipes and runs, options of a dataclass, parsers whose errors are sentences."""
+"""What commands share: parsers whose errors are sentences, and telling a command's own words from a recipe's settings."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import argparse
 import difflib
 import sys
 from collections.abc import Sequence
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, NoReturn
 
-from foveal.config.reading import build_section, common_keys, is_list, read_recipe, section_keys, section_parser
-from foveal.config.sections import Recipe
+from foveal.config.keys import common_keys, section_keys, section_parser
+from foveal.config.reading import build_section
+from foveal.config.values import is_list
 from foveal.errors import UserError
-from foveal.runs import Run, is_run, open_run
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,56 +20,6 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises the error for ``main`` to print."""
         raise UserError(f"{message[0].upper()}{message[1:]}; `{self.prog} --help` tells more.")
-
-
-def recipe_folders() -> list[Path]:
-    """Where recipes that come with Foveal lie: in the package, or beside it in a checkout."""
-    package = Path(str(files("foveal")))
-    return [p for p in (package / "recipes", package.parent.parent / "recipes") if p.is_dir()]
-
-
-def find_recipe(name: str) -> Path:
-    """A recipe's file: a path, or the name of one that comes with Foveal (``blindtest-lines``).
-
-    Raises:
-        UserError: It is the folder of a run, or a name that no recipe has.
-    """
-    path = Path(name)
-    if is_run(path):
-        raise UserError(
-            f"{path}: is a run; continue it with --resume {path}, or repeat it with {path / 'recipe.yaml'} --name NEW."
-        )
-    if path.exists() or path.parent != Path("."):
-        return path
-    for folder in recipe_folders():
-        for candidate in (folder / name, folder / f"{name}.yaml"):
-            if candidate.is_file():
-                return candidate
-    if path.suffix in (".yaml", ".yml"):
-        return path
-    have = sorted(p.stem for folder in recipe_folders() for p in folder.glob("*.yaml"))
-    near = difflib.get_close_matches(name, have, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(have)}; or give a YAML file."
-    raise UserError(f"There is no recipe {name!r}; {hint}")
-
-
-def recipe_or_run(name: str, arguments: Sequence[str]) -> tuple[Recipe, Run | None]:
-    """The recipe of a run's folder or of a file, changed by overrides.
-
-    Raises:
-        UserError: There is neither.
-    """
-    if is_run(name):
-        run = open_run(name)
-        return read_recipe(run.recipe, arguments), run
-    path = Path(name)
-    if path.is_dir():
-        open_run(path)
-    if not path.exists() and path.parent != Path(".") and path.suffix not in (".yaml", ".yml"):
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*") if is_run(p)], n=1)
-        hint = f"did you mean {path.parent / near[0]}?" if near else "check the path."
-        raise UserError(f"{path}: there is no such run or recipe; {hint}")
-    return read_recipe(find_recipe(name), arguments), None
 
 
 def section_from(cls: type, arguments: Sequence[str], prog: str, description: str) -> Any:

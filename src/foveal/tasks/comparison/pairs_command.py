@@ -1,0 +1,17 @@
+"""`foveal data pairs`: write pairs of rated pictures, the same as `foveal data make comparison`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from foveal.tasks.making import make_data
+
+
+def run(arguments: Sequence[str], console: Console) -> int:
+    """Makes the pairs."""
+    from foveal.tasks.comparison.task import Comparison
+
+    make_data(Comparison, arguments, console)
+    return 0

@@ -1,0 +1,55 @@
+"""What needs no model does not wait for the libraries of models to be imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
+CODE = """
+import sys
+from foveal.cli.main import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as done:
+    code = int(done.code or 0)
+print("HEAVY", [name for name in {heavy!r} if name in sys.modules])
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("--help", 0),
+        ("tasks", 0),
+        ("models", 0),
+        ("data inspect blindtest-lines --count 2", 0),
+        ("data inspect classification-folder --data.source pictures --count 2", 0),
+        ("train nosuch-recipe", 2),
+        ("train blindtest-lines --data.trian 3", 2),
+        ("train blindtest-lines --training.epochs many", 2),
+        ("train --task nosuch", 2),
+        ("train blindtest-lines --model.id ./nowhere", 2),
+        ("evaluate runs/nowhere", 2),
+        ("predict runs/nowhere a.png", 2),
+        ("data make blindtest/lines", 2),
+    ],
+)
+def test_no_library_of_models_is_imported(tmp_path, words, code):
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            for i in range(4):
+                folder = tmp_path / "pictures" / split / name
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (16, 16), (i * 20, 0, 0)).save(folder / f"{i}.png")
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(heavy=HEAVY), *words.split()], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+    assert done.stdout.splitlines()[-1] == "HEAVY []"
