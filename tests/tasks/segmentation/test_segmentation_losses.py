@@ -9,13 +9,8 @@ import torch
 from torch import Tensor
 
 from foveal.errors import UserError
-from foveal.tasks.segmentation.losses import (
-    PRESETS,
-    LossWeights,
-    iou_regression,
-    mask_bce,
-    mask_dice,
-)
+from foveal.tasks.segmentation.loss_weights import PRESETS, LossWeights
+from foveal.tasks.segmentation.losses import iou_regression, mask_bce, mask_dice
 from foveal.tasks.segmentation.metrics import iou, overlap
 
 MASK_LOSSES = [mask_bce, mask_dice]

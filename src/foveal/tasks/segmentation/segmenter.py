@@ -39,7 +39,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput
 
 from foveal.errors import UserError
-from foveal.tasks.segmentation.losses import LossWeights, iou_regression, mask_bce, mask_dice
+from foveal.tasks.segmentation.loss_weights import LossWeights
+from foveal.tasks.segmentation.losses import iou_regression, mask_bce, mask_dice
 from foveal.tasks.segmentation.sam import SamParts
 from foveal.tasks.segmentation.seg_token import TokenRows
 from foveal.vlm.components import component_modules

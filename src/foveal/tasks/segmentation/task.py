@@ -25,7 +25,7 @@ from foveal.tasks.lazy import Made
 from foveal.tasks.readers.annotations import OnBad
 from foveal.tasks.segmentation import metrics, rle
 from foveal.tasks.segmentation.generate import SceneOptions, Scenes
-from foveal.tasks.segmentation.losses import PRESETS, LossWeights
+from foveal.tasks.segmentation.loss_weights import PRESETS, LossWeights
 from foveal.tasks.segmentation.metrics import METRICS
 from foveal.tasks.segmentation.objects import Mask, Query, Target
 from foveal.tasks.segmentation.refcoco import Part
