@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from typing import Final
+
+from foveal.errors import UserError
 
 
 @dataclass(frozen=True)
