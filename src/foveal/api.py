@@ -1,36 +1,49 @@
-"""Foveal from Python: open a run and ask it about pictures.
+"""Foveal from Python.
 
 import foveal
 
-run = foveal.load("runs/NAME")
-answer = run.predict("photo.jpg")
+trained = foveal.train("quickstart", data__style="paper", training__epochs=1)
+answer = trained.model.predict("photo.jpg")
 print(answer.prediction, answer.confidence, answer.probabilities, answer.response)
-for answer in run.predict_batch(paths):
+
+model = foveal.load("runs/NAME")
+for answer in model.predict_batch(paths):
     ...
-run.predict_folder("photos", "answers.parquet")
+model.predict_folder("photos", "answers.parquet")
+print(foveal.evaluate("runs/NAME", split="validation").value)
 """
 
 from __future__ import annotations
 
+import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from foveal.asking.answered import Tally
+from foveal.config.sections import Recipe
 from foveal.errors import UserError
-from foveal.examples import Example
+from foveal.examples import SPLITS, Example, Split
 from foveal.images import Picture
+from foveal.results import Result
+from foveal.runs import Run
 from foveal.tasks.capabilities import check_words
+from foveal.tasks.task import Task
 
-if TYPE_CHECKING:
-    from foveal.asking.answered import Tally
-    from foveal.asking.asker import Asker
-
-#: What a picture may be given as.
-Given = str | os.PathLike[str] | Image.Image
+#: What a picture may be given as: a path, the bytes of a file, an open binary file, an array [H, W], [H, W, 3] or
+#: [H, W, 4] of uint8 or bool, or a picture in memory.
+PictureLike = str | os.PathLike[str] | bytes | BinaryIO | NDArray[np.uint8] | NDArray[np.bool_] | Image.Image | Picture
+#: One picture, or a tuple of as many as a question of the task is about.
+Given = PictureLike | tuple[PictureLike, ...] | list[PictureLike]
+#: A recipe: the name of one that ships, a YAML file, or a ``Recipe``.
+RecipeLike = str | os.PathLike[str] | Recipe
 
 
 @dataclass(frozen=True)
@@ -55,27 +68,51 @@ class Answer:
 
 
 class Model:
-    """A model that is ready to be asked.
+    """A model that is ready to be asked, from any number of threads, whose batches it answers one after the other.
 
     Attributes:
         task: Its task.
-        checkpoint: What was opened.
+        id: The recipe's ``model.id``.
+        checkpoint: What was opened: a checkpoint's name, or the model's id where there is no run.
+        device: Where it runs: a device of PyTorch, or ``server``.
     """
 
-    def __init__(self, asker: Asker, checkpoint: str, facts: Mapping[str, Any]) -> None:
-        self.task, self.checkpoint, self._asker, self._facts = asker.task, checkpoint, asker, facts
+    def __init__(self, recipe: Recipe, asker: Any, checkpoint: str, facts: Mapping[str, Any]) -> None:
+        self.task: Task = asker.task
+        self.id, self.checkpoint, self.device = recipe.model.id, checkpoint, _device(asker)
+        self._asker, self._facts = asker, facts
+
+    def __repr__(self) -> str:
+        return (
+            f"Model(task={self.task.name!r}, model={self.id!r}, checkpoint={self.checkpoint!r}, device={self.device!r})"
+        )
 
     def predict(self, picture: Given, *, text: str | None = None) -> Answer:
         """The answer on one picture.
 
         Args:
-            picture: A path, or the picture.
+            picture: The picture in any form of ``PictureLike``; a tuple of two for tasks that compare.
             text: Words about it, where the task takes them.
 
         Raises:
-            UserError: The picture cannot be read, or the text does not fit the task.
+            UserError: The picture cannot be read, there are too many or too few, or the text does not fit the task.
         """
         return next(self.predict_batch([picture], text=text))
+
+    def predict_batch(self, pictures: Iterable[Given], *, text: str | None = None) -> Iterator[Answer]:
+        """Answers in the order of the pictures, which may be endless: a batch is opened at a time.
+
+        Args:
+            pictures: What ``predict`` takes, any number of times.
+            text: Words about each of them, where the task takes them.
+
+        Raises:
+            UserError: See ``predict``; it is raised where the answer would come.
+        """
+        check_words(self.task, text)
+        rows = (self._example(given, number, text) for number, given in enumerate(_several(pictures)))
+        for p in self._asker.ask(rows, ahead=False):
+            yield Answer(p.value, p.confidence, p.probabilities, p.text, p.id, p.extra)
 
     def predict_folder(
         self,
@@ -112,49 +149,237 @@ class Model:
         answers = open_answers(Path(out), {**self._facts, "text": text}, self._asker.batch_size)
         return stream(self._asker, find_pictures([folder]), answers, text=text, skip_bad=skip_bad)
 
-    def predict_batch(self, pictures: Iterable[Given], *, text: str | None = None) -> Iterator[Answer]:
-        """Answers in the order of the pictures, which may be endless: a batch is opened at a time.
-
-        Args:
-            pictures: Paths, or pictures.
-            text: Words about each of them, where the task takes them.
-
-        Raises:
-            UserError: A picture cannot be read, or the text does not fit the task.
-        """
-        check_words(self.task, text)
-        rows = (self._example(picture, number, text) for number, picture in enumerate(pictures))
-        for p in self._asker.ask(rows, ahead=False):
-            yield Answer(p.value, p.confidence, p.probabilities, p.text, p.id, p.extra)
-
-    def _example(self, picture: Given, number: int, text: str | None) -> Example:
-        if isinstance(picture, Image.Image):
-            return self.task.example_of([Picture(f"picture {number}", picture)], text)
-        return self.task.example_of([Picture(str(picture), Path(picture), self.task.max_pixels)], text)
+    def _example(self, given: Given, number: int, text: str | None) -> Example:
+        pictures = given if isinstance(given, tuple | list) else (given,)
+        wanted = self.task.pictures
+        if len(pictures) != wanted:
+            how = "one picture" if wanted == 1 else f"a tuple of {wanted} pictures"
+            raise UserError(f"picture {number}: {self.task.name} asks about {how} at a time, not {len(pictures)}.")
+        names = [f"picture {number}{f' ({i} of {wanted})' if wanted > 1 else ''}" for i in range(1, wanted + 1)]
+        return self.task.example_of(
+            [_picture(p, name, self.task.max_pixels) for p, name in zip(pictures, names, strict=True)], text
+        )
 
 
-def load(run: str | os.PathLike[str], *, checkpoint: str = "best", **settings: Any) -> Model:
+@dataclass(frozen=True)
+class Trained:
+    """What a training left.
+
+    Attributes:
+        path: The run's folder, which ``load`` and ``evaluate`` take.
+        results: Measurements: before the training where the recipe asks for one, and after it.
+        model: The best checkpoint, ready to be asked.
+    """
+
+    path: Path
+    results: tuple[Result, ...]
+    model: Model
+
+
+def train(recipe: RecipeLike, **keys: Any) -> Trained:
+    """Trains a model by a recipe, measures it and writes a run folder, as ``foveal train`` does.
+
+    Args:
+        recipe: The name of a recipe that ships, a YAML file, or a ``Recipe``.
+        keys: Keys of the recipe that shall differ, with __ for the dots: ``training__epochs=1``.
+
+    Raises:
+        UserError: There is no such recipe or key, or something else that a user can put right.
+    """
+    resolved, run = _open_recipe(recipe, keys)
+    if run is not None:
+        raise UserError(
+            f"{run.path}: is a run; continue it with `foveal train --resume {run.path}`, or repeat it with {run.recipe} "
+            "and another name."
+        )
+    from foveal.asking.answer_files import facts_of
+    from foveal.config.reading import read_recipe
+    from foveal.training.train import train as run_training
+
+    done = run_training(resolved, _console())
+    kept = read_recipe(done.run.recipe)  # with what the task learned of its data
+    best = done.run.checkpoint("best").name
+    model = Model(kept, done.asker, best, facts_of(kept, done.run, best, None))
+    return Trained(done.run.path, tuple(done.results), model)
+
+
+def evaluate(
+    run_or_recipe: RecipeLike,
+    *,
+    split: Split | None = None,
+    checkpoint: str = "best",
+    samples: int = 0,
+    name: str | None = None,
+    **keys: Any,
+) -> Result:
+    """Measures a run, or a recipe's model as it is, and writes results and a report, as ``foveal evaluate`` does.
+
+    Args:
+        run_or_recipe: A run's folder, or a recipe.
+        split: What is measured; the recipe's ``evaluation.split`` by default.
+        checkpoint: ``best``, ``last`` or ``epoch-N``.
+        samples: Rows, evenly spread over the split; 0 for all.
+        name: Name of the folder below the run's ``evaluation``; the split's by default.
+        keys: Keys of the recipe that shall differ, with __ for the dots: ``data__source="photos"``.
+
+    Raises:
+        UserError: There is no such run, checkpoint, split or key, or something else that a user can put right.
+    """
+    if split is not None and split not in SPLITS:
+        raise UserError(f"split: {split!r} is none; choose one of {', '.join(SPLITS)}.")
+    if samples < 0:
+        raise UserError("samples: must be at least 0.")
+    recipe, run = _open_recipe(run_or_recipe, keys)
+    from foveal.evaluation.evaluate import evaluate as measure_split
+
+    split = split or recipe.evaluation.split
+    result, _ = measure_split(recipe, run, _console(), split=split, checkpoint=checkpoint, samples=samples, name=name)
+    return result
+
+
+def load(run: RecipeLike, *, checkpoint: str = "best", **keys: Any) -> Model:
     """Opens a run, or a recipe's model as it is.
 
     Args:
         run: A run's folder, or a recipe.
         checkpoint: ``best``, ``last`` or ``epoch-N``.
-        settings: Keys of the recipe that shall differ, with __ for the dots: ``model__device="cuda"``.
+        keys: Keys of the recipe that shall differ, with __ for the dots: ``model__device="cuda"``.
 
     Raises:
         UserError: There is no such run, checkpoint or key.
     """
+    recipe, opened = _open_recipe(run, keys)
     from foveal.asking.answer_files import facts_of
     from foveal.asking.opening import open_asker
+
+    asker, name = open_asker(recipe, opened, checkpoint)
+    return Model(recipe, asker, name, facts_of(recipe, opened, checkpoint, None))
+
+
+def _device(asker: Any) -> str:
+    from foveal.asking.models import LocalModel, OwnModel
+
+    if isinstance(asker.model, LocalModel):
+        return str(asker.model.vlm.device)
+    return str(asker.model.specialist.device) if isinstance(asker.model, OwnModel) else "server"
+
+
+def _open_recipe(what: RecipeLike, keys: Mapping[str, Any]) -> tuple[Recipe, Run | None]:
+    """The recipe with its keys changed and the run it is of, if any; the machine is made ready for its device.
+
+    Raises:
+        UserError: There is neither, or no such key.
+    """
     from foveal.config.finding import recipe_or_run
+    from foveal.devices import prepare
     from foveal.quiet import quiet
 
-    words: list[str] = []
-    for key, value in settings.items():
-        if value is None:
-            raise UserError(f"{key}: is None; leave it out.")
-        words += [f"--{key.replace('__', '.')}", str(value)]
-    recipe, opened = recipe_or_run(str(run), words)
+    words = [f"--{key.replace('__', '.')}={_value(key, value)}" for key, value in keys.items()]
+    if isinstance(what, Recipe):
+        recipe, run = _checked(what, words), None
+    else:
+        recipe, run = recipe_or_run(os.fspath(what), words)
+    prepare(recipe.model.device)
     quiet()
-    asker, name = open_asker(recipe, opened, checkpoint)
-    return Model(asker, name, facts_of(recipe, opened, checkpoint, None))
+    return recipe, run
+
+
+def _checked(recipe: Recipe, words: list[str]) -> Recipe:
+    """A recipe that was made in Python, changed and checked as one from a file is."""
+    from foveal.config.reading import read_recipe
+    from foveal.config.sections import dump_recipe
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "recipe.yaml")
+        path.write_text(dump_recipe(recipe), encoding="utf-8")
+        try:
+            return read_recipe(path, words)
+        except UserError as error:
+            raise UserError(str(error).replace(f"{path}: ", "Recipe: ")) from None
+
+
+def _value(key: str, value: Any) -> str:
+    """A key's value as the command line takes it."""
+    if value is None:
+        raise UserError(f"{key}: is None; leave it out.")
+    if isinstance(value, str | os.PathLike):
+        return os.fspath(value)
+    return json.dumps(value, default=str)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    # Of several processes (torchrun) only the first one writes.
+    return Console(highlight=False, markup=False, quiet=os.environ.get("RANK", "0") != "0")
+
+
+def _several(pictures: Iterable[Given]) -> Iterable[Given]:
+    """The pictures, where they are several: the parts of a single one would be asked about otherwise.
+
+    Raises:
+        UserError: They are a single one, or nothing that can be walked through.
+    """
+    flat = isinstance(pictures, np.ndarray) and pictures.ndim < 4
+    single = isinstance(pictures, str | bytes | os.PathLike | Image.Image | Picture) or hasattr(pictures, "read")
+    if flat or single or not isinstance(pictures, Iterable):
+        raise UserError("predict_batch takes several pictures, e.g. a list; use predict for a single one.")
+    return pictures
+
+
+def _picture(given: object, name: str, max_pixels: int) -> Picture:
+    """A user's picture.
+
+    Args:
+        given: Hopefully a ``PictureLike``.
+        name: What it is called unless it has a path.
+        max_pixels: Refused when opened if it has more pixels than that.
+
+    Raises:
+        UserError: It is of no kind that can be a picture.
+    """
+    if isinstance(given, Picture):
+        return given.limited(max_pixels)
+    if isinstance(given, str | os.PathLike):
+        path = os.fsdecode(given)
+        return Picture(path, Path(path), max_pixels)
+    if isinstance(given, bytes | bytearray | memoryview):
+        return Picture(name, bytes(given), max_pixels)
+    if isinstance(given, Image.Image):
+        return Picture(name, given, max_pixels)
+    if isinstance(given, np.ndarray):
+        return Picture(name, _from_array(given, name), max_pixels)
+    if hasattr(given, "read"):
+        return _from_file(given, name, max_pixels)
+    raise UserError(
+        f"{name}: {type(given).__name__} is no picture; give a path, the bytes of a file, an open binary file, an array "
+        "of uint8 or a PIL image."
+    )
+
+
+def _from_file(file: Any, name: str, max_pixels: int) -> Picture:
+    name = file.name if isinstance(getattr(file, "name", None), str) else name
+    try:
+        content = file.read()
+    except (OSError, ValueError) as error:  # closed, write-only, or a text file that is no text
+        raise UserError(f"{name}: cannot be read ({error}); give a file that is open in binary mode.") from None
+    if not isinstance(content, bytes):
+        raise UserError(f"{name}: is open as text; open it in binary mode, with 'rb'.")
+    return Picture(name, content, max_pixels)
+
+
+def _from_array(array: NDArray[Any], name: str) -> Image.Image:
+    if array.dtype.kind == "f":
+        raise UserError(
+            f"{name}: {array.dtype} has no agreed white; convert it, e.g. (255 * array).round().astype('uint8') where "
+            "white is 1."
+        )
+    if array.dtype not in (np.uint8, np.bool_):
+        raise UserError(f"{name}: an array of {array.dtype} is no picture; convert it to uint8, with 255 for white.")
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or array.size == 0:
+        raise UserError(
+            f"{name}: an array of shape {array.shape} is no picture; give [height, width], or with 3 or 4 channels at the "
+            "end."
+        )
+    # A copy: a camera's buffer is written over before the batch is full.
+    return Image.fromarray(array.astype(np.uint8) * 255 if array.dtype == np.bool_ else array.copy())

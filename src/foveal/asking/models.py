@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -129,6 +130,7 @@ class LocalModel(AnsweringModel):
     def __init__(self, vlm: Vlm, recipe: Recipe, *, weights: Path | None = None) -> None:
         self.vlm, self.encoder, self.options = vlm, make_encoder(vlm, recipe), recipe.evaluation
         self.dtype = precision(recipe, vlm.device)
+        self._lock = threading.Lock()
         folder = weights or (Path(vlm.source) if Path(vlm.source).is_dir() else None)
         self.version: str | None = (
             fingerprint(folder) if folder is not None else getattr(vlm.base.config, "_commit_hash", None)
@@ -140,9 +142,11 @@ class LocalModel(AnsweringModel):
             "max_new_tokens": self.options.max_new_tokens, "precision": str(self.dtype),
         }  # fmt: skip
 
-    def evaluating(self) -> AbstractContextManager[None]:
-        """Eval mode and autocast."""
-        return evaluating(self.vlm.model, self.dtype)
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Eval mode and autocast, for one thread at a time: while it computes, hooks are on the model."""
+        with self._lock, evaluating(self.vlm.model, self.dtype):
+            yield
 
     def reply(self, prompts: Sequence[Prompt], names: Sequence[str], keep: Keep | None = None) -> list[Reply]:
         """See ``AnsweringModel.reply``."""
@@ -172,10 +176,13 @@ class OwnModel:
 
     def __init__(self, specialist: Specialist[Any], recipe: Recipe) -> None:
         self.specialist, self.dtype = specialist, precision(recipe, specialist.device)
+        self._lock = threading.Lock()
 
-    def evaluating(self) -> AbstractContextManager[None]:
-        """Eval mode and autocast."""
-        return evaluating(self.specialist.model, self.dtype)
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Eval mode and autocast, for one thread at a time."""
+        with self._lock, evaluating(self.specialist.model, self.dtype):
+            yield
 
     @torch.inference_mode()
     def predict(self, rows: Sequence[Example]) -> list[Prediction]:
