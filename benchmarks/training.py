@@ -189,9 +189,11 @@ class Runner:
 
     def __init__(self, setup: Setup, folder: Path, workers: int) -> None:
         from foveal.config.sections import Evaluation, Model, Recipe, Training
+        from foveal.examples import Loaded
         from foveal.tasks.blindtest.lines import Lines, LinesData
+        from foveal.training import setup as training_setup
         from foveal.vlm.encoding import Encoder
-        from foveal.vlm.loading import load
+        from foveal.vlm.loading import Vlm
 
         self.setup, self.folder, self.workers = setup, folder, workers
         model = Model(id="builtin" if setup.name == "builtin" else str(folder / "model"), device="cpu")
@@ -204,8 +206,12 @@ class Runner:
             "blindtest/lines", data, model=model, training=training, evaluation=Evaluation(), seed=SEED
         )
         self.task = Lines(data)
-        self.examples = self.task.load("train").examples
-        self.vlm = load(model, training=True)
+        loaded = self.task.load("train")
+        self.examples = loaded.examples
+        nothing = Loaded([], "none")
+        self.ready = training_setup.Setup.open(self.task, self.recipe, training_setup.Data(loaded, nothing, nothing))
+        assert isinstance(self.ready.model, Vlm)
+        self.vlm = self.ready.model
         self.encoder = Encoder(self.vlm.processor, family=self.vlm.family, context=self.vlm.context)
 
     def settings(self, steps: int, log_steps: int) -> dict[str, Any]:
@@ -232,23 +238,13 @@ class Foveal(Runner):
         """As ``foveal train`` makes it, but for the progress bar."""
         from transformers import TrainingArguments
 
-        from foveal.asking.opening import make_asker
-        from foveal.examples import Loaded
         from foveal.runs import Run
-        from foveal.training.objectives import make_objective
-        from foveal.training.rows import TrainingRows
-        from foveal.training.setup import Data, Setup
         from foveal.training.trainer import FovealTrainer
 
         arguments = TrainingArguments(
             **self.settings(steps, log_steps), remove_unused_columns=False, logging_nan_inf_filter=False
         )
-        setup = Setup(
-            self.recipe, self.task, Data(Loaded(self.examples, "lines"), Loaded([], "none"), Loaded([], "none")), self.vlm,
-            make_objective(self.recipe, self.task, self.vlm), TrainingRows(self.task, self.examples, SEED),
-            make_asker(self.task, self.vlm, self.recipe), "",
-        )  # fmt: skip
-        return FovealTrainer(setup, Run(self.folder / "runs"), arguments, callbacks=[callback])
+        return FovealTrainer(self.ready, Run(self.folder / "runs"), arguments, callbacks=[callback])
 
 
 class Trl(Runner):
