@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 import sys
 import threading
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
 
+from foveal import images
 from foveal.errors import ImageError, UserError
-from foveal.images import MAX_PIXELS, Encoded, Picture, check_header, decode, find_images, upright_rgb
+from foveal.images import MAX_PIXELS, Encoded, Picture, check_header, decode, find_images, upright_rgb, walk_images
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
@@ -362,3 +365,56 @@ def test_a_picture_inside_something_larger() -> None:
         cut.check(pixels=True)
     with pytest.raises(ImageError, match="row 7: the file is empty"):
         Picture("row 7", Encoded("row 7", lambda: b"")).check(pixels=False)
+
+
+# ---------------------------------------------------------------- walking folders
+
+
+def test_the_walk_is_the_sorted_list_of_all_pictures_whatever_it_holds_at_once(tmp_path, monkeypatch):
+    rng = random.Random(0)
+    names = ["a", "b.png", "B.JPG", "ab", "a.b", "a-b.png", "ü.png", ".x.png", ".h", "z.txt", "c.gif", "sub.png", "0"]
+    for _ in range(150):
+        path = tmp_path.joinpath(*(f"d{rng.choice(names)}" for _ in range(rng.randrange(4))), rng.choice(names))
+        if not path.exists() and not any(p.is_file() for p in path.parents):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    (tmp_path / "link.png").symlink_to(tmp_path / "z.txt")
+    (tmp_path / "linked").symlink_to(tmp_path)
+    slow = sorted(
+        p
+        for p in tmp_path.rglob("*")
+        if p.suffix.lower() in images.SUFFIXES and p.is_file()
+        and not any(s.startswith(".") for s in p.relative_to(tmp_path).parts)
+    )  # fmt: skip
+    assert len(slow) > 40 and list(walk_images(tmp_path)) == find_images(tmp_path) == slow
+    for most in (1, 2, 3, 5, 8):
+        monkeypatch.setattr(images._sorted_entries, "__defaults__", (most,))
+        assert list(walk_images(tmp_path)) == slow
+
+
+def test_a_large_folder_is_walked_without_holding_its_names(tmp_path):
+    for i in range(6000):
+        (tmp_path / f"{i * 7919 % 6000:04}.png").touch()
+    tracemalloc.start()
+    try:
+        found = [name for name, _ in images._sorted_entries(tmp_path, 6000)]
+        _, whole = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        same = all(a == b for (a, _), b in zip(images._sorted_entries(tmp_path, 200), found, strict=True))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == [f"{i:04}.png" for i in range(6000)] and same
+    assert peak - before < 100_000 < whole / 5
+
+
+def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(images.os, "scandir", refuse)
+    with pytest.raises(ImageError, match=r"in: the folder cannot be read \(Permission denied\); check the path"):
+        list(walk_images(tmp_path / "in"))

@@ -1,4 +1,4 @@
-"""Settings of PyTorch that it reads from the environment once, before a device is first used."""
+"""The machine: its memory, and settings of PyTorch that it reads once, before a device is first used."""
 
 from __future__ import annotations
 
@@ -37,3 +37,43 @@ def prepare(device: str) -> dict[str, str]:
     new = {name: value for name, value in new.items() if name not in os.environ}
     os.environ.update(new)
     return new
+
+
+def machine_memory() -> tuple[int, int]:
+    """Free and total bytes of the machine's memory, or of what a container may take of it; total 0 where unknown."""
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        total = 0
+    free = total
+    info = Path("/proc/meminfo")
+    if info.is_file():
+        lines = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
+        free = int(lines.get("MemAvailable", f"{free // 1024} kB").split()[0]) * 1024
+    limit, used = (_number(Path("/sys/fs/cgroup", name)) for name in ("memory.max", "memory.current"))
+    if limit is not None and used is not None:
+        free, total = min(free, max(0, limit - used)), min(total, limit)
+    return free, total
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def process_memory() -> int:
+    """Bytes of memory that this process holds now."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return peak_process_memory()
+
+
+def peak_process_memory() -> int:
+    """Most bytes of memory that this process has held."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -18,17 +18,16 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from foveal import images
 from foveal.asking import answer_files
 from foveal.asking.answer_files import open_answers
 from foveal.asking.answered import Answered, Tally
 from foveal.asking.asker import Asker
 from foveal.asking.models import OwnModel
-from foveal.asking.pictures import common_folder, export_folder, find_pictures, stream
+from foveal.asking.pictures import find_pictures, stream
 from foveal.config.sections import Evaluation
 from foveal.errors import ImageError, UserError
 from foveal.examples import Example, Loaded
-from foveal.images import Picture, find_images, walk_images
+from foveal.images import Picture, walk_images
 from foveal.results import Prediction
 from foveal.tasks.capabilities import UserWords, check_words
 from foveal.tasks.task import Task
@@ -122,72 +121,6 @@ def content(path: Path):
     return table(path) if path.suffix == ".parquet" else path.read_bytes()
 
 
-# ------------------------------------------------------------------------------------------------------------- the walk
-
-
-def test_the_walk_is_the_sorted_list_of_all_pictures_whatever_it_holds_at_once(tmp_path, monkeypatch):
-    rng = random.Random(0)
-    names = ["a", "b.png", "B.JPG", "ab", "a.b", "a-b.png", "ü.png", ".x.png", ".h", "z.txt", "c.gif", "sub.png", "0"]
-    for _ in range(150):
-        path = tmp_path.joinpath(*(f"d{rng.choice(names)}" for _ in range(rng.randrange(4))), rng.choice(names))
-        if not path.exists() and not any(p.is_file() for p in path.parents):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-    (tmp_path / "link.png").symlink_to(tmp_path / "z.txt")
-    (tmp_path / "linked").symlink_to(tmp_path)
-    slow = sorted(
-        p
-        for p in tmp_path.rglob("*")
-        if p.suffix.lower() in images.SUFFIXES and p.is_file()
-        and not any(s.startswith(".") for s in p.relative_to(tmp_path).parts)
-    )  # fmt: skip
-    assert len(slow) > 40 and list(walk_images(tmp_path)) == find_images(tmp_path) == slow
-    for most in (1, 2, 3, 5, 8):
-        monkeypatch.setattr(images._sorted_entries, "__defaults__", (most,))
-        assert list(walk_images(tmp_path)) == slow
-
-
-def test_a_large_folder_is_walked_without_holding_its_names(tmp_path):
-    for i in range(6000):
-        (tmp_path / f"{i * 7919 % 6000:04}.png").touch()
-    tracemalloc.start()
-    try:
-        found = [name for name, _ in images._sorted_entries(tmp_path, 6000)]
-        _, whole = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        before, _ = tracemalloc.get_traced_memory()
-        same = all(a == b for (a, _), b in zip(images._sorted_entries(tmp_path, 200), found, strict=True))
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert found == [f"{i:04}.png" for i in range(6000)] and same
-    assert peak - before < 100_000 < whole / 5
-
-
-def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
-    write_pictures(tmp_path / "in", 1)
-
-    def refuse(folder):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(images.os, "scandir", refuse)
-    with pytest.raises(ImageError, match=r"in: the folder cannot be read \(Permission denied\); check the path"):
-        list(walk_images(tmp_path / "in"))
-
-
-def test_a_path_comes_once_however_it_is_named(tmp_path):
-    folder = write_pictures(tmp_path / "a", 2)
-    inner = write_pictures(folder / "in", 2)
-    found = list(find_pictures([folder, inner / "001.png", folder, inner, tmp_path / "gone.png"]))
-    assert found == [
-        folder / "000.png",
-        folder / "001.png",
-        inner / "001.png",
-        inner / "000.png",
-        tmp_path / "gone.png",
-    ]
-
-
 # ------------------------------------------------------------------------------------------------------------- asking
 
 
@@ -262,22 +195,6 @@ def test_words_are_taken_by_tasks_that_need_them_only():
         with pytest.raises(UserError, match=r"^text: named needs words about the pictures; give them, e\.g\. --text"):
             stream(asker(Named(None)), [], None, text=text)
     check_words(Named, "the red cup")
-
-
-def test_files_of_answers_lie_as_their_pictures_do(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    out = Path("out")
-    for name in ("a/b/1.png", "a/c/1.png"):
-        Path(name).parent.mkdir(parents=True)
-        Path(name).touch()
-    # One folder, or one picture: what lies directly in it lies directly in the other.
-    assert export_folder(out, Path("a/b/1.png"), common_folder(["a"])) == Path("out/b")
-    assert export_folder(out, Path("a/b/1.png"), common_folder([tmp_path / "a/b"])) == out
-    assert export_folder(out, Path("a/b/1.png"), common_folder(["a/b/1.png"])) == out
-    # Two of one name do not meet, wherever they are.
-    both = [export_folder(out, Path(p), common_folder(["a/b/1.png", "a/c/1.png"])) for p in ("a/b/1.png", "a/c/1.png")]
-    assert both == [Path("out/b"), Path("out/c")]
-    assert export_folder(out, Path("/elsewhere/1.png"), common_folder(["a"])) == Path("out/elsewhere")
 
 
 # ------------------------------------------------------------------------------------------------------------- the files

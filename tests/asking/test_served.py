@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import json
-import os
 import sys
 import time
 from dataclasses import replace
@@ -16,7 +14,7 @@ from PIL import Image
 from foveal.asking import chat_client, served
 from foveal.asking.asker import Asker, reply_to
 from foveal.asking.opening import open_asker, open_model
-from foveal.asking.replies import Replies, Reply, reply_key
+from foveal.asking.replies import Replies, Reply
 from foveal.asking.served import ServedModel, base_url, chat_messages, read_completion
 from foveal.config.sections import Evaluation, Model, Recipe, Server
 from foveal.errors import UserError
@@ -114,21 +112,6 @@ def test_reading_completions(found, text):
 )
 def test_what_is_no_completion(found):
     assert read_completion(found) is None
-
-
-def test_the_key_of_a_reply_tells_model_pixels_words_and_settings():
-    prompt = Prompt((picture(),), "how many?")
-    same = reply_key("m", Prompt((picture(),), "how many?", answer="2"), {"t": 0, "u": 1})
-    assert same == reply_key("m", prompt, {"u": 1, "t": 0})
-    others = [
-        reply_key("n", prompt, {"t": 0, "u": 1}),
-        reply_key("m", prompt, {"t": 1, "u": 1}),
-        reply_key("m", Prompt((picture(1),), "how many?"), {"t": 0, "u": 1}),
-        reply_key("m", Prompt((picture().resize((3, 4)),), "how many?"), {"t": 0, "u": 1}),
-        reply_key("m", Prompt((picture(),), "how many"), {"t": 0, "u": 1}),
-        reply_key("m", Prompt((picture(),), "how many?", system="s"), {"t": 0, "u": 1}),
-    ]
-    assert len({same, *others}) == 7
 
 
 # ---------------------------------------------------------------- asking
@@ -364,46 +347,6 @@ def test_what_came_before_a_failure_is_kept(tmp_path):
         before, server.forever = server.count, None
         ask(server.url, tmp_path, prompts(12))
         assert server.count - before == 12 - fine
-
-
-def test_half_a_line_and_damaged_lines_are_dropped(tmp_path):
-    path = tmp_path / "r"
-    with Replies(path) as replies:
-        replies.add("a", Reply("1"))
-        replies.add("b", Reply("zwei ü \u2028 x\ny", "stop"))
-    whole = path.read_bytes()
-    path.write_bytes(whole + b'{"key": "c"}\n[]\nx\n{"key": "d", "text": "4"}\n{"key": "e", "te')
-    with Replies(path) as replies:
-        assert len(replies) == 3 and replies.get("c") is None and replies.get("e") is None
-        assert replies.get("b") == Reply("zwei ü \u2028 x\ny", "stop") and replies.get("d") == Reply("4")
-        replies.add("e", Reply("5"))
-    lines = path.read_text().splitlines()
-    assert json.loads(lines[-1])["key"] == "e"
-    with Replies(path) as replies:
-        assert replies.get("e") == Reply("5")
-
-
-def test_one_process_at_a_time(tmp_path):
-    with (
-        Replies(tmp_path / "r"),
-        pytest.raises(UserError, match="another foveal is at work in this folder; wait for it"),
-    ):
-        Replies(tmp_path / "r")
-    Replies(tmp_path / "r").close()
-
-
-def test_a_full_disk_leaves_whole_lines(tmp_path, monkeypatch):
-    with Replies(tmp_path / "r") as replies:
-        replies.add("a", Reply("1"))
-        write = os.write
-        monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:10]))
-        with pytest.raises(UserError, match="cannot be written: the disk is full"):
-            replies.add("b", Reply("2"))
-        monkeypatch.undo()
-        assert replies.get("b") is None
-        replies.add("c", Reply("3"))
-    with Replies(tmp_path / "r") as replies:
-        assert len(replies) == 2 and replies.get("c") == Reply("3")
 
 
 # ---------------------------------------------------------------- what no server should send

@@ -9,8 +9,8 @@ import yaml
 
 from foveal.config.checking import check
 from foveal.config.keys import common_keys, keys
-from foveal.config.reading import read_recipe
-from foveal.config.sections import Lora, Model, Recipe, Training, dump_recipe
+from foveal.config.reading import read_model_section, read_recipe
+from foveal.config.sections import Lora, Model, Recipe, Server, Training, dump_recipe
 from foveal.errors import UserError
 from foveal.tasks.capabilities import Generator
 from foveal.tasks.classification.task import ClassificationData
@@ -321,3 +321,17 @@ def test_every_generator_has_options_with_help():
 
     text = section_parser(task.Make, "foveal data make", "").format_help()
     assert all(f"--{key}" in text for key in section_keys(task.Make))
+
+
+def test_a_section_model_alone_needs_no_task():
+    section = read_model_section(["--model.id", "http://host/v1", "--model.server.tries=3", "--model.freeze", "vision"])
+    assert (section.id, section.server.tries, section.freeze) == ("http://host/v1", 3, ["vision"])
+    assert section.server == Server(tries=3)
+    for word, message in {
+        "--model.dvice": "There is no key --model.dvice; did you mean --model.device?",
+        "--task": "There is no key --task; ",
+        "--model.server.tries": "--model.server.tries: must be a whole number, not 'x'.",
+    }.items():
+        with pytest.raises(UserError) as error:
+            read_model_section([word, "x"])
+        assert str(error.value).startswith(message)

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from foveal.asking.models import mixed, precision
 from foveal.asking.opening import make_asker, open_model
 from foveal.config.sections import Model, Recipe
-from foveal.doctor import memory
+from foveal.devices import peak_process_memory, process_memory
 from foveal.doctor.checks import Checks, gigabytes
 from foveal.doctor.machine import Need, free_space
 from foveal.errors import UserError
@@ -31,7 +31,7 @@ from foveal.tasks.task import Task
 from foveal.training.arguments import check_packages
 from foveal.training.objectives import NamedLosses, Objective, make_objective
 from foveal.training.rows import Row, TrainingRows
-from foveal.vlm import adapters
+from foveal.vlm import adapters, memory
 from foveal.vlm.components import by_component
 from foveal.vlm.finding import resolve
 from foveal.vlm.loading import Vlm, load, memory_errors
@@ -68,7 +68,7 @@ class Job:
         transformers.set_seed(recipe.seed)
         checks.attempt("extras", lambda: check_packages(recipe))
         task, splits = self._data()
-        process = memory.process_memory() if self.device.type == "cpu" else 0
+        process = process_memory() if self.device.type == "cpu" else 0
         model = None
         own = {recipe.model.id, "*"} & set(own_models(find_task(recipe.task)))
         if (task is None and own) or self._is_blocked("model.id") or self._is_blocked("model.sam"):
@@ -252,9 +252,7 @@ class Job:
             activations = memory.Activations.measured(passes, size)
         need = memory.estimate(model, training.optimizer, size, activations, process)
         have = memory.available(self.device)
-        used = (
-            torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else memory.peak_process_memory()
-        )
+        used = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else peak_process_memory()
         parts = {
             "weights": need.weights, "gradients": need.gradients, f"{training.optimizer}'s states": need.optimizer,
             f"activations of {size} rows": need.activations, "the process": need.process,

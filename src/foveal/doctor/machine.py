@@ -12,7 +12,7 @@ import threading
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from huggingface_hub import constants, get_session, snapshot_download
 from packaging.requirements import Requirement
@@ -20,15 +20,12 @@ from packaging.specifiers import SpecifierSet
 
 from foveal import hub
 from foveal.config.sections import Recipe
+from foveal.devices import machine_memory
 from foveal.doctor.checks import Checks, gigabytes
-from foveal.doctor.memory import machine_memory
 from foveal.files import check_writable
 from foveal.runs import PACKAGES
 from foveal.tasks.capabilities import own_models, parts_of
 from foveal.tasks.task import Task
-
-if TYPE_CHECKING:
-    import torch
 
 #: How long the Hub may take to answer.
 SECONDS = 4.0
@@ -88,7 +85,7 @@ def torchvision(checks: Checks) -> None:
         )
 
 
-def devices(checks: Checks, wanted: str) -> torch.device | None:
+def devices(checks: Checks, wanted: str) -> Any:
     """PyTorch's build, every device, and the one that the recipe takes, tried with a small sum.
 
     Args:
@@ -139,7 +136,7 @@ def _cuda(checks: Checks, number: int) -> None:
     checks.add(f"cuda:{number}", "warn" if remedy else "pass", text, remedy, free=free, total=total, bf16=bf16)
 
 
-def _device(checks: Checks, wanted: str) -> torch.device:
+def _device(checks: Checks, wanted: str) -> Any:
     import torch
 
     from foveal.vlm.loading import pick_device

@@ -10,12 +10,12 @@ from torch import nn
 from torch.nn import functional
 
 from foveal.config.finding import recipe_or_run
-from foveal.doctor.memory import stored_parameters
 from foveal.errors import UserError
 from foveal.tasks.segmentation import benchmark, benchmark_memory
 from foveal.tasks.segmentation.benchmark import Counts, Measured, Subject, Turn, count, p95, savings, take_turns
 from foveal.tasks.segmentation.benchmark_memory import Memory
 from foveal.tasks.segmentation.benchmark_sizes import VARIANTS, open_variant, settings_of, write_vit_b
+from foveal.vlm.memory import stored_parameters
 
 
 @pytest.fixture(scope="module")

@@ -239,22 +239,12 @@ def run(given: Mapping[str, Any], console: Console, *, out: Path | None = None, 
             save(options, folder)
             console.print(f"{len(rows):,} questions of {name}; replies are kept in {folder}", soft_wrap=True)
             started, known = time.monotonic(), len(replies)
-            try:
-                with _bar(console, f"asking {name}", len(rows)) as progress:
-                    predictions = _ask(rows, model, recipe.evaluation, replies, progress)
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(_kept(replies, folder, fresh)) from None
-            except UserError as error:
-                raise UserError(f"{error} {_kept(replies, folder, fresh)}".rstrip()) from error
+            with _bar(console, f"asking {name}", len(rows)) as progress, _saying_how_to_go_on(replies, folder, fresh):
+                predictions = _ask(rows, model, recipe.evaluation, replies, progress)
             seconds, new = time.monotonic() - started, len(replies) - known
     answers = [_answer(row, p) for row, p in zip(rows, predictions, strict=True)]
     scores = score(answers, _chances(rows))
-    shown = table(scores, every=len(all_puzzles()))
-    cut = sum(p.extra.get("finish") == "length" for p in predictions)
-    if cut:
-        longest = recipe.evaluation.max_new_tokens
-        note = f"{cut:,} of {len(predictions):,} replies were cut at {longest} tokens; --max_new_tokens allows longer ones."
-        shown = replace(shown, notes=(*shown.notes, note))
+    shown = _table(scores, predictions, recipe.evaluation.max_new_tokens)
     facts |= {"served_model": options.served_model}
     _write(folder, options, facts, answers, predictions, scores, shown, name)
     console.print(f"{new:,} new replies in {seconds:.1f} s", soft_wrap=True)
@@ -344,13 +334,36 @@ def _ask(
     return predictions
 
 
-def _kept(replies: Replies, folder: Path, fresh: bool) -> str:
-    """What is there of a benchmark that stops, and how it goes on; a new folder without any reply is removed."""
-    if fresh and not len(replies):
-        shutil.rmtree(folder, ignore_errors=True)
-        return ""
-    again = f"foveal benchmark blindtest --resume {shlex.quote(str(folder))}"
-    return f"{len(replies):,} replies are kept; go on with: {again}"
+@contextmanager
+def _saying_how_to_go_on(replies: Replies, folder: Path, fresh: bool) -> Iterator[None]:
+    """Adds to what stops a benchmark how many replies are kept and how it goes on; a new folder without any is removed.
+
+    Raises:
+        UserError: In place of the other.
+        KeyboardInterrupt: In place of the other.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, UserError) as error:
+        remedy = ""
+        if fresh and not len(replies):
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            again = f"foveal benchmark blindtest --resume {shlex.quote(str(folder))}"
+            remedy = f"{len(replies):,} replies are kept; go on with: {again}"
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(remedy) from None
+        raise UserError(f"{error} {remedy}".rstrip()) from error
+
+
+def _table(scores: Scores, predictions: Sequence[Prediction], longest: int) -> Table:
+    """The table, with a note where replies were cut."""
+    shown = table(scores, every=len(all_puzzles()))
+    cut = sum(p.extra.get("finish") == "length" for p in predictions)
+    if not cut:
+        return shown
+    note = f"{cut:,} of {len(predictions):,} replies were cut at {longest} tokens; --max_new_tokens allows longer ones."
+    return replace(shown, notes=(*shown.notes, note))
 
 
 def _answer(row: Asked, p: Prediction) -> Answer:

@@ -1,4 +1,4 @@
-"""What `foveal benchmark blindtest` can be told, and how a benchmark that was begun goes on with the same."""
+"""The options of `foveal benchmark blindtest`, and how a benchmark that was begun goes on with the same."""
 
 from __future__ import annotations
 
@@ -110,9 +110,9 @@ def _stored(folder: Path) -> Options:
     """
     file = folder / SETTINGS
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         known = {f.name for f in fields(Options)}
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items() if k in known}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k in known}
         return Options(**values)
     except (OSError, ValueError, TypeError, AttributeError):
         raise UserError(f"{folder}: holds no benchmark that was begun (no {SETTINGS}); give its folder.") from None

@@ -27,7 +27,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from foveal.asking.models import mixed, precision
 from foveal.config.sections import Recipe
-from foveal.doctor.memory import weight_bytes
 from foveal.errors import UserError
 from foveal.examples import Example
 from foveal.files import check_writable, write_text
@@ -40,6 +39,7 @@ from foveal.tasks.segmentation.segmenting import Segmenter
 from foveal.tasks.segmentation.task import segmenter_section
 from foveal.vlm.components import component_modules, sizes
 from foveal.vlm.loading import load_config, memory_errors
+from foveal.vlm.memory import weight_bytes
 
 #: As tables call the ways to look.
 NAMES: Final[Mapping[Vision, str]] = {"vlm": "shared-vlm", "sam": "shared-sam", "separate": "separate"}

@@ -78,7 +78,7 @@ def memory_of(recipe: Recipe, vision: Vision, weights: Path | None, images: int)
 def _measure(recipe: Recipe, vision: Vision, weights: Path | None, images: int) -> Memory:
     import torch
 
-    from foveal.doctor.memory import peak_process_memory, process_memory
+    from foveal.devices import peak_process_memory, process_memory
     from foveal.quiet import quiet
     from foveal.tasks.segmentation.benchmark import Subject
     from foveal.vlm.loading import pick_device

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from foveal.devices import machine_memory, process_memory
 from foveal.errors import UserError
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 #: bitsandbytes keeps smaller tensors' states in 32 bits, and a scale for each block of the others.
 _EIGHT_BIT_FROM, _BLOCK = 4096, 256
@@ -24,53 +24,8 @@ _EIGHT_BIT_FROM, _BLOCK = 4096, 256
 _ALIKE = 8
 
 
-# ---------------------------------------------------------------- what there is
-
-
-def machine_memory() -> tuple[int, int]:
-    """Free and total bytes of the machine's memory, or of what a container may take of it; total 0 where unknown."""
-    try:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        total = 0
-    free = total
-    info = Path("/proc/meminfo")
-    if info.is_file():
-        lines = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
-        free = int(lines.get("MemAvailable", f"{free // 1024} kB").split()[0]) * 1024
-    limit, used = (_number(Path("/sys/fs/cgroup", name)) for name in ("memory.max", "memory.current"))
-    if limit is not None and used is not None:
-        free, total = min(free, max(0, limit - used)), min(total, limit)
-    return free, total
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def process_memory() -> int:
-    """Bytes of memory that this process holds now."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return peak_process_memory()
-
-
-def peak_process_memory() -> int:
-    """Most bytes of memory that this process has held."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def available(device: torch.device) -> int:
     """Bytes that this process may take on a device, those that it holds already included."""
-    import torch
-
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
     if device.type == "mps":
@@ -96,10 +51,6 @@ def trace_of(work: Callable[[], Any], start: int = 0) -> Trace:
     The tensors that operations make are counted while they live, on any device alike; the workspaces inside an
     operation are not seen. ``start`` bytes count as held from the beginning.
     """
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
-
     living: dict[int, int] = {}
     now = [start]
     trace: list[tuple[str, int]] = [("", start)]

@@ -1,0 +1,100 @@
+"""What `foveal predict` does once its words are read."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from foveal.asking.answer_files import AnswerFile
+from foveal.asking.answered import Answered, Kept, Tally
+from foveal.asking.asker import Asker
+from foveal.asking.pictures import common_folder, export_answers, find_pictures, stream
+from foveal.errors import UserError
+from foveal.files import check_writable
+from foveal.progress import counting
+from foveal.report.films import write_films
+from foveal.report.pictures import write_sheet
+from foveal.tasks.capabilities import Export, Films, check_words, description_of
+from foveal.tasks.task import Task
+
+#: Rows of the table, and pictures on the sheet.
+TABLE_ROWS, SHEET_PICTURES = 40, 60
+
+
+def pictures(given: argparse.Namespace) -> Iterator[Path]:
+    """The picture files that are asked about, one after the other."""
+    return islice(find_pictures(given.pictures), given.limit or None)
+
+
+def check(given: argparse.Namespace, kind: type[Task]) -> None:
+    """Refuses, before anything is loaded, options that cannot be written to or do not fit the task."""
+    for folder in (given.film, given.files):
+        if folder is not None and folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder}: is a file; give a folder's name.")
+    if given.sheet is not None:
+        check_writable(given.sheet)
+        if given.sheet.is_dir():
+            raise UserError(f"{given.sheet}: is a folder; give a file's name.")
+    check_words(kind, given.text)
+    if given.film is not None and not issubclass(kind, Films):
+        raise UserError(f"--film: the answers of {kind.name} do not come about in steps; leave --film out.")
+    if given.files is not None and not issubclass(kind, Export):
+        raise UserError(f"--files: the answers of {kind.name} are no files; leave --files out.")
+
+
+def ask(
+    given: argparse.Namespace, console: Console, asker: Asker, answers: AnswerFile | None, title: str, total: int
+) -> tuple[Tally, Kept]:
+    """Asks about all pictures behind a progress bar."""
+    kept = Kept(None if given.film else max(TABLE_ROWS, SHEET_PICTURES), TABLE_ROWS)
+    base = common_folder(given.pictures)
+    with counting(console, title, total) as progress:
+
+        def each(batch: list[Answered]) -> None:
+            kept.add(batch)
+            if given.files:
+                export_answers(asker.task, batch, given.files, base)
+            progress(len(batch))
+
+        tally = stream(asker, pictures(given), answers, text=given.text, skip_bad=given.skip_bad, each=each)
+    return tally, kept
+
+
+def print_answers(console: Console, task: Task, kept: Kept) -> None:
+    """Prints the first answers with their probabilities, and the reasons of pictures that were left out."""
+    table = Table("picture", "answer", "probability")
+    for example, p in kept.answers[:TABLE_ROWS]:
+        probability = "" if p.confidence is None else f"{100 * p.confidence:.1f} %"
+        table.add_row(str(Path(example.id)), description_of(task, p), probability)
+    console.print(table)
+    if kept.number > TABLE_ROWS:
+        console.print(f"… and {kept.number - TABLE_ROWS:,} more")
+    for a in kept.bad:
+        reason = (a.error or "").removeprefix(f"{a.path}: ")
+        console.print(f"left out: {a.path}: {reason}", markup=False, soft_wrap=True)
+
+
+def print_counts(console: Console, tally: Tally) -> None:
+    """Prints how often each answer came, and how many pictures were left out."""
+    for line in tally.sentences():
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def write(given: argparse.Namespace, console: Console, task: Task, kept: Kept) -> None:
+    """Writes the sheet and the films, and says where everything is."""
+    if given.out:
+        console.print(f"Answers: {given.out}", soft_wrap=True)
+    if given.files:
+        console.print(f"Files: in {given.files}", soft_wrap=True)
+    if given.sheet:
+        first = kept.answers[:SHEET_PICTURES]
+        write_sheet(task, [e for e, _ in first], [p for _, p in first], given.sheet)
+        console.print(f"Sheet: {given.sheet}", soft_wrap=True)
+    if given.film:
+        made = write_films(task, [e for e, _ in kept.answers], [p for _, p in kept.answers], given.film)
+        console.print(f"Films: {made} in {given.film}", soft_wrap=True)
