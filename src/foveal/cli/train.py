@@ -14,6 +14,7 @@ from foveal.config.sections import dump_recipe
 from foveal.config.yaml_files import read_yaml
 from foveal.devices import prepare
 from foveal.errors import UserError
+from foveal.plugins import names
 from foveal.runs import open_run
 from foveal.tasks.capabilities import own_models
 from foveal.tasks.registry import find_task
@@ -75,7 +76,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
 
 def _help(recipe: str | None, rest: Sequence[str]) -> None:
     values = read_yaml(find_recipe(recipe)) if recipe else {}
-    task = task_of(values, rest, "") if values or any(a.startswith("--task") for a in rest) else "blindtest/lines"
+    task = task_of(values, rest, "") if values or any(a.startswith("--task") for a in rest) else names("task")[0]
     text = recipe_parser(task).format_help()
     parser().print_help()
     print(f"\nKeys of a recipe for {task} (`--section.key value`; another task's with --task NAME --help):\n")

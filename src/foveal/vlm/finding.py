@@ -15,13 +15,14 @@ from foveal.config.sections import Model
 from foveal.errors import UserError
 
 BUILTIN: Final = "builtin"
-#: Models that come with the package: the general one, one that has learned BlindTest's seven puzzles, one that points.
-BUILTINS: Final = (BUILTIN, "builtin-blindtest", "builtin-counting")
+_ASSETS: Final = Path(str(files("foveal") / "assets"))
+#: Models that come with the package, the general one first.
+BUILTINS: Final = tuple(sorted(p.name for p in _ASSETS.iterdir() if (p / "config.json").is_file()))
 
 
 def builtin_folder(name: str = BUILTIN) -> Path:
     """The folder of a model that comes with the package, one of ``BUILTINS``, in Hub layout."""
-    return Path(str(files("foveal") / "assets" / name))
+    return _ASSETS / name
 
 
 def is_url(model: str) -> bool:
