@@ -33,7 +33,7 @@ def bar(console: Console) -> Progress:
 
 
 @contextmanager
-def counting(console: Console, title: str, total: int) -> Iterator[Any]:
+def progress_bar(console: Console, title: str, total: int) -> Iterator[Any]:
     """A bar for ``total`` images; yields the function to call with each number done. Ends with a line of its rate."""
     started = time.monotonic()
     with bar(console) as progress:

@@ -16,7 +16,7 @@ from foveal.asking.asker import Asker
 from foveal.asking.pictures import common_folder, export_answers, find_pictures, stream
 from foveal.errors import UserError
 from foveal.files import check_writable
-from foveal.progress import counting
+from foveal.progress import progress_bar
 from foveal.report.films import write_films
 from foveal.report.pictures import write_sheet
 from foveal.tasks.capabilities import Export, Films, check_words, description_of
@@ -53,7 +53,7 @@ def ask(
     """Asks about all pictures behind a progress bar."""
     kept = Kept(None if given.film else max(TABLE_ROWS, SHEET_PICTURES), TABLE_ROWS)
     base = common_folder(given.pictures)
-    with counting(console, title, total) as progress:
+    with progress_bar(console, title, total) as progress:
 
         def each(batch: list[Answered]) -> None:
             kept.add(batch)

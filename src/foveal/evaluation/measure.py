@@ -12,7 +12,7 @@ from foveal.errors import UserError
 from foveal.examples import Loaded, evenly_spread
 from foveal.metrics.formats import format_interval, format_metric
 from foveal.metrics.intervals import wilson_interval
-from foveal.progress import counting
+from foveal.progress import progress_bar
 from foveal.results import Result
 from foveal.tasks.capabilities import chance_of
 from foveal.tasks.task import Task
@@ -39,7 +39,7 @@ def measure(asker: Asker, loaded: Loaded, console: Console, *, label: str, sampl
     if unknown:
         raise UserError(f"{loaded.source}: {len(unknown)} rows have no truth (e.g. {unknown[0]}); use foveal predict.")
     started = time.monotonic()
-    with counting(console, label, len(examples)) as progress:
+    with progress_bar(console, label, len(examples)) as progress:
         predictions = list(asker.ask(examples, progress))
     seconds = time.monotonic() - started
     values = task.measure(examples, predictions)

@@ -45,7 +45,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     given = parser().parse_args(own)
     recipe, run_ = recipe_or_run(given.target, rest)
     from foveal.asking.opening import open_asker
-    from foveal.progress import counting
+    from foveal.progress import progress_bar
     from foveal.quiet import quiet
     from foveal.tasks.comparison.rank import rank_pictures
     from foveal.tasks.comparison.task import Comparison
@@ -61,7 +61,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     asker, model = open_asker(recipe, run_, given.checkpoint)
     task = asker.task
     assert isinstance(task, Comparison)
-    with counting(console, f"comparing with {model}", number) as progress:
+    with progress_bar(console, f"comparing with {model}", number) as progress:
         places = rank_pictures(
             task, lambda rows: list(asker.ask(rows)), files, number, both_orders=not given.one_order,
             seed=given.seed, progress=progress,
