@@ -18,6 +18,7 @@ from foveal.examples import SPLITS
 from foveal.tasks.capabilities import Generator, drawing_of
 from foveal.tasks.making import make_data
 from foveal.tasks.registry import all_tasks, find_task, open_task
+from foveal.tasks.task import load_split
 
 _OWN = ("--split", "--count", "--out")
 #: What the names of further subcommands begin with among the registered commands.
@@ -105,7 +106,7 @@ def _inspect(arguments: Sequence[str], console: Console) -> int:
     if given.out.is_dir():
         raise UserError(f"{given.out}: is a folder; give a file's name.")
     task = open_task(recipe)
-    loaded = task.load(given.split)
+    loaded = load_split(task, given.split)
     examples = loaded.examples
     console.print(f"{task.name}, {given.split}: {len(examples):,} rows of {loaded.source}", soft_wrap=True)
     for note in loaded.notes:
@@ -125,8 +126,6 @@ def _inspect(arguments: Sequence[str], console: Console) -> int:
             f"{len(loaded.refused)} rows left out, e.g. {loaded.refused[0][0]}: {loaded.refused[0][1]}", soft_wrap=True
         )
     chosen = [examples[i] for i in evenly_spread(len(examples), given.count)]
-    if not chosen:
-        raise UserError(f"{loaded.source}: holds no rows.")
     sizes = Counter(e.images[0].open().size for e in chosen)
     console.print("picture sizes on the sheet: " + ", ".join(f"{w} x {h} ({n})" for (w, h), n in sizes.most_common(5)))
     prompt = task.prompt(chosen[0])

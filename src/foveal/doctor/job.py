@@ -27,7 +27,7 @@ from foveal.runs import Run
 from foveal.tasks.capabilities import own_models
 from foveal.tasks.registry import find_task, open_task
 from foveal.tasks.specialist import Specialist
-from foveal.tasks.task import Task
+from foveal.tasks.task import Task, load_split
 from foveal.training.arguments import check_packages
 from foveal.training.objectives import NamedLosses, Objective, make_objective
 from foveal.training.rows import Row, TrainingRows
@@ -120,10 +120,8 @@ class Job:
         return task, splits
 
     def _split(self, task: Task, split: Split) -> Loaded:
-        loaded = task.load(split)
+        loaded = load_split(task, split)
         rows, refused = len(loaded.examples), len(loaded.refused)
-        if not rows:
-            raise UserError(f"{loaded.source}: the {split} split holds no rows; give another source or other shares.")
         first = loaded.examples[0]
         sizes = [picture.open().size for picture in first.images]
         shown = ", ".join(f"{w} x {h}" for w, h in sizes)

@@ -16,6 +16,7 @@ from foveal.files import write_text
 from foveal.report.write import write_measurement, write_page
 from foveal.results import Result
 from foveal.runs import Run, check_new_run, create_run, environment
+from foveal.tasks.task import load_split
 
 
 def evaluate(
@@ -45,7 +46,7 @@ def evaluate(
     started = time.monotonic()
     asker, model = open_asker(recipe, run, checkpoint)
     task = asker.task
-    loaded = task.load(split)
+    loaded = load_split(task, split)
     result = measure(asker, loaded, console, label=f"{model} on {name or split}", samples=samples)
     if run is None:
         run = create_run(recipe.output, recipe.name, default_name=f"{recipe.task}-{Path(model).name}-evaluation")
