@@ -244,12 +244,6 @@ def _divergence(
     return 0.5 * ((one.exp() - two.exp()) * (one - two)).sum(1)
 
 
-def trainable_parameters(config: PointCounterConfig) -> int:
-    """How many parameters learn, from the sizes alone: no weights are made."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in PointCounter(config).parameters())
-
-
 #: Longest category in a batch, in bytes: batches hold tensors alone.
 _LONGEST = 96
 

@@ -34,9 +34,9 @@ from foveal.files import check_writable, write_text
 from foveal.runs import environment
 from foveal.tasks.segmentation.benchmark_memory import Memory, memory_of
 from foveal.tasks.segmentation.benchmark_sizes import VARIANTS, open_variant
+from foveal.tasks.segmentation.model import SharedEncoderSegmenter, Vision
 from foveal.tasks.segmentation.sam import sam_config
-from foveal.tasks.segmentation.segmenter import SharedEncoderSegmenter, Vision
-from foveal.tasks.segmentation.segmenting import Segmenter
+from foveal.tasks.segmentation.specialist import Segmenter
 from foveal.tasks.segmentation.task import segmenter_section
 from foveal.vlm.components import component_modules, sizes
 from foveal.vlm.loading import load_config, memory_errors
@@ -163,7 +163,7 @@ class Subject:
         """Logits of the mask [1, S, S]; the reply is one ``<SEG>`` whatever the weights would say."""
         encoder = self.segmenter.encoder
         with memory_errors(), mixed(self.dtype, self.segmenter.device), _writes_only(self.segmenter):
-            _, out = self.model.write(
+            _, out = self.model.generate(
                 inputs.batch, inputs.sam_pixels, max_new_tokens=1, end_ids=sorted(encoder.end_ids),
                 pad_id=encoder.tokenizer.pad_token_id or encoder.end_id,
             )  # fmt: skip

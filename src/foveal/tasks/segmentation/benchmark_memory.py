@@ -20,7 +20,7 @@ from typing import Final
 
 from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
-from foveal.tasks.segmentation.segmenter import Vision
+from foveal.tasks.segmentation.model import Vision
 from foveal.tasks.segmentation.task import SegmenterModel
 
 #: Of glibc: from so many bytes on, memory comes from the system piece by piece, and goes back when it is freed.

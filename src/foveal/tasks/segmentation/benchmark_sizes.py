@@ -18,8 +18,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, SamConfig, Sam
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.files import disk_errors
-from foveal.tasks.segmentation.segmenter import Vision
-from foveal.tasks.segmentation.segmenting import Segmenter
+from foveal.tasks.segmentation.model import Vision
+from foveal.tasks.segmentation.specialist import Segmenter
 from foveal.tasks.segmentation.task import Segmentation, segmenter_section
 from foveal.vlm.finding import builtin_folder
 
