@@ -64,21 +64,20 @@ def frames(
     resize = Resize.longest(image.size, side)
     picture = resize.image(image)
     things = [resize.thing(thing) for thing in things]
-    captions = []
-    for k in range(len(things) + 1):
-        event = f"next: {k + 1}" if k < len(things) else ending
-        confidence = None if confidences is None else confidences[k]
-        captions.append((f"{k} {category}", event if confidence is None else f"{event}  ({confidence:.0%})"))
+    events = [*(f"next: {k + 1}" for k in range(len(things))), ending]
+    if confidences is not None:
+        events = [e if c is None else f"{e}  ({c:.0%})" for e, c in zip(events, confidences, strict=True)]
+    captions = [(f"{k} {category}", event) for k, event in enumerate(events)]
     font = ImageFont.load_default(max(11, round(side / 26)))
-    # All frames have one height, so the longest caption decides for all.
+    # All frames have the height that the longest caption needs.
     lines = 1 if all(font.getlength("".join(c)) + 3 * _GAP <= picture.width for c in captions) else 2
-    made = []
+    pictures = []
     for k, caption in enumerate(captions):
         marked = mark(picture, things[:k], style, alpha, color=color, size=size, relative=relative)
         if k < len(things):
             _ring(marked, things[k], side)
-        made.append(_with_caption(marked, caption, lines, font))
-    return made
+        pictures.append(_with_caption(marked, caption, lines, font))
+    return pictures
 
 
 def _ring(image: Image.Image, thing: Thing, side: int) -> None:
