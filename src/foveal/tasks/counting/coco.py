@@ -36,14 +36,9 @@ FILE_NAME = "_annotations.coco.json"
 
 
 def read_coco(
-    path: Path,
-    *,
-    pictures: Path | None = None,
-    domain: str = "",
-    absent: int = 0,
-    seed: int = 0,
+    path: Path, *, pictures: Path | None = None, domain: str = "", absent: int = 0, seed: int = 0,
     on_bad: OnBad = "refuse",
-) -> Source:
+) -> Source:  # fmt: skip
     """The queries of a COCO detection file.
 
     Annotations of crowds are left out and counted, in total and as ``crowds`` in the query's ``extra``; a category that
@@ -66,9 +61,7 @@ def read_coco(
     objects = _Objects(names, images, refusals)
     for place, record in records(content, "annotations", path):
         objects.add(record, f"{path}, annotation {record['id']}" if isinstance(record.get("id"), int | str) else place)
-    # Exports list categories that nothing belongs to, such as Roboflow's super-category.
-    used = {name for things in objects.things.values() for name in things}
-    categories = [name for name in dict.fromkeys(names.values()) if name in used]
+    categories = objects.categories()
     queries = []
     for image_id, image in images.items():
         folder = pictures or path.parent
@@ -83,8 +76,7 @@ def read_coco(
         missing = [name for name in categories if name not in things and not objects.hidden(image_id, name)]
         missing.sort(key=lambda name: rank(seed, f"{domain}/{image.file_name}/{name}"))
         for name in (*present, *missing[:absent]):
-            count = objects.crowds[image_id, name]
-            extra = {"crowds": count} if count else {}
+            extra = {"crowds": crowds} if (crowds := objects.crowds[image_id, name]) else {}
             query_id = "/".join(filter(None, (domain, image.file_name, name)))
             queries.append(Query(query_id, picture, name, tuple(things.get(name, ())), image.size, domain, extra))
     if not queries:
@@ -124,6 +116,11 @@ class _Objects:
     things: dict[Id, dict[str, list[Thing]]] = field(default_factory=dict)
     crowds: Counter[tuple[Id, str]] = field(default_factory=Counter)
     spoilt: Counter[tuple[Id, str]] = field(default_factory=Counter)
+
+    def categories(self) -> list[str]:
+        """The categories that have objects. Exports list others, too, such as Roboflow's super-category."""
+        used = {name for things in self.things.values() for name in things}
+        return [name for name in dict.fromkeys(self.names.values()) if name in used]
 
     def hidden(self, image_id: Id, name: str) -> bool:
         """Whether a category is in a picture in a form that cannot be counted."""

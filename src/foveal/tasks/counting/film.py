@@ -20,19 +20,10 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def frames(
-    image: Image.Image,
-    things: Sequence[Thing],
-    category: str,
-    *,
-    style: Style = "disc",
-    alpha: float = 0.5,
-    color: str = "contrast",
-    size: float = 0.5,
-    relative: Relative = "object",
-    ending: str = "done",
-    confidences: Sequence[float | None] | None = None,
-    side: int = SIDE,
-) -> list[Image.Image]:
+    image: Image.Image, things: Sequence[Thing], category: str, *, style: Style = "disc", alpha: float = 0.5,
+    color: str = "contrast", size: float = 0.5, relative: Relative = "object", ending: str = "done",
+    confidences: Sequence[float | None] | None = None, side: int = SIDE,
+) -> list[Image.Image]:  # fmt: skip
     """The frames of a count, all of one size.
 
     Frame k, from 0, has marks on the first k things and a ring with a cross around the next; the last frame has all
@@ -64,10 +55,7 @@ def frames(
     resize = Resize.longest(image.size, side)
     picture = resize.image(image)
     things = [resize.thing(thing) for thing in things]
-    events = [*(f"next: {k + 1}" for k in range(len(things))), ending]
-    if confidences is not None:
-        events = [e if c is None else f"{e}  ({c:.0%})" for e, c in zip(events, confidences, strict=True)]
-    captions = [(f"{k} {category}", event) for k, event in enumerate(events)]
+    captions = _captions(len(things), category, ending, confidences or [None] * (len(things) + 1))
     font = ImageFont.load_default(max(11, round(side / 26)))
     # All frames have the height that the longest caption needs.
     lines = 1 if all(font.getlength("".join(c)) + 3 * _GAP <= picture.width for c in captions) else 2
@@ -78,6 +66,13 @@ def frames(
             _ring(marked, things[k], side)
         pictures.append(_with_caption(marked, caption, lines, font))
     return pictures
+
+
+def _captions(number: int, category: str, ending: str, confidences: Sequence[float | None]) -> list[tuple[str, str]]:
+    """The count so far and what happened, for each frame."""
+    events = [*(f"next: {k + 1}" for k in range(number)), ending]
+    sure = ["" if c is None else f"  ({c:.0%})" for c in confidences]
+    return [(f"{k} {category}", events[k] + sure[k]) for k in range(number + 1)]
 
 
 def _ring(image: Image.Image, thing: Thing, side: int) -> None:
