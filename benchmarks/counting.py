@@ -19,7 +19,7 @@ from foveal.asking.opening import open_model
 from foveal.config.sections import Evaluation, Model, Recipe
 from foveal.prompts import Prompt
 from foveal.quiet import quiet
-from foveal.tasks.counting.model import Counter
+from foveal.tasks.counting.specialist import Counter
 from foveal.tasks.counting.task import Counting, CountingData
 from foveal.vlm.loading import Vlm
 

@@ -47,7 +47,10 @@ def parser() -> Parser:
         help=f"write a sheet of the first {_SHEET_PICTURES} pictures with answers",
     )
     p.add_argument(
-        "--film", type=Path, metavar="FOLDER", help="write how each answer came about, as a GIF and a sheet (tasks that have it)"
+        "--film",
+        type=Path,
+        metavar="FOLDER",
+        help="write how each answer came about, as a GIF and a sheet (tasks that have it)",
     )
     p.add_argument("--checkpoint", default="best", help="best, last or epoch-N (default: best)")
     p.add_argument("--limit", type=int, default=0, help="at most so many pictures (default 0: all)")

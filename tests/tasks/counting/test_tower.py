@@ -90,7 +90,7 @@ def test_known_pictures_are_not_computed_again_and_their_features_stay(tower: Fr
         second = tower.encode(pixels[[3, 2, 0, 3, 1]], [104, 103, 101, 104, 102])
     assert (tower.hits - hits, tower.misses - misses) == (4, 4)
     assert torch.equal(first, alone[:3]) and torch.equal(second, alone[[3, 2, 0, 3, 1]])
-    monkeypatch.setattr(tower, "_see", None)
+    monkeypatch.setattr(tower, "_encode_pixels", None)
     assert torch.equal(tower.encode(pixels, [101, 102, 103, 104]), alone)
 
 
@@ -98,13 +98,13 @@ def test_the_features_used_longest_ago_make_room(small_clip: FrozenTower, monkey
     tower = small_clip
     one = 16 * 40 * 2  # patches, width, bytes
     monkeypatch.setattr(towers, "CACHE_BYTES", 3 * one)
-    monkeypatch.setattr(tower, "_kept", type(tower._kept)())
+    monkeypatch.setattr(tower, "_cache", type(tower._cache)())
     monkeypatch.setattr(tower, "_bytes", 0)
     pixels = noise(4, 32, seed=2)
     tower.encode(pixels[:3], [1, 2, 3])
     tower.encode(pixels[:1], [1])
     tower.encode(pixels[3:], [4])
-    assert list(tower._kept) == [3, 1, 4] and tower._bytes == 3 * one
+    assert list(tower._cache) == [3, 1, 4] and tower._cached_bytes == 3 * one
 
 
 def test_text_that_was_read_while_asking_can_be_learned_from(tower: FrozenTower) -> None:

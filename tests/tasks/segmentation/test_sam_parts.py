@@ -13,9 +13,8 @@ from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPi
 
 from foveal.errors import UserError
 from foveal.prompts import Prompt
-from foveal.tasks.segmentation.frame import check_geometry, probe
 from foveal.tasks.segmentation.sam import SamParts, load_sam, sam_config, small_config
-from foveal.tasks.segmentation.segmenting import SAM_MEAN, SAM_STD, Sees
+from foveal.tasks.segmentation.square import SAM_MEAN, SAM_STD, SquarePictures, geometry_error, probe_picture
 
 
 @torch.no_grad()
@@ -117,10 +116,10 @@ def test_what_is_no_sam_is_told(tmp_path: Path, tiny) -> None:  # type: ignore[n
 @pytest.mark.parametrize("side", [48, 64, 300])
 def test_squares_come_to_sams_encoder_as_from_its_own_processor(side: int) -> None:
     square = picture(3, (side, side))
-    ours = Sees((127, 127, 127), 64).sam_pixels([Prompt((square,), "?")])
+    ours = SquarePictures((127, 127, 127), 64).sam_pixels([Prompt((square,), "?")])
     own = SamImageProcessorPil(size={"longest_edge": 64}, pad_size={"height": 64, "width": 64}, do_pad=True)
     theirs = own(square, return_tensors="pt")["pixel_values"]
     assert ours is not None and ours.shape == theirs.shape == (1, 3, 64, 64)
     assert (ours - theirs).abs().max() < 1e-5
     assert np.allclose(own.image_mean, SAM_MEAN) and np.allclose(own.image_std, SAM_STD)
-    assert check_geometry(own(probe(), return_tensors="pt")["pixel_values"], SAM_MEAN, SAM_STD) is None
+    assert geometry_error(own(probe_picture(), return_tensors="pt")["pixel_values"], SAM_MEAN, SAM_STD) is None

@@ -154,7 +154,7 @@ def test_the_peak_is_forgotten_when_it_shall_be():
     high = benchmark_memory._resident_peak()
     del block
     assert benchmark_memory._resident_peak() >= high - (1 << 22)
-    if not benchmark_memory._forget_peak():
+    if not benchmark_memory._reset_peak():
         pytest.skip("this system does not let a process forget its peak")
     assert high - benchmark_memory._resident_peak() > 0.9 * (1 << 28)
 

@@ -17,7 +17,7 @@ from foveal.config.reading import read_recipe
 from foveal.config.sections import Recipe
 from foveal.examples import Example
 from foveal.tasks.registry import find_task
-from foveal.tasks.segmentation.segmenting import Segmenter
+from foveal.tasks.segmentation.specialist import Segmenter
 from foveal.training.objectives import Objective, make_objective
 from foveal.training.rows import make_row
 

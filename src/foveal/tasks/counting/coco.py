@@ -36,14 +36,9 @@ FILE_NAME = "_annotations.coco.json"
 
 
 def read_coco(
-    path: Path,
-    *,
-    pictures: Path | None = None,
-    domain: str = "",
-    absent: int = 0,
-    seed: int = 0,
+    path: Path, *, pictures: Path | None = None, domain: str = "", absent: int = 0, seed: int = 0,
     on_bad: OnBad = "refuse",
-) -> Source:
+) -> Source:  # fmt: skip
     """The queries of a COCO detection file.
 
     Annotations of crowds are left out and counted, in total and as ``crowds`` in the query's ``extra``; a category that
@@ -63,13 +58,10 @@ def read_coco(
     path = path / FILE_NAME if path.is_dir() else path
     content = read_json(path)
     names, images, refusals = coco_categories(content, path), _images(content, path), Refusals(on_bad)
-    objects = _Objects()
+    objects = _Objects(names, images, refusals)
     for place, record in records(content, "annotations", path):
-        where = f"{path}, annotation {record['id']}" if isinstance(record.get("id"), int | str) else place
-        objects.add(record, where, names, images, refusals)
-    # Exports list categories that nothing belongs to, such as Roboflow's super-category.
-    used = {name for things in objects.things.values() for name in things}
-    categories = [name for name in dict.fromkeys(names.values()) if name in used]
+        objects.add(record, f"{path}, annotation {record['id']}" if isinstance(record.get("id"), int | str) else place)
+    categories = objects.categories()
     queries = []
     for image_id, image in images.items():
         folder = pictures or path.parent
@@ -81,15 +73,12 @@ def read_coco(
         picture = SizedPicture(str(file), file, size=image.size)
         things = objects.things.get(image_id, {})
         present = [name for name in categories if name in things]
-        free: list[str] = []
-        if absent:
-            unseen = [name for name in categories if name not in things and not objects.hidden(image_id, name)]
-            free = sorted(unseen, key=lambda name: rank(seed, f"{domain}/{image.file_name}/{name}"))
-        for name in (*present, *free[:absent]):
-            count = objects.crowds[image_id, name]
-            extra = {"crowds": count} if count else {}
-            row = "/".join(filter(None, (domain, image.file_name, name)))
-            queries.append(Query(row, picture, name, tuple(things.get(name, ())), image.size, domain, extra))
+        missing = [name for name in categories if name not in things and not objects.hidden(image_id, name)]
+        missing.sort(key=lambda name: rank(seed, f"{domain}/{image.file_name}/{name}"))
+        for name in (*present, *missing[:absent]):
+            extra = {"crowds": crowds} if (crowds := objects.crowds[image_id, name]) else {}
+            query_id = "/".join(filter(None, (domain, image.file_name, name)))
+            queries.append(Query(query_id, picture, name, tuple(things.get(name, ())), image.size, domain, extra))
     if not queries:
         raise UserError(f"{path}: has no object that can be counted; check that it is the right file.")
     return Source(queries, str(path), tuple(refusals.rows), sum(objects.crowds.values()))
@@ -110,60 +99,64 @@ def _images(content: Mapping[str, Any], path: Path) -> dict[Id, CocoImage]:
 
 @dataclass
 class _Objects:
-    """What the annotations of a file come to.
+    """The objects of a file, collected from its annotations.
 
     Attributes:
+        names: Categories by id.
+        images: Pictures by id.
+        refusals: Collects boxes that cannot be used.
         things: Objects by picture and category.
         crowds: Numbers of crowds by both.
         spoilt: Numbers of boxes without area by both.
     """
 
+    names: Mapping[Id, str]
+    images: Mapping[Id, CocoImage]
+    refusals: Refusals
     things: dict[Id, dict[str, list[Thing]]] = field(default_factory=dict)
     crowds: Counter[tuple[Id, str]] = field(default_factory=Counter)
     spoilt: Counter[tuple[Id, str]] = field(default_factory=Counter)
+
+    def categories(self) -> list[str]:
+        """The categories that have objects. Exports list others, too, such as Roboflow's super-category."""
+        used = {name for things in self.things.values() for name in things}
+        return [name for name in dict.fromkeys(self.names.values()) if name in used]
 
     def hidden(self, image_id: Id, name: str) -> bool:
         """Whether a category is in a picture in a form that cannot be counted."""
         return (image_id, name) in self.crowds or (image_id, name) in self.spoilt
 
-    def add(
-        self,
-        record: Mapping[str, Any],
-        where: str,
-        names: Mapping[Id, str],
-        images: Mapping[Id, CocoImage],
-        refusals: Refusals,
-    ) -> None:
-        """Takes an annotation.
+    def add(self, record: Mapping[str, Any], where: str) -> None:
+        """Adds an annotation.
 
         Raises:
             UserError: It is malformed, or its box cannot be used.
         """
         image_id, category_id = id_in(record, "image_id", where), id_in(record, "category_id", where)
-        if image_id not in images:
+        if image_id not in self.images:
             raise UserError(f"{where}: there is no picture with the id {image_id!r}; correct image_id or remove it.")
-        if category_id not in names:
+        if category_id not in self.names:
             raise UserError(
                 f"{where}: there is no category with the id {category_id!r}; correct category_id or remove it."
             )
         crowd = record.get("iscrowd", 0)
         if crowd not in (0, 1):
             raise UserError(f"{where}: iscrowd is {crowd!r}, not 0 or 1; correct it.")
-        name = names[category_id]
+        name = self.names[category_id]
         if crowd:
             self.crowds[image_id, name] += 1
             return
-        given = numbers(record.get("bbox"), 4)
-        if given is None:
+        bbox = numbers(record.get("bbox"), 4)
+        if bbox is None:
             raise UserError(
                 f"{where}: bbox is {kind(record.get('bbox'))} where four numbers are needed (left, top, width, "
                 "height); correct it or remove the annotation."
             )
-        width, height = images[image_id].size
-        box = clipped((given[0], given[1], given[0] + given[2], given[1] + given[3]), (width, height))
+        width, height = self.images[image_id].size
+        box = clipped((bbox[0], bbox[1], bbox[0] + bbox[2], bbox[1] + bbox[3]), (width, height))
         if box is None:
             reason = f"covers nothing of its picture of {width} x {height} pixels; correct or remove it."
-            refusals.add(where, f"the box {record['bbox']} {reason}")
+            self.refusals.add(where, f"the box {record['bbox']} {reason}")
             self.spoilt[image_id, name] += 1
             return
         centre = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2

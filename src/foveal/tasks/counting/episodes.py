@@ -1,6 +1,6 @@
 """Counting by iterating: mark what has been pointed at, ask for the next one, until done.
 
-A count ends as ``done`` when the model says so, as ``limit`` after a number of points that no picture should need, as
+A count ends as ``done`` when the model answers "done", as ``limit`` after a number of points that no picture should need, as
 ``stuck`` when it keeps pointing at what is marked already, and as ``unreadable`` when its reply is neither a point nor
 "done". Whatever the end, the count is the number of different points.
 """
@@ -106,7 +106,7 @@ class Count:
         return None
 
     def facts(self) -> dict[str, Any]:
-        """What came out, JSON-serialisable: points, end, repeats, and the confidence of each step."""
+        """The prediction's ``extra``: points, end, repeats, and the confidence of each step."""
         return {
             "points": [[round(x, 2), round(y, 2)] for x, y in self.points],
             "end": self.end,
@@ -176,6 +176,6 @@ class AllAtOnce(Episode):
 
 
 def counted(example: Example, count: Count) -> Prediction:
-    """The prediction that a finished count came to."""
+    """The prediction of a finished count."""
     text = f"{len(count.points)} ({count.end})"
     return Prediction(example.id, len(count.points), text, truth=example.truth, extra=count.facts())

@@ -20,19 +20,10 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def frames(
-    image: Image.Image,
-    things: Sequence[Thing],
-    category: str,
-    *,
-    style: Style = "disc",
-    alpha: float = 0.5,
-    color: str = "contrast",
-    size: float = 0.5,
-    relative: Relative = "object",
-    ending: str = "done",
-    confidences: Sequence[float | None] | None = None,
-    side: int = SIDE,
-) -> list[Image.Image]:
+    image: Image.Image, things: Sequence[Thing], category: str, *, style: Style = "disc", alpha: float = 0.5,
+    color: str = "contrast", size: float = 0.5, relative: Relative = "object", ending: str = "done",
+    confidences: Sequence[float | None] | None = None, side: int = SIDE,
+) -> list[Image.Image]:  # fmt: skip
     """The frames of a count, all of one size.
 
     Frame k, from 0, has marks on the first k things and a ring with a cross around the next; the last frame has all
@@ -64,21 +55,24 @@ def frames(
     resize = Resize.longest(image.size, side)
     picture = resize.image(image)
     things = [resize.thing(thing) for thing in things]
-    captions = []
-    for k in range(len(things) + 1):
-        event = f"next: {k + 1}" if k < len(things) else ending
-        confidence = None if confidences is None else confidences[k]
-        captions.append((f"{k} {category}", event if confidence is None else f"{event}  ({confidence:.0%})"))
+    captions = _captions(len(things), category, ending, confidences or [None] * (len(things) + 1))
     font = ImageFont.load_default(max(11, round(side / 26)))
-    # All frames have one height, so the longest caption decides for all.
+    # All frames have the height that the longest caption needs.
     lines = 1 if all(font.getlength("".join(c)) + 3 * _GAP <= picture.width for c in captions) else 2
-    made = []
+    pictures = []
     for k, caption in enumerate(captions):
         marked = mark(picture, things[:k], style, alpha, color=color, size=size, relative=relative)
         if k < len(things):
             _ring(marked, things[k], side)
-        made.append(_with_caption(marked, caption, lines, font))
-    return made
+        pictures.append(_with_caption(marked, caption, lines, font))
+    return pictures
+
+
+def _captions(number: int, category: str, ending: str, confidences: Sequence[float | None]) -> list[tuple[str, str]]:
+    """The count so far and what happened, for each frame."""
+    events = [*(f"next: {k + 1}" for k in range(number)), ending]
+    sure = ["" if c is None else f"  ({c:.0%})" for c in confidences]
+    return [(f"{k} {category}", events[k] + sure[k]) for k in range(number + 1)]
 
 
 def _ring(image: Image.Image, thing: Thing, side: int) -> None:

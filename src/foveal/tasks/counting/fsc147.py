@@ -48,14 +48,14 @@ def read_fsc147(root: Path, split: Split, *, on_bad: OnBad = "refuse") -> Source
     """
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder; check data.source.")
-    lists = read_json(root / SPLIT_FILE).get(RELEASED[split])
-    if not isinstance(lists, list) or not lists or not all(isinstance(name, str) for name in lists):
+    names = read_json(root / SPLIT_FILE).get(RELEASED[split])
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise UserError(
             f"{root / SPLIT_FILE}: {RELEASED[split]!r} is no list of file names; get the released file again."
         )
     annotations, classes = read_json(root / ANNOTATIONS), _classes(root / CLASSES)
     queries, refusals = [], Refusals(on_bad)
-    for name in dict.fromkeys(lists):
+    for name in dict.fromkeys(names):
         where, file = f"{root / ANNOTATIONS}, {name}", find_picture(name, [root / PICTURES])
         record = annotations.get(name)
         if not isinstance(record, dict):
@@ -73,8 +73,7 @@ def read_fsc147(root: Path, split: Split, *, on_bad: OnBad = "refuse") -> Source
             reason = f"lies outside its picture of {size[0]} x {size[1]} pixels; use the pictures of {PICTURES}."
             sentence = f"{where}: point {number}, {record['points'][number]}, {reason}"
             refusals.add(f"{where}, point {number}", reason, sentence)
-        extra = _exemplar_size(record, size, where)
-        things = tuple(Thing(point) for point in points)
+        things, extra = tuple(map(Thing, points)), _exemplar_size(record, size, where)
         queries.append(Query(name, SizedPicture(str(file), file, size=size), classes[name], things, size, extra=extra))
     if not queries:
         raise UserError(f"{root / PICTURES}: no picture of the {split} split is there; get the released pictures.")
@@ -82,7 +81,7 @@ def read_fsc147(root: Path, split: Split, *, on_bad: OnBad = "refuse") -> Source
 
 
 def _classes(path: Path) -> dict[str, str]:
-    """What is counted in each picture."""
+    """The category of each picture."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:

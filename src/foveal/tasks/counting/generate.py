@@ -190,9 +190,9 @@ def _placed(
     """Figures of the wanted kinds, each over those before it; None where one found no place."""
     places = Places(overlap, GAP, stacked=True)
     for shape, colour in wanted:
-        own = radius * SPREAD ** rng.uniform(-0.5, 0.5)
+        figure_radius = radius * SPREAD ** rng.uniform(-0.5, 0.5)
         turn = math.radians(rng.uniform(-1, 1) * SHAPES[shape].swing)
-        figure = Figure(shape, colour, 0.5, 0.5, own, turn)
+        figure = Figure(shape, colour, 0.5, 0.5, figure_radius, turn)
         if not places.put(figure, (_point(rng, places, figure.reach) for _ in range(TRIES))):
             return None
     return tuple(places.figures)

@@ -1,9 +1,9 @@
-"""Marks on objects that are counted already, and the geometry of resizing.
+"""Marks on objects that are already counted, and the geometry of resizing.
 
 Marks are drawn on the picture that the model sees, so resize first::
 
     resize = Resize.longest(query.size, 224)
-    shown = mark(resize.image(picture), [resize.thing(thing) for thing in counted], "disc", 0.5)
+    marked = mark(resize.image(picture), [resize.thing(thing) for thing in counted], "disc", 0.5)
 """
 
 from __future__ import annotations
@@ -115,15 +115,9 @@ class Resize:
 
 
 def mark(
-    image: Image.Image,
-    things: Sequence[Thing],
-    style: Style = "disc",
-    alpha: float = 0.5,
-    *,
-    color: str = "contrast",
-    size: float = 0.5,
-    relative: Relative = "object",
-) -> Image.Image:
+    image: Image.Image, things: Sequence[Thing], style: Style = "disc", alpha: float = 0.5, *, color: str = "contrast",
+    size: float = 0.5, relative: Relative = "object",
+) -> Image.Image:  # fmt: skip
     """A copy of the picture with marks on things, in the order in which they were counted.
 
     * ``disc``: a filled disc at the point.
@@ -268,7 +262,7 @@ def _cover(box: Box, line: float | None, shape: tuple[int, int]) -> _Area:
 
 
 def _span(low: float, high: float, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Which share of each pixel lies between two places."""
+    """Share of each pixel that lies between two places."""
     share: NDArray[np.float32] = np.clip(np.minimum(x + 0.5, high) - np.maximum(x - 0.5, low), 0, 1)
     return share
 
@@ -317,7 +311,7 @@ def _write(pixels: NDArray[np.uint8], number: int, point: Point, size: int, grou
 
 @lru_cache(maxsize=4096)
 def _glyphs(text: str, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What the digits and what their rim cover."""
+    """Cover of the digits and of their rim."""
     font = ImageFont.load_default(size)
     rim = max(1, round(size / 12))
     left, top, right, bottom = font.getbbox(text, stroke_width=rim)

@@ -24,12 +24,12 @@ from foveal.results import Metric, Metrics, Prediction
 from foveal.tasks.counting.matching import match_points, pooled
 
 Floats = NDArray[np.float64]
-#: True counts of a row of the table, first and last; None where there is no last.
+#: First and last true count of each bucket; None for no limit.
 BUCKETS: Final[tuple[tuple[int, int | None], ...]] = ((0, 10), (11, 20), (21, 50), (51, 100), (101, None))
 
 
 def counted(value: int | None) -> int:
-    """What a prediction counts as: None, which could not be read, is none."""
+    """The count of a prediction; 0 for None, a reply that could not be read."""
     return 0 if value is None else value
 
 
@@ -325,31 +325,42 @@ def measure_counts(examples: Sequence[Example], predictions: Sequence[Prediction
     if not examples:
         raise UserError("There are no rows to measure.")
     by_id = {p.id: p for p in predictions}
-    none = Prediction("", None, "")
-    rows = [(e, by_id.get(e.id, none)) for e in examples]
-    guessed, truths = [counted(p.value) for _, p in rows], [int(e.truth) for e, _ in rows]
-    measured = {name: metric(guessed, truths) for name, metric in COUNT_METRICS.items()}
-    for bucket in bucket_table(guessed, truths):
+    rows = [(e, by_id.get(e.id, Prediction("", None, ""))) for e in examples]
+    predicted, truths = [counted(p.value) for _, p in rows], [int(e.truth) for e, _ in rows]
+    values = {name: metric(predicted, truths) for name, metric in COUNT_METRICS.items()}
+    for bucket in bucket_table(predicted, truths):
         if bucket.rows:
-            measured[f"mae/{bucket.name}"] = bucket.metrics["mae"]
-            measured[f"exact_accuracy/{bucket.name}"] = bucket.metrics["exact_accuracy"]
-    pictures = Counter(e.images[0].name for e in examples)
-    if max(pictures.values()) > 1:
+            values |= {f"{name}/{bucket.name}": bucket.metrics[name] for name in ("mae", "exact_accuracy")}
+    if max(Counter(e.images[0].name for e in examples).values()) > 1:
         pairs = [
-            Pair(e.images[0].name, f"{e.fields['domain']}/{e.fields['category']}", g, t)
-            for (e, _), g, t in zip(rows, guessed, truths, strict=True)
+            Pair(e.images[0].name, f"{e.fields['domain']}/{e.fields['category']}", p, g)
+            for e, p, g in zip(examples, predicted, truths, strict=True)
         ]
-        measured |= {name: metric(pairs) for name, metric in PAIR_METRICS.items()}
-    if any("points" in p.extra for _, p in rows):
-        scores = pooled(
-            match_points([(x, y) for x, y in p.extra.get("points", ())], e.fields["things"], e.fields["size"], radius)
-            for e, p in rows
-        )
-        measured |= {"point_precision": scores.precision, "point_recall": scores.recall, "point_f1": scores.f1}
+        values |= {name: metric(pairs) for name, metric in PAIR_METRICS.items()}
+    values |= _point_metrics(rows, radius) | _end_metrics(rows)
+    values["unparsable"] = sum(p.value is None for _, p in rows) / len(rows)
+    return {name: value for name, value in values.items() if not math.isnan(value)}
+
+
+_Rows = Sequence[tuple[Example, Prediction]]
+
+
+def _point_metrics(rows: _Rows, radius: float) -> dict[str, float]:
+    """Precision, recall and F1 of points, if there are any."""
+    if not any("points" in p.extra for _, p in rows):
+        return {}
+    scores = pooled(
+        match_points([(x, y) for x, y in p.extra.get("points", ())], e.fields["things"], e.fields["size"], radius)
+        for e, p in rows
+    )
+    return {"point_precision": scores.precision, "point_recall": scores.recall, "point_f1": scores.f1}
+
+
+def _end_metrics(rows: _Rows) -> dict[str, float]:
+    """How counts in steps ended, if there are any, and their repeats."""
     ends = Counter(p.extra["end"] for _, p in rows if "end" in p.extra)
-    if ends:
-        number = sum(ends.values())
-        measured |= {f"ended_{end}_share": ends[end] / number for end in ("done", "limit", "stuck", "unreadable")}
-        measured["repeats"] = sum(p.extra.get("repeats", 0) for _, p in rows) / number
-    measured["unparsable"] = sum(p.value is None for _, p in rows) / len(rows)
-    return {name: value for name, value in measured.items() if not math.isnan(value)}
+    number = sum(ends.values())
+    if not number:
+        return {}
+    shares = {f"ended_{end}_share": ends[end] / number for end in ("done", "limit", "stuck", "unreadable")}
+    return {**shares, "repeats": sum(p.extra.get("repeats", 0) for _, p in rows) / number}

@@ -28,15 +28,9 @@ from foveal.tasks.readers.splits import split_folders, subfolders
 
 
 def read_omnicount(
-    root: Path,
-    split: Split,
-    *,
-    categories: Sequence[str] = (),
-    absent: int = 0,
-    seed: int = 0,
-    validation_share: float = 0.1,
-    on_bad: OnBad = "refuse",
-) -> Source:
+    root: Path, split: Split, *, categories: Sequence[str] = (), absent: int = 0, seed: int = 0,
+    validation_share: float = 0.1, on_bad: OnBad = "refuse",
+) -> Source:  # fmt: skip
     """A split of some domains, or of all.
 
     Where none of them has a validation split, a share of each one's training pictures is held out for it. Versions
@@ -55,11 +49,10 @@ def read_omnicount(
         UserError: A folder is missing, there is no such domain, none has the split, or a file is malformed.
     """
     domains = choose_domains(root, categories)
-    places = {name: split_folder(folder, split) for name, folder in domains.items()}
     held_out = not any(split_folder(folder, "validation") for folder in domains.values())
-    if split == "validation" and held_out:
-        places = {name: split_folder(folder, "train") for name, folder in domains.items()}
-    there = {name: place for name, place in places.items() if place is not None}
+    folder_split: Split = "train" if split == "validation" and held_out else split
+    folders = {name: split_folder(folder, folder_split) for name, folder in domains.items()}
+    there = {name: folder for name, folder in folders.items() if folder is not None}
     if not there:
         known = [s for s in SPLITS if any(split_folder(folder, s) for folder in domains.values())]
         raise UserError(
@@ -69,24 +62,16 @@ def read_omnicount(
     queries: Sequence[Query] = [query for source in sources for query in source.queries]
     if held_out and split != "test":
         # An origin may occur in two domains.
-        parts = hold_out(
-            queries,
-            {"validation": validation_share},
-            seed,
+        queries = hold_out(
+            queries, {"validation": validation_share}, seed, group=lambda query: query.domain,
             name=lambda query: f"{query.domain}/{origin(query.picture.name)}",
-            group=lambda query: query.domain,
-        )
-        queries = parts[split]
+        )[split]  # fmt: skip
     if not queries:
         raise UserError(f"{root}: no picture is held out for the {split} split; raise the share or add domains.")
     without = f"{validation_share:g} of each domain's training pictures, seed {seed}"
     note = {"validation": f": {without}", "train": f", without {without}"}.get(split, "") if held_out else ""
-    return Source(
-        queries,
-        f"{root} ({', '.join(there)}{note})",
-        tuple(row for source in sources for row in source.skipped),
-        sum(source.crowds for source in sources),
-    )
+    skipped = tuple(row for source in sources for row in source.skipped)
+    return Source(queries, f"{root} ({', '.join(there)}{note})", skipped, sum(source.crowds for source in sources))
 
 
 def find_domains(root: Path) -> dict[str, Path]:

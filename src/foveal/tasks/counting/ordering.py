@@ -7,8 +7,8 @@ of jitter reorders anything, so the rule is exact:
     object has a box, but at least 4 pixels. Sort the points by y. A gap between neighbours in that list separates two
     rows if and only if the stretch around it whose gaps are all no larger is longer than h.
 
-No fixed bins are laid over the picture, so no point lies at the edge of one. The rule is what splitting at the largest
-gap, again and again until no row spans more than h, comes to. Two thirds, because objects of one size that touch lie
+No fixed bins are laid over the picture, so no point lies at the edge of one. The rule equals splitting at the largest gap
+again and again until no row spans more than h. Two thirds, because objects of one size that touch lie
 at least 0.866 heights apart in the closest packing of discs and 1 in a grid, while a third is a generous spread of one
 row. So no row spans more than h, and two objects that share a row and a column overlap.
 
@@ -17,8 +17,7 @@ Move every point by at most d in y. The k-th smallest y moves by at most d, so a
 2d. A gap between rows stays above h, hence separates by itself. A gap inside a row stays at most h, and all gaps
 around the row are larger, so its stretch lies inside the row, spans at most h and does not separate. The rows are the
 same; inside them the order is by x, which stays where neighbours in x are more than 2d apart. In between no rule can
-promise that (an order that is not constant has to change somewhere); ``is_settled`` tells for any picture whether the
-promise holds.
+promise that: an order that is not constant has to change somewhere.
 """
 
 from __future__ import annotations
@@ -47,8 +46,6 @@ TIE_SHARE: Final = 0.25
 #: ... and so are those whose distances differ by at most this many pixels. A pixel of jitter in x and y changes the
 #: difference of two distances by at most 4 * sqrt(2) = 5.7, so it leaves neighbours that are equally near a tie.
 LEAST_TIE: Final = 6.0
-#: Room for rounding in ``is_settled``, in pixels.
-_SLACK: Final = 1e-6
 
 
 def order(things: Sequence[Thing], name: Order, size: tuple[int, int], seed: str = "") -> list[int]:
@@ -119,32 +116,6 @@ def reading_rows(things: Sequence[Thing], size: tuple[int, int]) -> list[list[in
     return [sorted(down[a:b], key=lambda i: _key(things[i])) for a, b in pairwise(edges)]
 
 
-def is_settled(things: Sequence[Thing], size: tuple[int, int], jitter: float) -> bool:
-    """Whether the reading order is proof against jitter: a sufficient condition, for any picture.
-
-    True promises that moving every point, and every side of every box, by at most ``jitter`` in x and in y leaves the
-    reading order as it is. False promises nothing.
-
-    Args:
-        things: What is counted.
-        size: Width and height of the picture in pixels.
-        jitter: Largest shift of a coordinate, in pixels.
-    """
-    ys = sorted(thing.point[1] for thing in things)
-    gaps = [b - a for a, b in pairwise(ys)]
-    change = 2 * jitter + _SLACK  # of a gap, of a stretch, and of the median height
-    height = row_height(things, size)
-    for k, gap in enumerate(gaps):
-        # Gaps are compared with each other, so both may change.
-        shortest = _stretch(ys, gaps, k, gap - 2 * change)
-        longest = _stretch(ys, gaps, k, gap + 2 * change)
-        if not (shortest - change > height + change and gap > change) and longest + change > height - change:
-            return False
-    return all(
-        things[j].point[0] - things[i].point[0] > change for row in reading_rows(things, size) for i, j in pairwise(row)
-    )
-
-
 def _key(thing: Thing) -> tuple[Point, Box | tuple[()]]:
     """From left to right, and after that any rule that does not depend on the file."""
     return thing.point, thing.box or ()
@@ -167,16 +138,6 @@ def _larger(gaps: Sequence[float]) -> list[int]:
         places.append(larger[-1] if larger else -1)
         larger.append(k)
     return places
-
-
-def _stretch(ys: Sequence[float], gaps: Sequence[float], k: int, limit: float) -> float:
-    """Length of the stretch around gap ``k`` in which no other gap is larger than ``limit``."""
-    first = last = k
-    while first and gaps[first - 1] <= limit:
-        first -= 1
-    while last + 1 < len(gaps) and gaps[last + 1] <= limit:
-        last += 1
-    return ys[last + 1] - ys[first]
 
 
 def _nearest_neighbor(things: Sequence[Thing], size: tuple[int, int]) -> list[int]:

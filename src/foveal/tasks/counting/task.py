@@ -77,7 +77,7 @@ class CounterData:
 
 @dataclass
 class CountingData:
-    """Where the pictures come from, what is counted, and how it is asked."""
+    """Pictures, categories, questions and answers."""
 
     source: str = "generate"
     """`generate` draws scenes of shapes; or a folder: OmniCount-191 or any of its domains, a COCO detection folder or
@@ -147,7 +147,7 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
     metrics = METRICS
     headline = "mae"
     Data = CountingData
-    models: ClassVar[Mapping[str, str]] = {"point-counter": "foveal.tasks.counting.model:Counter"}
+    models: ClassVar[Mapping[str, str]] = {"point-counter": "foveal.tasks.counting.specialist:Counter"}
 
     def __init__(self, data: CountingData) -> None:
         super().__init__(data)
@@ -270,8 +270,8 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
                 things[marked].point, size, data.point_format, fields["category"]
             )
         )  # fmt: skip
-        seen = things[:marked] if rng is None else [self._jittered(t, size, rng) for t in things[:marked]]
-        return Prompt((picture.edited(partial(self._marks, things=seen)),), user, answer=answer)
+        shown = things[:marked] if rng is None else [self._jittered(t, size, rng) for t in things[:marked]]
+        return Prompt((picture.edited(partial(self._marks, things=shown)),), user, answer=answer)
 
     def _jittered(self, thing: Thing, size: tuple[int, int], rng: random.Random) -> Thing:
         """The object as if it had been pointed at a little off its middle, inside the picture."""
@@ -310,7 +310,7 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
 
     def parse(self, reply: str, example: Example | None = None) -> int | None:
         """The count in a reply of the strategies number and all_points: always the number of points, never a number
-        that is said beside them."""
+        that is written beside them."""
         if self.data.strategy == "number":
             return pointing.read_number(reply)
         points = pointing.read_points(reply, (100, 100), self.data.point_format)
@@ -321,7 +321,7 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
         return measure_counts(examples, predictions, self.data.match_radius)
 
     def chance(self, examples: Sequence[Example]) -> float:
-        """MAE of always saying the mean count, to the nearest whole number."""
+        """MAE of always answering the mean count, rounded."""
         truths = [e.truth for e in examples]
         mean = round(sum(truths) / max(1, len(truths)))
         return float(sum(abs(t - mean) for t in truths) / max(1, len(truths)))
@@ -338,15 +338,15 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
         if "points" not in extra:
             return []
         things = [Thing(point) for point in points_of(prediction)]
-        sure = list(extra.get("step_confidence", ()))
+        confidences = list(extra.get("step_confidence", ()))
         if extra.get("end") == "limit":
-            sure.append(None)  # Nothing was said after the last point.
+            confidences.append(None)  # There was no reply after the last point.
         ends = {"limit": "stopped at the limit", "stuck": "stuck: points repeat", "unreadable": "the reply is no point"}
         return film.frames(
             example.images[0].open(), things, example.fields["category"], style=marking.style, alpha=marking.alpha,
             color=marking.color, size=marking.size, relative="image", ending=ends.get(extra.get("end", ""), "done"),
             # After a repeat, steps are no longer the points' own.
-            confidences=sure if len(sure) == len(things) + 1 else None,
+            confidences=confidences if len(confidences) == len(things) + 1 else None,
         )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from foveal.vlm.families import family_of
 from foveal.vlm.finding import BUILTINS
 from foveal.vlm.loading import load, pick_device
 
-#: Features that are kept for the next epoch, in bytes.
+#: Largest cache of features, in bytes.
 CACHE_BYTES = 2 << 30
 
 
@@ -40,11 +40,11 @@ class FrozenTower:
 
     def __init__(self, source: str, recipe: Model) -> None:
         self.source, self.device = source, pick_device(recipe.device)
-        self._kept: OrderedDict[int, torch.Tensor] = OrderedDict()
-        self._bytes = 0
-        self._words: dict[str, torch.Tensor] = {}
+        self._cache: OrderedDict[int, torch.Tensor] = OrderedDict()
+        self._cached_bytes = 0
+        self._texts: dict[str, torch.Tensor] = {}
         self.hits = self.misses = 0
-        if source in BUILTINS or _lends_tower(source):
+        if source in BUILTINS or _has_tower(source):
             self._open_vlm(source, recipe)
         else:
             self._open_clip(source, recipe)
@@ -62,13 +62,13 @@ class FrozenTower:
         assert name is not None
         tower, table, tokenizer = inner.get_submodule(name), inner.get_input_embeddings(), vlm.processor.tokenizer
 
-        def words(text: str) -> torch.Tensor:
+        def encode_text(text: str) -> torch.Tensor:
             ids = tokenizer(f" {text}", add_special_tokens=False, return_tensors="pt")["input_ids"].to(self.device)
             mean: torch.Tensor = table(ids).mean(1)
             return mean
 
-        self._see: Callable[[torch.Tensor], torch.Tensor] = lambda pixels: tower(pixels).last_hidden_state
-        self._read = words
+        self._encode_pixels: Callable[[torch.Tensor], torch.Tensor] = lambda pixels: tower(pixels).last_hidden_state
+        self._encode_text = encode_text
 
     def _open_clip(self, source: str, recipe: Model) -> None:
         if recipe.resolution is not None:
@@ -96,18 +96,18 @@ class FrozenTower:
         self._mean, self._std = processor.image_mean, processor.image_std
         patches = self.grid**2
 
-        def see(pixels: torch.Tensor) -> torch.Tensor:
+        def encode_pixels(pixels: torch.Tensor) -> torch.Tensor:
             # CLIP puts a class token in front of its patches, SigLIP does not.
             states: torch.Tensor = model.vision_model(pixel_values=pixels).last_hidden_state
             return states[:, -patches:]
 
-        def words(text: str) -> torch.Tensor:
+        def encode_text(text: str) -> torch.Tensor:
             ids = tokenizer(f"a photo of {text}", return_tensors="pt", truncation=True, padding=True).to(self.device)
             features: Any = model.get_text_features(**ids)
             pooled: torch.Tensor = features if isinstance(features, torch.Tensor) else features.pooler_output
             return pooled
 
-        self._see, self._read = see, words
+        self._encode_pixels, self._encode_text = encode_pixels, encode_text
         self.text_width = self.text([""]).shape[1]
 
     def pixels(self, picture: Image.Image) -> torch.Tensor:
@@ -127,44 +127,46 @@ class FrozenTower:
             return self._encode(pixels).float()
         new: dict[int, int] = {}
         for i, key in enumerate(keys):
-            if key not in self._kept:
+            if key not in self._cache:
                 new.setdefault(key, i)
         self.misses += len(new)
         self.hits += len(keys) - len(new)
-        encoded = {key: self._kept[key] for key in keys if key not in new}
+        encoded = {key: self._cache[key] for key in keys if key not in new}
         for key in encoded:
-            self._kept.move_to_end(key)
+            self._cache.move_to_end(key)
         if new:
             fresh = self._encode(pixels[list(new.values())])
             encoded |= dict(zip(new, fresh, strict=True))
             for key, features in zip(new, fresh.cpu(), strict=True):
-                self._keep(key, features.clone())
+                self._store(key, features.clone())
         return torch.stack([encoded[key].to(self.device).float() for key in keys])
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Features as they are kept, in bfloat16: whether they come from the cache must not show, or a resumed training
-        would differ. In float32 until then, for the same reason: training and asking may run in other precisions."""
+        """Features in bfloat16, as the cache holds them, computed in float32 whatever the precision of the caller.
+
+        So cached and new features are equal, and a resumed training does not differ.
+        """
         mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self._mean, self._std))
         with torch.autocast(self.device.type, enabled=False):
-            return self._see((pixels.to(self.device).float() / 255 - mean) / std).to(torch.bfloat16)
+            return self._encode_pixels((pixels.to(self.device).float() / 255 - mean) / std).to(torch.bfloat16)
 
-    def _keep(self, key: int, features: torch.Tensor) -> None:
-        self._kept[key] = features
-        self._bytes += features.nbytes
-        while self._bytes > CACHE_BYTES:
-            _, old = self._kept.popitem(last=False)
-            self._bytes -= old.nbytes
+    def _store(self, key: int, features: torch.Tensor) -> None:
+        self._cache[key] = features
+        self._cached_bytes += features.nbytes
+        while self._cached_bytes > CACHE_BYTES:
+            _, old = self._cache.popitem(last=False)
+            self._cached_bytes -= old.nbytes
 
     @torch.no_grad()
     def text(self, categories: Sequence[str]) -> torch.Tensor:
         """Text features [B, T] of categories."""
         with torch.autocast(self.device.type, enabled=False):
-            for name in sorted(set(categories) - set(self._words)):
-                self._words[name] = self._read(name)[0].float()
-        return torch.stack([self._words[name] for name in categories])
+            for name in sorted(set(categories) - set(self._texts)):
+                self._texts[name] = self._encode_text(name)[0].float()
+        return torch.stack([self._texts[name] for name in categories])
 
 
-def _lends_tower(source: str) -> bool:
+def _has_tower(source: str) -> bool:
     """Whether a folder holds a vision-language model whose tower can be used alone."""
     file = Path(source).expanduser() / "config.json"
     if not file.is_file():

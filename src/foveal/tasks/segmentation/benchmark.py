@@ -1,8 +1,8 @@
-"""What sharing an encoder saves: the three ways to look of one segmenter, measured side by side.
+"""What sharing an encoder saves: compares a segmenter with each of the three values of ``model.vision``.
 
-All write the same reply, one token that asks for one mask, so that they differ in nothing but how they look. Times are
-taken picture by picture in turns, so that a machine that drifts hits all alike; memory is measured in a fresh process for
-each; forward passes and floating point operations are counted.
+All three variants write the same reply, one mask token. They are timed in turns, picture by picture, so that a machine
+that changes its speed affects all alike. Memory is measured in a fresh process for each; forward passes and floating
+point operations are counted.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from foveal.files import check_writable, write_text
 from foveal.runs import environment
 from foveal.tasks.segmentation.benchmark_memory import Memory, memory_of
 from foveal.tasks.segmentation.benchmark_sizes import VARIANTS, open_variant
+from foveal.tasks.segmentation.model import SharedEncoderSegmenter, Vision
 from foveal.tasks.segmentation.sam import sam_config
-from foveal.tasks.segmentation.segmenter import SharedEncoderSegmenter, Vision
-from foveal.tasks.segmentation.segmenting import Segmenter
+from foveal.tasks.segmentation.specialist import Segmenter
 from foveal.tasks.segmentation.task import segmenter_section
 from foveal.vlm.components import component_modules, sizes
 from foveal.vlm.loading import load_config, memory_errors
 from foveal.vlm.memory import weight_bytes
 
-#: As tables call the ways to look.
+#: Names of the variants in tables.
 NAMES: Final[Mapping[Vision, str]] = {"vlm": "shared-vlm", "sam": "shared-sam", "separate": "separate"}
 PARTS: Final = ("vlm_encoder", "sam_encoder", "projections", "language", "mask_decoder")
-#: What sharing was expected to save when it was proposed for LISA, in shares; nobody had measured it.
+#: Expected savings, in shares.
 EXPECTED: Final[Mapping[str, tuple[float, float]]] = {"memory": (0.3, 0.4), "time": (0.2, 0.3)}
 _SHOWN: Final = {
     "parameters": "parameters", "weights": "bytes of weights", "peak_memory": "peak memory", "flops": "operations",
@@ -56,7 +56,7 @@ _Value = TypeVar("_Value")
 
 
 class Inputs(NamedTuple):
-    """What a segmenter is given of one picture: the VLM's tensors and the square that SAM's encoder sees."""
+    """A segmenter's inputs for one picture: the VLM's tensors and the square for SAM's encoder."""
 
     batch: dict[str, Any]
     sam_pixels: torch.Tensor | None
@@ -69,8 +69,8 @@ class Turn:
     Attributes:
         prepare: From the picture to the model's tensors.
         model: From tensors to the mask's logits on the square, by the wall clock.
-        processor: The same by the process's processor time, which leaves out the time that other programs had the
-            core; with several threads it is their sum, and of a GPU's work it says nothing.
+        processor: The same in the process's processor time: the sum over its threads, without other programs and
+            without a GPU's work.
     """
 
     prepare: float
@@ -80,12 +80,12 @@ class Turn:
 
 @dataclass(frozen=True)
 class Counts:
-    """What one picture takes.
+    """Work for one picture.
 
     Attributes:
         passes: Forward passes of ``vlm_encoder`` and ``sam_encoder``.
         flops: Floating point operations of matrix products, attention and convolutions by part, a multiplication and
-            an addition as two; ``other`` is what no part did.
+            an addition as two; ``other`` is the rest.
     """
 
     passes: Mapping[str, int]
@@ -94,14 +94,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class Measured:
-    """One way to look.
+    """Measurements of one variant.
 
     Attributes:
         parameters: Weights by part, tied ones once.
         weight_bytes: Bytes of weights and buffers.
         memory: Of a fresh process.
         counts: Of the first picture.
-        turns: Of each picture in each repeat, in the order in which they came.
+        turns: One for each picture in each repeat, in order.
     """
 
     parameters: Mapping[str, int]
@@ -111,7 +111,7 @@ class Measured:
     turns: Sequence[Turn]
 
     def figures(self) -> dict[str, float]:
-        """What is compared: the names of ``_SHOWN``, of times the medians."""
+        """The compared numbers, by the names of ``_SHOWN``; medians of times."""
         return {
             "parameters": sum(self.parameters.values()),
             "weights": self.weight_bytes,
@@ -128,7 +128,7 @@ class Subject:
 
     Args:
         segmenter: The model.
-        examples: What it is asked.
+        examples: Its rows.
         dtype: Type of the forward pass.
     """
 
@@ -137,7 +137,7 @@ class Subject:
 
     @classmethod
     def open(cls, recipe: Recipe, vision: Vision, weights: Path | None, *, images: int) -> Self:
-        """Opens the model, and the first pictures of the test split.
+        """Opens the model and the first pictures of the test split.
 
         Raises:
             UserError: The model cannot be opened, or there are fewer pictures.
@@ -163,7 +163,7 @@ class Subject:
         """Logits of the mask [1, S, S]; the reply is one ``<SEG>`` whatever the weights would say."""
         encoder = self.segmenter.encoder
         with memory_errors(), mixed(self.dtype, self.segmenter.device), _writes_only(self.segmenter):
-            _, out = self.model.write(
+            _, out = self.model.generate(
                 inputs.batch, inputs.sam_pixels, max_new_tokens=1, end_ids=sorted(encoder.end_ids),
                 pad_id=encoder.tokenizer.pad_token_id or encoder.end_id,
             )  # fmt: skip
@@ -181,7 +181,7 @@ class Subject:
 
 
 def _now(device: torch.device) -> float:
-    """Seconds, once the device has done what it was given."""
+    """Seconds, after the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -191,15 +191,15 @@ def _now(device: torch.device) -> float:
 
 @contextmanager
 def _writes_only(segmenter: Segmenter) -> Iterator[None]:
-    """While it lasts, the token of a mask is all that the model can write."""
+    """The model can write only the mask token while the context lasts."""
 
-    def sure(_: nn.Module, __: Any, logits: torch.Tensor) -> torch.Tensor:
-        chosen = torch.full_like(logits, -torch.inf)
-        chosen[..., segmenter.model.config.token] = 0
-        return chosen
+    def mask_token_only(_: nn.Module, __: Any, logits: torch.Tensor) -> torch.Tensor:
+        forced = torch.full_like(logits, -torch.inf)
+        forced[..., segmenter.model.config.token] = 0
+        return forced
 
     output: Any = segmenter.vlm.base.get_output_embeddings()
-    handle = output.register_forward_hook(sure)
+    handle = output.register_forward_hook(mask_token_only)
     try:
         yield
     finally:
@@ -212,12 +212,12 @@ def _writes_only(segmenter: Segmenter) -> Iterator[None]:
 def parts_of(segmenter: Segmenter) -> dict[str, list[nn.Module]]:
     """The modules of each of ``PARTS``; none lies in another."""
     base, model = segmenter.vlm.base, segmenter.model
-    own = {c: [base.get_submodule(n) for n in component_modules(base, c)] for c in ("vision", "projector", "language")}
+    vlm = {c: [base.get_submodule(n) for n in component_modules(base, c)] for c in ("vision", "projector", "language")}
     bridges = [child for name, child in model.named_children() if name in ("to_prompt", "to_grid", "to_tokens")]
     encoder = model.sam.vision_encoder
     return {
-        "vlm_encoder": own["vision"], "sam_encoder": [] if encoder is None else [encoder],
-        "projections": [*own["projector"], *bridges], "language": own["language"], "mask_decoder": [model.sam.mask_decoder],
+        "vlm_encoder": vlm["vision"], "sam_encoder": [] if encoder is None else [encoder],
+        "projections": [*vlm["projector"], *bridges], "language": vlm["language"], "mask_decoder": [model.sam.mask_decoder],
     }  # fmt: skip
 
 
@@ -283,7 +283,7 @@ def take_turns(
     repeats: int,
     progress: Callable[[], None] = lambda: None,
 ) -> dict[_Key, list[_Value]]:
-    """Asks all about one picture after the other, and another one first each time.
+    """Asks all about one picture after the other; the one that goes first changes each time.
 
     Args:
         askers: Each is called with the number of a picture.
@@ -292,29 +292,29 @@ def take_turns(
         progress: Called after each answer.
 
     Returns:
-        The answers of each, in the order in which they came.
+        The answers of each, in order.
     """
     names = list(askers)
-    found: dict[_Key, list[_Value]] = {name: [] for name in names}
+    answers: dict[_Key, list[_Value]] = {name: [] for name in names}
     for turn in range(images * repeats):
         # Shifted by the repeat too, so that no picture meets the same order each time.
         first = (turn + turn // images) % len(names)
         for name in names[first:] + names[:first]:
-            found[name].append(askers[name](turn % images))
+            answers[name].append(askers[name](turn % images))
             progress()
-    return found
+    return answers
 
 
 def savings(figures: Mapping[Vision, Mapping[str, float]]) -> dict[Vision, dict[str, float]]:
-    """What sharing saves of each figure: 1 - x / separate; negative where it costs more.
+    """Savings of sharing in each number: 1 - x / separate; negative if it costs more.
 
     Args:
-        figures: Of each way to look, ``separate`` among them, by name.
+        figures: The numbers of each variant, with ``separate``, by name.
     """
     whole = figures["separate"]
     return {
-        vision: {name: 1 - value / whole[name] for name, value in own.items()}
-        for vision, own in figures.items()
+        vision: {name: 1 - value / whole[name] for name, value in numbers.items()}
+        for vision, numbers in figures.items()
         if vision != "separate"
     }
 
@@ -327,8 +327,8 @@ class Done:
     """A finished comparison.
 
     Attributes:
-        variants: What was measured of each way to look.
-        facts: What it was measured on.
+        variants: Measurements of each variant.
+        facts: The machine, the model and the options.
     """
 
     variants: Mapping[Vision, Measured]
@@ -336,7 +336,7 @@ class Done:
 
     def table(self) -> dict[str, Any]:
         """All of it, raw times included, for JSON."""
-        figures = {vision: own.figures() for vision, own in self.variants.items()}
+        figures = {vision: measured.figures() for vision, measured in self.variants.items()}
         return {
             **self.facts,
             "variants": {NAMES[v]: {**asdict(m), "figures": figures[v]} for v, m in self.variants.items()},
@@ -348,12 +348,12 @@ class Done:
 def run(
     recipe: Recipe, weights: Path | None, console: Console, *, images: int, repeats: int, out: Path | None = None
 ) -> Done:
-    """Measures the three ways to look; all are in memory at once while times are taken.
+    """Measures the three variants; all are in memory at once while they are timed.
 
     Args:
-        recipe: Data, model and precision; its ``model.vision`` only tells which way ``weights`` are of.
+        recipe: Data, model and precision; its ``model.vision`` is the variant of ``weights``.
         weights: A checkpoint folder of a run, or None.
-        console: Where progress is shown.
+        console: For the progress bar.
         images: Pictures, the first of the test split.
         repeats: Timed answers to each.
         out: A file for the results as JSON.
@@ -361,16 +361,7 @@ def run(
     Raises:
         UserError: An option is impossible, or a model cannot be opened or cannot look in one of the ways.
     """
-    for option, value in (("--images", images), ("--repeats", repeats)):
-        if value < 1:
-            raise UserError(f"{option}: must be at least 1, not {value}.")
-    if recipe.task != "segmentation":
-        raise UserError(f"The task {recipe.task} draws no masks; give a run or a recipe of segmentation.")
-    if out is not None:
-        check_writable(out)
-    # Whatever is named wrongly shall be told before processes are started.
-    load_config(recipe.model)
-    sam_config(segmenter_section(recipe.model).sam)
+    _check(recipe, images, repeats, out)
     with _bar(console, len(VARIANTS) * (3 + images * repeats)) as step:
         memory = {}
         for vision in VARIANTS:
@@ -402,6 +393,19 @@ def run(
     return done
 
 
+def _check(recipe: Recipe, images: int, repeats: int, out: Path | None) -> None:
+    """Refuses wrong options and model names before processes are started."""
+    for option, value in (("--images", images), ("--repeats", repeats)):
+        if value < 1:
+            raise UserError(f"{option}: must be at least 1, not {value}.")
+    if recipe.task != "segmentation":
+        raise UserError(f"The task {recipe.task} draws no masks; give a run or a recipe of segmentation.")
+    if out is not None:
+        check_writable(out)
+    load_config(recipe.model)
+    sam_config(segmenter_section(recipe.model).sam)
+
+
 @contextmanager
 def _bar(console: Console, total: int) -> Iterator[Callable[[], None]]:
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
@@ -410,15 +414,14 @@ def _bar(console: Console, total: int) -> Iterator[Callable[[], None]]:
 
 
 def tables(done: Done) -> list[Table]:
-    """What was measured, and what sharing saves of it beside what was expected."""
-    own = list(done.variants.values())
+    """The measurements, and the savings beside the expected ones."""
     first = Table(box=None, padding=(0, 2, 0, 0))
     first.add_column("one picture at a time")
     for vision in done.variants:
         first.add_column(NAMES[vision], justify="right")
 
     def row(name: str, cell: Callable[[Measured], str]) -> None:
-        first.add_row(name, *map(cell, own))
+        first.add_row(name, *map(cell, done.variants.values()))
 
     row("parameters, million", lambda m: f"{sum(m.parameters.values()) / 1e6:.2f}")
     for part in PARTS:
@@ -444,7 +447,7 @@ def tables(done: Done) -> list[Table]:
     for name, text in _SHOWN.items():
         low, high = EXPECTED.get({"peak_memory": "memory", "model_seconds": "time"}.get(name, ""), (0.0, 0.0))
         expected = f"{low:.0%} to {high:.0%}" if high else ""
-        second.add_row(text, *(f"{own[name]:.1%}" for own in saved.values()), expected)
+        second.add_row(text, *(f"{shares[name]:.1%}" for shares in saved.values()), expected)
     return [first, second]
 
 

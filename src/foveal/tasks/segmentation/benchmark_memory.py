@@ -1,4 +1,4 @@
-"""Memory of one way to look, measured in a process of its own; ``python -m foveal.tasks.segmentation.benchmark_memory``.
+"""Memory of one variant, measured in a separate process: ``python -m foveal.tasks.segmentation.benchmark_memory``.
 
 On CUDA it is what PyTorch's allocator held. On the CPU it is the process's resident set beyond what it was before the
 model was made, after a small model had been opened, asked and dropped, so that libraries and their buffers are no part
@@ -16,11 +16,11 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
-from foveal.tasks.segmentation.segmenter import Vision
+from foveal.tasks.segmentation.model import Vision
 from foveal.tasks.segmentation.task import SegmenterModel
 
 #: Of glibc: from so many bytes on, memory comes from the system piece by piece, and goes back when it is freed.
@@ -44,7 +44,7 @@ class Memory:
 
 
 def memory_of(recipe: Recipe, vision: Vision, weights: Path | None, images: int) -> Memory:
-    """Memory of one way to look, measured in a fresh process.
+    """Memory of one variant, measured in a fresh process.
 
     Args:
         recipe: See ``open_variant``.
@@ -69,10 +69,10 @@ def memory_of(recipe: Recipe, vision: Vision, weights: Path | None, images: int)
             )
         if done.returncode:
             raise RuntimeError(done.stderr)
-        said = json.loads(out.read_text(encoding="utf-8"))
-    if "error" in said:
-        raise UserError(said["error"])
-    return Memory(**said)
+        result = json.loads(out.read_text(encoding="utf-8"))
+    if "error" in result:
+        raise UserError(result["error"])
+    return Memory(**result)
 
 
 def _measure(recipe: Recipe, vision: Vision, weights: Path | None, images: int) -> Memory:
@@ -97,17 +97,17 @@ def _measure(recipe: Recipe, vision: Vision, weights: Path | None, images: int) 
         torch.cuda.reset_peak_memory_stats()
     else:
         loaded = process_memory()
-    forgotten = not cuda and _forget_peak()
-    for given in inputs:
-        subject.ask(given)
+    reset = not cuda and _reset_peak()
+    for picture_inputs in inputs:
+        subject.ask(picture_inputs)
     if cuda:
         return Memory(loaded - before, torch.cuda.max_memory_allocated() - before, "cuda")
-    peak = _resident_peak() if forgotten else peak_process_memory()
-    return Memory(loaded - before, peak - before, "resident" if forgotten else "resident with loading")
+    peak = _resident_peak() if reset else peak_process_memory()
+    return Memory(loaded - before, peak - before, "resident" if reset else "resident with loading")
 
 
-def _forget_peak() -> bool:
-    """Whether Linux starts the process's highest resident set anew (proc(5), ``clear_refs``)."""
+def _reset_peak() -> bool:
+    """Resets the resident set's peak (proc(5), ``clear_refs``); False where the system cannot."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
@@ -126,11 +126,12 @@ def main(words: list[str]) -> None:
 
     file, vision, weights, images, out = words
     try:
-        way: Vision = vision  # type: ignore[assignment]
-        said = asdict(_measure(read_recipe(Path(file)), way, Path(weights) if weights else None, int(images)))
+        result = asdict(
+            _measure(read_recipe(Path(file)), cast(Vision, vision), Path(weights) if weights else None, int(images))
+        )
     except UserError as error:
-        said = {"error": str(error)}
-    Path(out).write_text(json.dumps(said), encoding="utf-8")
+        result = {"error": str(error)}
+    Path(out).write_text(json.dumps(result), encoding="utf-8")
 
 
 if __name__ == "__main__":

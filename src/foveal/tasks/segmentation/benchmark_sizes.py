@@ -1,4 +1,4 @@
-"""Sizes of models whose ways of looking are compared, and a segmenter of each way."""
+"""Sizes of the models that the benchmark compares, and a segmenter of each variant."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from transformers import AutoConfig, AutoModelForImageTextToText, SamConfig, Sam
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.files import disk_errors
-from foveal.tasks.segmentation.segmenter import Vision
-from foveal.tasks.segmentation.segmenting import Segmenter
+from foveal.tasks.segmentation.model import Vision
+from foveal.tasks.segmentation.specialist import Segmenter
 from foveal.tasks.segmentation.task import Segmentation, segmenter_section
 from foveal.vlm.finding import builtin_folder
 
-#: The ways to look; savings are told against the last.
+#: The variants; savings are relative to the last.
 VARIANTS: Final[tuple[Vision, ...]] = ("vlm", "sam", "separate")
 #: The VLM of ``vit-b``: side of its pictures, side of a patch, and patches along the side of a picture token.
 _SIDE, _PATCH, _PER_TOKEN = 512, 16, 4
@@ -48,7 +48,7 @@ def settings_of(sizes: str | None) -> Iterator[list[str]]:
         with tempfile.TemporaryDirectory(prefix="foveal-sizes-") as folder:
             with disk_errors(Path(folder)):
                 vlm, sam = write_vit_b(Path(folder))
-            # A picture with few pixels would be scaled up, which says nothing of the time that real ones take.
+            # Small pictures would be scaled up, unlike real ones.
             yield [*_words(str(vlm), str(sam), "null"), "--data.scenes.image_size", str(_SIDE)]
     else:
         vlm_id, comma, sam_id = (part.strip() for part in sizes.partition(","))
@@ -96,26 +96,26 @@ def write_vit_b(folder: Path) -> tuple[Path, Path]:
 
 
 def open_variant(recipe: Recipe, vision: Vision, weights: Path | None) -> Segmenter:
-    """A segmenter that looks in one of the ways, ready to answer.
+    """A segmenter of one variant, ready to answer.
 
     All start from the same VLM and the same SAM, new parts drawn from the recipe's seed. A run's weights go into the
     variant that it trained, and into the others wherever name and shape are the same.
 
     Args:
-        recipe: Says all but the way to look.
-        vision: The way to look.
+        recipe: Everything but ``model.vision``.
+        vision: Replaces it.
         weights: A checkpoint folder of a run, or None.
 
     Raises:
-        UserError: The model cannot look in that way, or does not exist.
+        UserError: The model does not support that variant, or does not exist.
     """
     task = Segmentation(recipe.data)
     changed = replace(recipe, model=replace(segmenter_section(recipe.model), vision=vision))
     torch.manual_seed(recipe.seed)
-    own = segmenter_section(recipe.model).vision == vision
-    segmenter = Segmenter.open(task, changed, weights=weights if own else None, training=False)
-    if weights is not None and not own:
-        state, there = load_file(str(weights / "model.safetensors")), segmenter.model.state_dict()
-        fitting = {k: v for k, v in state.items() if k in there and there[k].shape == v.shape}
+    is_trained_variant = segmenter_section(recipe.model).vision == vision
+    segmenter = Segmenter.open(task, changed, weights=weights if is_trained_variant else None, training=False)
+    if weights is not None and not is_trained_variant:
+        tensors, state = load_file(str(weights / "model.safetensors")), segmenter.model.state_dict()
+        fitting = {k: v for k, v in tensors.items() if k in state and state[k].shape == v.shape}
         segmenter.model.load_state_dict(fitting, strict=False)
     return segmenter

@@ -1,4 +1,4 @@
-"""Metrics of masks, and what a model gets that does not look.
+"""Metrics of masks, and the scores of blind baselines.
 
 The names follow the published figures of reasoning segmentation (LISA, Lai et al. 2023, arXiv 2308.00692): gIoU is the
 mean of the IoU over the queries, cIoU the IoU of all pixels of all queries together. Two other figures go by those
@@ -78,7 +78,7 @@ def overlap(predicted: NDArray[np.bool_], truth: Mask) -> Overlap:
     """Compares a predicted mask with the truth.
 
     Args:
-        predicted: [H, W], True where the model sees the target.
+        predicted: [H, W], True where the model marks the target.
         truth: [H, W] of 0, 1 and 255 (see ``IGNORE``).
 
     Raises:
@@ -194,7 +194,7 @@ def measure(overlaps: Sequence[Overlap], is_sentence: Sequence[bool]) -> dict[st
 
 @dataclass(frozen=True)
 class Baseline:
-    """What one fixed box gets that is predicted for every query.
+    """Scores of one fixed box, predicted for every query.
 
     Attributes:
         giou: See ``giou``.
@@ -208,17 +208,17 @@ class Baseline:
 
 
 def empty_baseline(truths: Sequence[Mask]) -> Baseline:
-    """What a model gets that never marks a pixel: its gIoU is the share of queries where nothing is meant."""
+    """Scores of never marking a pixel: gIoU is the share of queries that mean nothing."""
     return box_baseline((0.0, 0.0, 0.0, 0.0), truths)
 
 
 def full_baseline(truths: Sequence[Mask]) -> Baseline:
-    """What a model gets that marks every pixel: its gIoU is the mean share of the picture that is meant."""
+    """Scores of marking every pixel: gIoU is the mean share of the picture that is meant."""
     return box_baseline((0.0, 0.0, 1.0, 1.0), truths)
 
 
 def best_box_baseline(truths: Sequence[Mask], fit_to: Sequence[Mask] | None = None) -> Baseline:
-    """What the best fixed box gets: a model that has learned where targets tend to be and looks at nothing.
+    """Scores of the best fixed box: a model that knows where targets tend to be and ignores the picture.
 
     Args:
         truths: The masks to measure, [H, W] each, of any sizes.
@@ -232,7 +232,7 @@ def best_box_baseline(truths: Sequence[Mask], fit_to: Sequence[Mask] | None = No
 
 
 def box_baseline(box: Box, truths: Sequence[Mask]) -> Baseline:
-    """What one fixed box gets at the original sizes of the masks.
+    """Scores of one fixed box at the original sizes of the masks.
 
     Args:
         box: Shares of the picture's sides. A pixel is in the box if its centre is.
@@ -331,7 +331,7 @@ def _bounds(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
 
 
 def baselines(truths: Sequence[Mask]) -> dict[str, Baseline]:
-    """What blind guesses reach."""
+    """Scores of blind guesses."""
     return {"empty": empty_baseline(truths), "full": full_baseline(truths), "box": best_box_baseline(truths)}
 
 
@@ -339,7 +339,7 @@ def measure_masks(
     examples: Sequence[Example], predictions: Sequence[Prediction], max_pixels: int = MAX_PIXELS
 ) -> dict[str, float]:
     """gIoU, cIoU and the others of ``measure`` at the pictures' own size; the share of unparsable replies, which mark
-    nothing; how far the predicted IoU is from the real one; and what blind guesses reach.
+    nothing; how far the predicted IoU is from the real one; and the scores of blind guesses.
 
     Args:
         examples: The rows; their truths have a ``target``.

@@ -64,7 +64,7 @@ class Source:
         queries: What is asked about which picture, in the order of the files.
         place: Where they came from, in words.
         skipped: (where, reason) of each picture or annotation that was left out.
-        notes: What who compares results has to know about this source, one sentence each.
+        notes: What to know when comparing results on this source, one sentence each.
     """
 
     queries: Sequence[Query]

@@ -11,7 +11,6 @@ are measured against those masks.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -95,12 +94,6 @@ def rasterise(shapes: Sequence[Shape], size: tuple[int, int]) -> Mask:
     return _paint([(shape, _draw(shape.points, size)) for shape in shapes if not shape.is_flag], size)
 
 
-def exact_area(points: Sequence[tuple[float, float]]) -> float:
-    """Area in square pixels of a polygon without crossings, by the shoelace formula; 0 for a line or a dot."""
-    closed = [*points, *points[:1]]
-    return abs(math.fsum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairwise(closed))) / 2
-
-
 @dataclass(frozen=True)
 class PolygonTarget:
     """What polygons enclose.
@@ -169,35 +162,6 @@ class RleTarget:
     def parts(self) -> Sequence[Mask]:
         """Each mask, without those that are empty, see ``Target``."""
         return _from_left_to_right([decode(rle).astype(np.uint8) for rle in self.rles])
-
-
-@dataclass(frozen=True, eq=False)
-class ArrayTarget:
-    """A mask that is held in memory, a byte for each pixel. ``RleTarget`` takes a fraction of that.
-
-    Attributes:
-        mask: [H, W], either boolean or of 0, 1 and 255.
-
-    Raises:
-        ValueError: It is not.
-    """
-
-    mask: NDArray[np.bool_] | NDArray[np.uint8]
-
-    def __post_init__(self) -> None:
-        mask = self.mask
-        if mask.ndim != 2 or mask.dtype not in (np.bool_, np.uint8):
-            raise ValueError(f"a mask of shape {mask.shape} and type {mask.dtype}, not [H, W] of booleans or uint8")
-        if not ((mask <= 1) | (mask == IGNORE)).all():
-            raise ValueError("a mask with other values than 0, 1 and 255")
-
-    def whole(self) -> Mask:
-        """A copy of the mask."""
-        return self.mask.astype(np.uint8)
-
-    def parts(self) -> Sequence[Mask]:
-        """One part, as the mask does not tell objects apart; none where nothing is meant."""
-        return _from_left_to_right([(self.mask == 1).astype(np.uint8)])
 
 
 def _draw(points: Points, size: tuple[int, int]) -> _Patch:

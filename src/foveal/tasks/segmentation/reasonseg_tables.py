@@ -76,9 +76,8 @@ def find_tables(path: Path) -> list[Path]:
 def read_tables(path: Path, tables: Sequence[Path], split: Split, *, on_bad: OnBad = "refuse") -> Source:
     """The queries of a split: one for each row.
 
-    The files' names tell the split, and files that name none are a test split. Where there are no others in a folder,
-    the name of that tells it: the only file of ReasonSeg_val is called test. Pictures and masks are read when they are
-    asked for.
+    Files name their split; without a name of a split they are a test split. If all files of a folder are test files, the
+    folder's name decides: the only file of ReasonSeg_val is called test. Pictures and masks are read on demand.
 
     Args:
         path: What ``find_tables`` was asked about.

@@ -21,6 +21,7 @@ import io
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -52,7 +53,7 @@ INSTANCES = "instances.json"
 PICTURES = ("images", "train2014", "images/train2014", "images/mscoco/images/train2014")
 #: Parts of the test split of RefCOCO and RefCOCO+: people, and everything else.
 Part = Literal["", "testA", "testB"]
-#: What a pickle that is damaged or made to do harm can raise.
+#: What a damaged or malicious pickle can raise.
 _NO_LIST: Final = (
     pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError,
     OverflowError, MemoryError, RecursionError,
@@ -78,18 +79,10 @@ def read_refcoco(
         UserError: A file is missing or malformed, there are several files of references and none is chosen, the split
             is empty, or no picture is there.
     """
-    if not path.is_dir():
-        raise UserError(f"{path}: there is no such folder; check data.source.")
-    if part and split != "test":
-        raise UserError(f"{path}: {part} is a part of the test split, not of the {split} split; choose one of the two.")
-    references = _choose(path, refs)
-    chosen = [row for row in _references(references) if _belongs(row[2], split, part)]
-    if not chosen:
-        raise UserError(f"{references}: has no reference of the split {part or RELEASED[split]}; choose another file.")
-    wanted = {record.get("ann_id") for _, record, _ in chosen}
-    coco = _Coco.read(path / INSTANCES, wanted)
+    references, chosen = _choose_references(path, split, refs, part)
+    coco = _Coco.read(path / INSTANCES, {record.get("ann_id") for _, record, _ in chosen})
     folders = [pictures] if pictures else [path, *(base / name for base in (path, path / "..") for name in PICTURES)]
-    places: dict[Id, Path | None] = {}
+    find = cache(lambda name: find_picture(name, folders))
     queries, refusals = [], Refusals(on_bad)
     seen: set[Id] = set()
     for where, record, its_split in chosen:
@@ -97,10 +90,8 @@ def read_refcoco(
         if ref_id in seen:
             raise UserError(f"{where}: the ref_id {ref_id!r} occurs before; give each reference its own.")
         seen.add(ref_id)
-        image_id, image, place, annotation = coco.of(record, where)
-        if image_id not in places:
-            places[image_id] = find_picture(image.file_name, folders)
-        file = places[image_id]
+        image, place, annotation = coco.of(record, where)
+        file = find(image.file_name)
         if file is None:
             folder = pictures or path / "images"
             refusals.add(image.file_name, f"there is no such picture, which {coco.path} names; put it into {folder}.")
@@ -108,8 +99,7 @@ def read_refcoco(
         extra = {"split": its_split}
         if annotation.get("category_id") in coco.categories:
             extra["category"] = coco.categories[annotation["category_id"]]
-        picture = SizedPicture(str(file), file, size=image.size)
-        target = _target(annotation, image.size, place)
+        picture, target = SizedPicture(str(file), file, size=image.size), _target(annotation, image.size, place)
         queries.append(Query(f"{its_split}/{ref_id}", picture, _texts(record, where), False, image.size, target, extra))
     if not queries:
         raise UserError(
@@ -141,8 +131,8 @@ class _Coco:
         categories = coco_categories(content, path) if "categories" in content else {}
         return cls(path, coco_images(content, path), categories, _annotations(content, path, wanted))
 
-    def of(self, record: Mapping[str, Any], where: str) -> tuple[Id, CocoImage, str, dict[str, Any]]:
-        """The id and the picture of a reference, what errors call its annotation, and that.
+    def of(self, record: Mapping[str, Any], where: str) -> tuple[CocoImage, str, dict[str, Any]]:
+        """A reference's picture, the name of its annotation in errors, and the annotation.
 
         Raises:
             UserError: There is no such picture or annotation, or they do not belong together.
@@ -155,7 +145,7 @@ class _Coco:
         place, annotation = self.annotations[ann_id]
         if annotation.get("image_id") != image_id:
             raise UserError(f"{where}: the annotation {ann_id!r} belongs to another picture; correct image_id.")
-        return image_id, self.images[image_id], place, annotation
+        return self.images[image_id], place, annotation
 
 
 def load_plain_pickle(data: bytes, name: str) -> Any:
@@ -194,7 +184,22 @@ class _Plain(pickle.Unpickler):
         raise _NamedError(f"{module}.{name}")
 
 
-def _choose(path: Path, refs: str) -> Path:
+def _choose_references(
+    path: Path, split: Split, refs: str, part: Part
+) -> tuple[Path, list[tuple[str, dict[str, Any], str]]]:
+    """The file of references, and those of the split; see ``_references``."""
+    if not path.is_dir():
+        raise UserError(f"{path}: there is no such folder; check data.source.")
+    if part and split != "test":
+        raise UserError(f"{path}: {part} is a part of the test split, not of the {split} split; choose one of the two.")
+    file = _choose_file(path, refs)
+    chosen = [row for row in _references(file) if _belongs(row[2], split, part)]
+    if not chosen:
+        raise UserError(f"{file}: has no reference of the split {part or RELEASED[split]}; choose another file.")
+    return file, chosen
+
+
+def _choose_file(path: Path, refs: str) -> Path:
     """The file of references.
 
     Raises:

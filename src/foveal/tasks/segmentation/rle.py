@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from foveal.errors import UserError
 from foveal.images import MAX_PIXELS
 
-#: A character holds 5 bits of a number, a bit that tells whether more follow, and this on top.
+#: A character is 5 bits of a number, a bit for "more follow", plus this.
 _FIRST: Final = 48
 _MORE: Final = 32
 #: Characters of the longest number that COCO writes, a difference of 32-bit lengths.

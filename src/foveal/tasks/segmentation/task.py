@@ -26,10 +26,10 @@ from foveal.tasks.readers.annotations import OnBad
 from foveal.tasks.segmentation import metrics, rle
 from foveal.tasks.segmentation.generate import SceneOptions, Scenes
 from foveal.tasks.segmentation.loss_weights import PRESETS, LossWeights
+from foveal.tasks.segmentation.mask_token import SEG
 from foveal.tasks.segmentation.metrics import METRICS
 from foveal.tasks.segmentation.objects import Mask, Query, Target
 from foveal.tasks.segmentation.refcoco import Part
-from foveal.tasks.segmentation.seg_token import SEG
 from foveal.tasks.segmentation.sources import read_source
 from foveal.tasks.task import Task
 
@@ -41,7 +41,7 @@ _GENERATED: dict[Split, int] = {"train": 4_000, "validation": 100, "test": 300}
 
 @dataclass
 class SegmenterModel(Model):
-    """Which model, how it is loaded and which parts of it learn."""
+    """Which model, how it is loaded and which parts of it are trained."""
 
     vision: Literal["vlm", "sam", "separate"] = "vlm"
     """Which vision encoder the masks are drawn from: vlm, the language model's own, which then runs once; sam, SAM's,
@@ -71,7 +71,7 @@ class SegmenterData:
 
 @dataclass
 class SegmentationData:
-    """Where the pictures come from, how it is asked, and what is learned of it."""
+    """Pictures, questions and answers, and what is trained on them."""
 
     source: str = "generate"
     """`generate` draws scenes of figures; or a folder: ReasonSeg (its release, or train, val and test side by side, or
@@ -136,7 +136,7 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
     Data = SegmentationData
     Model = SegmenterModel
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"sam": ("small",)}
-    models: ClassVar[Mapping[str, str]] = {"*": "foveal.tasks.segmentation.segmenting:Segmenter"}
+    models: ClassVar[Mapping[str, str]] = {"*": "foveal.tasks.segmentation.specialist:Segmenter"}
 
     def __init__(self, data: SegmentationData) -> None:
         super().__init__(data)
@@ -194,8 +194,8 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
         )
 
     def example(self, query: Query) -> Example:
-        """A query's row; its truth is a ``Meant``."""
-        truth = None if query.target is None else Meant(query.target, query.size)
+        """A query's row; the truth is a ``TargetMask``."""
+        truth = None if query.target is None else TargetMask(query.target, query.size)
         rest = {"texts": query.texts, "is_sentence": query.is_sentence, "size": query.size}
         return Example(query.id, (query.picture,), truth, {**query.extra, **rest})
 
@@ -233,20 +233,20 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
         return f"{explanation} {answer}" if explanation and self.data.explanatory else answer
 
     def targets(self, example: Example) -> list[Mask]:
-        """The masks that the answer asks for, [H, W] of 0, 1 and 255 each; none where nothing is meant."""
-        truth: Meant = example.truth
+        """The masks of the answer, [H, W] of 0, 1 and 255 each; none if the query means nothing."""
+        truth: TargetMask = example.truth
         whole = truth.target.whole()
         if not (whole == 1).any():
             return []
         if not self.data.instances:
             return [whole]
-        # What is ignored is ignored in each of them.
+        # Ignored pixels are ignored in each of them.
         return [np.where(whole == 255, whole, part).astype(np.uint8) for part in truth.target.parts()]
 
     # ---------------------------------------------------------------- answers
 
     def parse(self, reply: str, example: Example | None = None) -> int | None:
-        """How many masks a reply has; None where it has none and does not say that nothing is meant."""
+        """Number of masks in a reply; None if it has none and is not ``data.nothing`` either."""
         count = reply.count(self.data.token)
         return count if count or reply.strip() == self.data.nothing else None
 
@@ -256,10 +256,10 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
         """A prediction: its value is the COCO RLE of all masks together.
 
         Args:
-            example: What was asked.
-            reply: What was written.
+            example: The row.
+            reply: The model's text.
             masks: One [H, W] for each token in the reply.
-            ious: What the model expects of each.
+            ious: The predicted IoU of each.
         """
         extra: dict[str, Any] = {"predicted_iou": [round(v, 4) for v in ious]}
         if len(masks) > 1:
@@ -288,7 +288,7 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
         return metrics.measure_masks(examples, predictions, self.max_pixels)
 
     def chance(self, examples: Sequence[Example]) -> float:
-        """gIoU of the best blind guess: nothing, everything, or the best fixed box (chosen on these very rows)."""
+        """gIoU of the best blind guess: nothing, everything, or the best fixed box (chosen on these rows)."""
         return max(b.giou for b in metrics.baselines([e.truth.target.whole() for e in examples]).values())
 
     # ---------------------------------------------------------------- pictures
@@ -305,7 +305,7 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
         )
 
     def describe(self, prediction: Prediction) -> str:
-        """How much of the picture is marked, and the IoU: the real one where the truth is known, else the expected one."""
+        """Share of the picture that is marked, and the IoU: measured if the truth is known, else predicted."""
         if prediction.value is None:
             return f"no mask ({prediction.text.strip() or 'an empty reply'})"
         height, width = prediction.value["size"]
@@ -316,7 +316,7 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
         return f"{text}, expected IoU {expected[0]:.2f}" if len(expected) == 1 else text
 
     def draw(self, example: Example, prediction: Prediction | None = None) -> Image.Image:
-        """The picture with what is meant outlined and what was marked tinted."""
+        """The picture with the truth outlined and the predicted masks tinted."""
         truth = None if example.truth is None else example.truth.target.whole()
         return overlay(example.images[0].open(), [] if prediction is None else self.masks(prediction), truth=truth)
 
@@ -347,17 +347,17 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
 
 
 def _file_name(picture: Path) -> str:
-    """What the files of a picture are called: without its ending, unless another differs from it in the ending only."""
+    """Base name of a picture's files: without the suffix, unless another picture differs in the suffix alone."""
     endings = {e for s in SUFFIXES for e in (s, s.upper())} - {picture.suffix}
     return picture.name if any(picture.with_suffix(e).is_file() for e in endings) else picture.stem
 
 
 @dataclass(frozen=True, repr=False)
-class Meant:
-    """What a sentence means, as an example's truth.
+class TargetMask:
+    """The truth of an example; prints as the share of the picture that it covers.
 
     Attributes:
-        target: The pixels.
+        target: Draws the mask.
         size: Width and height of the picture.
     """
 
@@ -365,7 +365,6 @@ class Meant:
     size: tuple[int, int]
 
     def __str__(self) -> str:
-        whole = self.target.whole()
-        return f"{(whole == 1).mean():.1%}"
+        return f"{(self.target.whole() == 1).mean():.1%}"
 
     __repr__ = __str__

@@ -10,7 +10,7 @@ from families import LORA, open_tiny, prompts
 from torch import nn
 
 from foveal.errors import UserError
-from foveal.tasks.segmentation.seg_token import SEG, TokenRows, add_token
+from foveal.tasks.segmentation.mask_token import SEG, TokenEmbeddings, add_mask_token
 from foveal.vlm.loading import Vlm
 
 Tiny = Callable[[str], Path]
@@ -26,7 +26,7 @@ def tables(model: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 def opened(folder: Path) -> tuple[Vlm, int]:
     vlm, _ = open_tiny(folder)
-    return vlm, add_token(vlm.base, vlm.processor.tokenizer)
+    return vlm, add_mask_token(vlm.base, vlm.processor.tokenizer)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -34,7 +34,7 @@ def test_the_token_is_one_piece_and_has_a_row(tiny: Tiny, family: str) -> None:
     vlm, _ = open_tiny(tiny(family))
     tokenizer, known = vlm.processor.tokenizer, len(vlm.processor.tokenizer)
     old = [t.weight.detach().clone() for t in tables(vlm.base)]
-    index = add_token(vlm.base, tokenizer)
+    index = add_mask_token(vlm.base, tokenizer)
     assert index == known and len(tokenizer) == known + 1
     for text in ("<SEG>", "red <SEG>.", "red<SEG>.", "<SEG> <SEG>", "<SEG>, <SEG> and <SEG>", "(<SEG>)", "<SEG>\n"):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -49,7 +49,7 @@ def test_the_token_is_one_piece_and_has_a_row(tiny: Tiny, family: str) -> None:
     assert vlm.base.config.get_text_config().vocab_size == len(vlm.base.get_output_embeddings().weight)
     # A second time nothing is left to do.
     again = [t.weight.detach().clone() for t in tables(vlm.base)]
-    assert add_token(vlm.base, tokenizer) == index and len(tokenizer) == known + 1
+    assert add_mask_token(vlm.base, tokenizer) == index and len(tokenizer) == known + 1
     assert all(torch.equal(a, t.weight) for a, t in zip(again, tables(vlm.base), strict=True))
 
 
@@ -59,7 +59,7 @@ def test_rows_to_spare_are_used_first(tiny: Tiny) -> None:
     spare = rows[0] - len(vlm.processor.tokenizer)
     assert spare > 0
     for i in range(spare + 1):
-        add_token(vlm.base, vlm.processor.tokenizer, f"<SEG{i}>")
+        add_mask_token(vlm.base, vlm.processor.tokenizer, f"<SEG{i}>")
         grown = max(0, i + 1 - spare)
         assert [len(t.weight) for t in tables(vlm.base)] == [n + grown for n in rows]
 
@@ -68,7 +68,7 @@ def test_a_text_that_falls_apart_is_refused(tiny: Tiny) -> None:
     vlm, _ = open_tiny(tiny("paligemma"))
     # A word of the vocabulary, which is a part of others.
     with pytest.raises(UserError, match=r"data\.token: the model's tokenizer does not keep 'a' in one piece; choose"):
-        add_token(vlm.base, vlm.processor.tokenizer, "a")
+        add_mask_token(vlm.base, vlm.processor.tokenizer, "a")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -80,7 +80,7 @@ def test_own_rows_change_nothing_but_their_token(tiny: Tiny, family: str) -> Non
     states = torch.randn(2, 3, write.weight.shape[1], generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         embedded, logits = read(ids), write(states)
-        rows = TokenRows(vlm.base, index)
+        rows = TokenEmbeddings(vlm.base, index)
         # As they start, they are the table's own.
         assert torch.allclose(read(ids), embedded, atol=1e-6) and torch.allclose(write(states), logits, atol=1e-5)
         rows.embed_read.normal_(generator=torch.Generator().manual_seed(1))
@@ -99,7 +99,7 @@ def test_own_rows_change_nothing_but_their_token(tiny: Tiny, family: str) -> Non
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_reach_the_rows_and_not_the_tables(tiny: Tiny, family: str) -> None:
     vlm, index = opened(tiny(family))
-    rows = TokenRows(vlm.base, index)
+    rows = TokenEmbeddings(vlm.base, index)
     tied = family in TIED
     assert (rows.embed_write is rows.embed_read) == tied
     assert len(list(rows.parameters())) == (1 if tied else 2)
@@ -115,12 +115,12 @@ def test_gradients_reach_the_rows_and_not_the_tables(tiny: Tiny, family: str) ->
 @pytest.mark.parametrize("family", ["llava", "paligemma"])
 def test_own_rows_learn_beside_weights_of_four_bits(tiny: Tiny, family: str) -> None:
     vlm, encoder = open_tiny(tiny(family), training=True, quantization="nf4", adapter="lora", lora=LORA)
-    index = add_token(vlm.base, vlm.processor.tokenizer)
+    index = add_mask_token(vlm.base, vlm.processor.tokenizer)
     batch = encoder.training_batch(prompts(2, answers=(f"a {SEG}", SEG)), list("ab"))
     labels = batch.pop("labels")
     with torch.no_grad():
         before = vlm.base(**batch, use_cache=False).logits
-    rows = TokenRows(vlm.base, index)
+    rows = TokenEmbeddings(vlm.base, index)
     with torch.no_grad():
         after = vlm.base(**batch, use_cache=False).logits
     assert torch.allclose(before, after, atol=1e-3)

@@ -20,8 +20,8 @@ from foveal.errors import UserError
 from foveal.images import Picture
 from foveal.runs import Run, open_run
 from foveal.tasks.segmentation import rle
-from foveal.tasks.segmentation.segmenter import SegmenterOutput, SharedEncoderSegmenter
-from foveal.tasks.segmentation.segmenting import Segmenter
+from foveal.tasks.segmentation.model import SegmenterOutput, SharedEncoderSegmenter
+from foveal.tasks.segmentation.specialist import Segmenter
 from foveal.training.train import train
 
 QUIET = Console(quiet=True)
@@ -72,7 +72,7 @@ def token_only(segmenter: Segmenter, model: SharedEncoderSegmenter) -> Segmenter
     handle = model._base.get_output_embeddings().register_forward_hook(hook)
     try:
         inputs, pixels, _ = segmenter.inputs(segmenter.task.load("test").examples)
-        return model.write(inputs, pixels, max_new_tokens=3, end_ids=[segmenter.encoder.end_id], pad_id=0)[1]
+        return model.generate(inputs, pixels, max_new_tokens=3, end_ids=[segmenter.encoder.end_id], pad_id=0)[1]
     finally:
         handle.remove()
 

@@ -1,4 +1,4 @@
-"""The token that stands for a mask: `<SEG>` in the vocabulary, with rows of its own where the vocabulary is frozen."""
+"""The token that stands for a mask: `<SEG>` in the vocabulary, and its embeddings beside a frozen vocabulary."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import nn
 
 from foveal.errors import UserError
 
-#: As the seed writes it; LISA's is ``[SEG]``.
+#: LISA writes ``[SEG]``.
 SEG: Final = "<SEG>"
 
 
-def add_token(model: Any, tokenizer: Any, text: str = SEG) -> int:
-    """Adds the token to a model's vocabulary, unless it has it.
+def add_mask_token(model: Any, tokenizer: Any, text: str = SEG) -> int:
+    """Adds the token to a model's vocabulary, unless it is there.
 
-    Tables are only made larger where the tokenizer outgrows them (most have rows to spare). A new row starts as the mean
-    of the others, so that it is neither likely nor unlikely.
+    The embedding tables grow only if the tokenizer outgrows them (most have spare rows). A new row starts as the mean
+    of the others, so that the token is neither likely nor unlikely.
 
     Args:
         model: The VLM.
@@ -26,20 +26,20 @@ def add_token(model: Any, tokenizer: Any, text: str = SEG) -> int:
         text: How the token is written.
 
     Returns:
-        Its id.
+        The token's id.
 
     Raises:
-        UserError: The tokenizer does not keep it in one piece.
+        UserError: The tokenizer splits it.
     """
     known = len(tokenizer)
     if text not in tokenizer.get_vocab():
-        # Not a special one: a reply shall show it when it is decoded.
+        # Not a special token, so that decoded replies contain it.
         tokenizer.add_tokens([AddedToken(text, special=False, normalized=False, lstrip=False, rstrip=False)])
     ids = tokenizer(f"a{text}.", add_special_tokens=False)["input_ids"]
     index = int(tokenizer.convert_tokens_to_ids(text))
     if ids.count(index) != 1:
         raise UserError(f"data.token: the model's tokenizer does not keep {text!r} in one piece; choose another text.")
-    # Some families (Mllama) read more tokens than they write.
+    # Some families (Mllama) have more input than output embeddings.
     rows = min(len(part.weight) for part in (model.get_input_embeddings(), model.get_output_embeddings()))
     if index >= rows:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
@@ -50,22 +50,22 @@ def add_token(model: Any, tokenizer: Any, text: str = SEG) -> int:
     return index
 
 
-class TokenRows(nn.Module):
-    """Rows of one token, learned beside frozen tables of embeddings.
+class TokenEmbeddings(nn.Module):
+    """Trainable input and output embeddings of one token, beside frozen tables.
 
-    The tables stay as they are, also in four bits; the rows take the place of theirs whenever the token is read or its
-    logit is computed. A model whose tables are tied has one row.
+    The tables do not change and may be quantised. Hooks use these embeddings wherever the token is read or its logit is
+    computed. With tied tables both are one parameter.
 
     Args:
-        model: The VLM, without adapters' wrapping.
-        index: The token.
+        model: The VLM, without adapters around it.
+        index: The token's id.
     """
 
     def __init__(self, model: Any, index: int) -> None:
         super().__init__()
         read, write = model.get_input_embeddings(), model.get_output_embeddings()
         self.index = index
-        # Gemma's tables multiply what is read from them.
+        # Gemma scales its input embeddings.
         self.scale = float(getattr(read, "embed_scale", 1.0))
         self.embed_read = nn.Parameter(read.weight[index].detach().float().clone())
         tied = write.weight is read.weight
@@ -77,6 +77,6 @@ class TokenRows(nn.Module):
         return torch.where((args[0] == self.index)[..., None], (self.scale * self.embed_read).to(out.dtype), out)
 
     def _writing(self, _: nn.Module, args: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:
-        own = (args[0].float() @ self.embed_write.float()).to(out.dtype)
+        logit = (args[0].float() @ self.embed_write.float()).to(out.dtype)
         column = torch.arange(out.shape[-1], device=out.device) == self.index
-        return torch.where(column, own[..., None], out)
+        return torch.where(column, logit[..., None], out)

@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn import functional
 
 from foveal.prompts import Prompt
-from foveal.tasks.segmentation.segmenter import GridToTokens, PatchesToGrid
-from foveal.tasks.segmentation.segmenting import Segmenter
+from foveal.tasks.segmentation.model import GridToTokens, PatchesToGrid
+from foveal.tasks.segmentation.specialist import Segmenter
 from foveal.vlm.components import component_modules, component_of
 from foveal.vlm.encoding import append_answers
 
@@ -80,9 +80,8 @@ def test_the_losses_are_means_of_each_row_added_up(segmenter: Open, family: str,
     assert out.rows.tolist() == [0, 2, 2] and batch["amounts"].tolist() == [1, 0, 2]
     labels = batch["labels"]
     inputs = {k: v for k, v in batch.items() if k not in ("labels", "targets", "counted", "amounts", "sam_pixels")}
-    given = own.model.see(inputs, batch.get("sam_pixels"))
-    given.pop("grid", None)
-    chances = own.model.vlm(**given, use_cache=False).logits.double().log_softmax(-1)
+    arguments, _ = own.model.vlm_inputs(inputs, batch.get("sam_pixels"))
+    chances = own.model.vlm(**arguments, use_cache=False).logits.double().log_softmax(-1)
     wanted = dict.fromkeys(("text", "bce", "dice", "iou"), 0.0)
     for i in range(3):
         said = [-chances[i, k - 1, labels[i, k]].item() for k in range(1, labels.shape[1]) if labels[i, k] >= 0]
@@ -145,12 +144,12 @@ def test_masks_of_a_written_reply_are_those_of_the_same_answer(segmenter: Open, 
     token = own.model.config.token
     handle = only_token(own)
     try:
-        ids, written = own.model.write(inputs, pixels, max_new_tokens=3, end_ids=[own.encoder.end_id], pad_id=0)
+        ids, written = own.model.generate(inputs, pixels, max_new_tokens=3, end_ids=[own.encoder.end_id], pad_id=0)
     finally:
         handle.remove()
     assert ids.tolist() == [[token] * 3] * 3 and written.rows.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     # The same as a learned answer: padded on the other side, all tokens at once, and the end behind them.
-    prompts, _ = own.sees.squares([own.task.prompt(e) for e in examples])
+    prompts, _ = own.pictures.padded([own.task.prompt(e) for e in examples])
     batch = own.encoder.encode(prompts, side="right")
     batch = append_answers(batch, [[token] * 3 + [own.encoder.end_id]] * 3, own.vlm.family, 0)
     learned = own.model(**batch, sam_pixels=pixels)
@@ -164,7 +163,7 @@ def test_masks_of_a_written_reply_are_those_of_the_same_answer(segmenter: Open, 
 def test_a_reply_without_the_token_has_no_mask(segmenter: Open) -> None:
     own = segmenter("llava", "vlm")
     inputs, pixels, _ = own.inputs(chosen(own, (1, 0)))
-    ids, out = own.model.write(inputs, pixels, max_new_tokens=2, end_ids=[own.encoder.end_id], pad_id=0)
+    ids, out = own.model.generate(inputs, pixels, max_new_tokens=2, end_ids=[own.encoder.end_id], pad_id=0)
     assert not (ids == own.model.config.token).any()
     assert out.masks.shape == (0, 16, 16) and out.ious.shape == out.rows.shape == (0,)
 
@@ -196,7 +195,7 @@ def test_every_encoder_that_is_needed_runs_once(segmenter: Open, family: str, vi
         assert runs == once
         handles.append(only_token(own))
         inputs, pixels, _ = own.inputs(chosen(own, (1, 2)))
-        own.model.write(inputs, pixels, max_new_tokens=3, end_ids=[own.encoder.end_id], pad_id=0)
+        own.model.generate(inputs, pixels, max_new_tokens=3, end_ids=[own.encoder.end_id], pad_id=0)
         assert runs == {k: 2 * v for k, v in once.items()}
     finally:
         for handle in handles:
@@ -225,10 +224,10 @@ def test_patches_lie_where_the_picture_is(segmenter: Open, family: str) -> None:
         pixels = np.random.default_rng(0).integers(0, 160, (200, 400, 3), dtype=np.uint8)
         if spot is not None:
             pixels[spot[1] * 100 : spot[1] * 100 + 100, spot[0] * 100 : spot[0] * 100 + 100] = 255
-        prompts, _ = own.sees.squares([Prompt((Image.fromarray(pixels),), "?")])
-        with own.model.watch() as watched:
+        prompts, _ = own.pictures.padded([Prompt((Image.fromarray(pixels),), "?")])
+        with own.model.record() as recorded:
             own.vlm.base(**own.encoder.encode(prompts, side="left"))
-        return watched.patches[0][0]
+        return recorded.patches[0][0]
 
     try:
         for p in mixing:

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageOps
 
-from foveal.tasks.segmentation.frame import Frame, check_geometry, probe
 from foveal.tasks.segmentation.objects import IGNORE, Mask
+from foveal.tasks.segmentation.square import Square, geometry_error, probe_picture
 
 SIZES = [(100, 100), (300, 100), (101, 333), (640, 480), (480, 640), (1500, 1000), (1500, 400)]
 MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.25, 0.2)
@@ -41,8 +41,8 @@ def prepared(image: Image.Image) -> torch.Tensor:
 @pytest.mark.parametrize("size", SIZES)
 def test_a_mask_comes_back_from_the_square_as_it_was(size: tuple[int, int], side: int, shape: str) -> None:
     mask = drawn(size, shape)
-    share, counted = Frame(size).shrink(mask, side)
-    back = Frame(size).grow(torch.from_numpy(20 * (share - 0.5))[None])[0] > 0
+    share, counted = Square(size).mask_to_target(mask, side)
+    back = Square(size).logits_to_picture(torch.from_numpy(20 * (share - 0.5))[None])[0] > 0
     assert back.shape == mask.shape
     # A wide picture has few rows of the square: an outline is half a pixel of the square off at most.
     floor = 0.98 if min(size) / max(size) > 0.5 else 0.95
@@ -54,13 +54,13 @@ def test_a_mask_comes_back_from_the_square_as_it_was(size: tuple[int, int], side
 
 @pytest.mark.parametrize("size", [(200, 100), (100, 200), (150, 150)])
 def test_a_place_on_the_square_is_the_place_in_the_picture_times_one_scale(size: tuple[int, int]) -> None:
-    frame = Frame(size)
+    frame = Square(size)
     assert frame.side == max(size)
     for x, y in [(0, 0), (37, 52), (size[0] - 1, size[1] - 1)]:
         mask = np.zeros((size[1], size[0]), dtype=np.uint8)
         mask[y, x] = 1
         for side in (frame.side * 2, frame.side // 2):
-            share, counted = frame.shrink(mask, side)
+            share, counted = frame.mask_to_target(mask, side)
             ys, xs = np.nonzero(share * counted)
             scale = side / frame.side
             assert (xs.min(), ys.min()) == (int(x * scale), int(y * scale))
@@ -69,11 +69,11 @@ def test_a_place_on_the_square_is_the_place_in_the_picture_times_one_scale(size:
 
 def test_the_picture_lies_unscaled_in_the_top_left_corner() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 70, 3), dtype=np.uint8)
-    square = np.asarray(Frame((70, 40)).square(Image.fromarray(noise), (1, 2, 3)))
+    square = np.asarray(Square((70, 40)).pad(Image.fromarray(noise), (1, 2, 3)))
     assert square.shape == (70, 70, 3)
     assert (square[:40] == noise).all() and (square[40:] == (1, 2, 3)).all()
     with pytest.raises(ValueError, match=r"the picture is \(70, 40\), the frame is for \(40, 70\)"):
-        Frame((40, 70)).square(Image.fromarray(noise))
+        Square((40, 70)).pad(Image.fromarray(noise))
 
 
 @pytest.mark.parametrize("source", [16, 64])
@@ -81,7 +81,7 @@ def test_growing_keeps_a_ramp_where_it_was(source: int) -> None:
     size = (384, 192)
     steps = (torch.arange(source) + 0.5) / source
     planes = torch.stack((steps.expand(source, source), steps[:, None].expand(source, source)))
-    x, y = Frame(size).grow(planes)
+    x, y = Square(size).logits_to_picture(planes)
     assert x.shape == y.shape == (192, 384)
     # Centres of pixels, in sides of the square; up to half a pixel of the small one from the rim it is the rim's value.
     inside = 384 // source // 2
@@ -92,18 +92,18 @@ def test_growing_keeps_a_ramp_where_it_was(source: int) -> None:
 
 def test_masks_grow_independently_and_none_stays_none() -> None:
     logits = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(0))
-    frame = Frame((50, 30))
-    together = frame.grow(logits)
-    assert all(torch.equal(together[i], frame.grow(logits[i : i + 1])[0]) for i in range(3))
-    assert frame.grow(logits[:0]).shape == (0, 30, 50)
-    assert frame.grow(logits.bfloat16()).dtype == torch.float32
+    frame = Square((50, 30))
+    together = frame.logits_to_picture(logits)
+    assert all(torch.equal(together[i], frame.logits_to_picture(logits[i : i + 1])[0]) for i in range(3))
+    assert frame.logits_to_picture(logits[:0]).shape == (0, 30, 50)
+    assert frame.logits_to_picture(logits.bfloat16()).dtype == torch.float32
 
 
 def test_padding_and_ignored_pixels_do_not_count() -> None:
     mask = np.zeros((40, 80), dtype=np.uint8)
     mask[:, :20] = 1
     mask[:, 20:60] = IGNORE
-    share, counted = Frame((80, 40)).shrink(mask, 16)
+    share, counted = Square((80, 40)).mask_to_target(mask, 16)
     assert (counted[8:] == 0).all() and (share[8:] == 0).all()
     assert (counted[:8, 4:12] == 0).all() and (share[:8, 4:12] == 0).all()
     assert (counted[:8, :4] == 1).all() and (counted[:8, 12:] == 1).all()
@@ -112,11 +112,11 @@ def test_padding_and_ignored_pixels_do_not_count() -> None:
 
 def test_a_pixel_that_is_ignored_in_part_is_what_the_rest_of_it_is() -> None:
     mask = np.array([[1, IGNORE, 0, 1], [IGNORE, IGNORE, 1, IGNORE]], dtype=np.uint8)
-    share, counted = Frame((4, 2)).shrink(mask, 2)
+    share, counted = Square((4, 2)).mask_to_target(mask, 2)
     assert counted[0].tolist() == [0.25, 0.75] and counted[1].tolist() == [0, 0]
     assert share[0] == pytest.approx([1, 2 / 3])
     with pytest.raises(ValueError, match=r"the mask is \(4, 2\), the frame is for \(2, 4\)"):
-        Frame((2, 4)).shrink(mask, 2)
+        Square((2, 4)).mask_to_target(mask, 2)
 
 
 # ---------------------------------------------------------------- what a preprocessing does
@@ -125,12 +125,12 @@ def test_a_pixel_that_is_ignored_in_part_is_what_the_rest_of_it_is() -> None:
 @pytest.mark.parametrize("side", [28, 168, 224, 448, 1024])
 @pytest.mark.parametrize("how", list(Image.Resampling))
 def test_scaling_alone_passes(side: int, how: Image.Resampling) -> None:
-    assert check_geometry(prepared(probe().resize((side, side), how)), MEAN, STD) is None
+    assert geometry_error(prepared(probe_picture().resize((side, side), how)), MEAN, STD) is None
 
 
 @pytest.mark.parametrize("side", [28, 224])
 def test_whatever_else_is_done_to_a_square_is_found(side: int) -> None:
-    whole, size = probe(), (side, side)
+    whole, size = probe_picture(), (side, side)
     edge = whole.width
     cut = edge // 14
     by = {
@@ -143,7 +143,7 @@ def test_whatever_else_is_done_to_a_square_is_found(side: int) -> None:
         "uneven": (whole.resize((side, 2 * side)), f"it makes pictures of {side} x {2 * side} pixels"),
     }
     for name, (image, told) in by.items():
-        wrong = check_geometry(prepared(image), MEAN, STD)
+        wrong = geometry_error(prepared(image), MEAN, STD)
         assert wrong is not None and wrong.startswith(told), name
     tiles = torch.cat([prepared(whole.resize(size))] * 3)
-    assert check_geometry(tiles[None], MEAN, STD) == "it cuts a picture into 3"
+    assert geometry_error(tiles[None], MEAN, STD) == "it cuts a picture into 3"

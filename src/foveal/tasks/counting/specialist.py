@@ -1,0 +1,129 @@
+"""The model ``point-counter``: a PointCounter with its frozen tower."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+
+from foveal.config.sections import Recipe
+from foveal.errors import UserError
+from foveal.examples import Example
+from foveal.results import Prediction
+from foveal.tasks.counting.episodes import counted
+from foveal.tasks.counting.model import PointCounter, PointCounterConfig
+from foveal.tasks.counting.pointing import DONE
+from foveal.tasks.counting.task import CounterData, Counting
+from foveal.tasks.counting.tower import FrozenTower
+from foveal.tasks.specialist import Specialist
+from foveal.vlm.components import register_components
+
+#: Longest category in bytes. Batches hold tensors only, so categories are bytes there.
+CATEGORY_BYTES = 96
+
+
+class Counter(Specialist[Counting]):
+    """A PointCounter with its frozen tower."""
+
+    family: ClassVar[str] = "point_counter"
+    objective: ClassVar[str] = "points"
+    components: ClassVar[Mapping[str, str]] = {
+        r"(vision_projection|text_projection|patch_norm|text_norm|seen_norm|patch_attention)\b": "projector",
+        r"(cross_attention|pointer_norm|offset|done|scale)\b": "head",
+    }
+
+    def __init__(self, task: Counting, model: PointCounter, tower: FrozenTower) -> None:
+        self.id, self.source, self.task, self.model, self.tower = "point-counter", tower.source, task, model, tower
+        # For the objective, which gets the model alone. A FrozenTower is no module, so it is not saved or trained.
+        model.frozen_tower = tower
+
+    @classmethod
+    def open(cls, task: Counting, recipe: Recipe, *, weights: Path | None, training: bool) -> Self:
+        """See ``Specialist.open``."""
+        options = recipe.data.counter
+        _check(recipe)
+        _check_sizes(options)
+        register_components(cls.components)
+        tower = FrozenTower(options.tower, recipe.model)
+        config = PointCounterConfig(
+            tower.vision_width, tower.text_width, options.hidden, options.heads, options.dropout, options.tower,
+            options.coordinate_weight, options.done_weight, options.consistency_weight,
+        )  # fmt: skip
+        model = (PointCounter(config) if weights is None else _read_weights(weights, config)).to(tower.device)
+        return cls(task, model if training else model.eval().requires_grad_(False), tower)
+
+    def ask(self, examples: Sequence[Example]) -> list[Prediction]:
+        """Counts all pictures of the batch together."""
+        counts = [self.task.count(e) for e in examples]
+        text = self.tower.text([category_bytes(e).decode(errors="ignore") for e in examples])
+        while running := [i for i, c in enumerate(counts) if c.end is None]:
+            pixels = torch.stack([self.tower.pixels(counts[i].view()) for i in running])
+            # In bfloat16, with a mantissa of eight bits, points would be off by pixels.
+            with torch.autocast(self.device.type, enabled=False):
+                out = self.model(self.tower.encode(pixels), text[running])
+            done_chances = out.done_logits.float().sigmoid().tolist()
+            point_chances = out.point_logits.float().softmax(1).max(1).values.tolist()
+            for i, done, chance, (x, y) in zip(running, done_chances, point_chances, out.points.tolist(), strict=True):
+                width, height = counts[i].picture.size
+                if done >= 0.5:
+                    counts[i].take("done", DONE, done)
+                else:
+                    counts[i].take((x * width, y * height), f"{x:.3f}, {y:.3f}", (1 - done) * chance)
+        return [counted(e, c) for e, c in zip(examples, counts, strict=True)]
+
+
+def _check(recipe: Recipe) -> None:
+    """Refuses settings that a point-counter does not have."""
+    if recipe.data.strategy != "sequential":
+        raise UserError("data.strategy: the model point-counter counts in sequence only; leave it at sequential.")
+    if recipe.model.adapter != "none" or recipe.model.quantization != "none":
+        raise UserError("model.adapter: the model point-counter is trained whole; leave adapter and quantization.")
+    if recipe.model.freeze or recipe.model.image_size is not None:
+        key = "freeze" if recipe.model.freeze else "image_size"
+        raise UserError(f"model.{key}: the model point-counter has no such setting; leave it out.")
+    if recipe.training.consistency:
+        raise UserError(
+            "training.consistency: the model point-counter has a consistency loss of its own; set "
+            "data.counter.consistency_weight."
+        )
+
+
+def _check_sizes(options: CounterData) -> None:
+    """Refuses options that are out of range."""
+    for key, low, high in (
+        ("heads", 1, 64), ("dropout", 0.0, 0.9), ("coordinate_weight", 0.0, 1e6), ("done_weight", 0.0, 1e6),
+        ("consistency_weight", 0.0, 1e6),
+    ):  # fmt: skip
+        if not low <= getattr(options, key) <= high:
+            raise UserError(f"data.counter.{key}: {getattr(options, key)} is out of range; give {low:g} to {high:g}.")
+    if options.hidden % (4 * options.heads) or not 16 <= options.hidden <= 2048:
+        raise UserError(
+            f"data.counter.hidden: {options.hidden} is not possible with {options.heads} heads; give a multiple of "
+            f"{4 * options.heads} from 16 to 2048."
+        )
+
+
+def _read_weights(folder: Path, config: PointCounterConfig) -> PointCounter:
+    """The network of a checkpoint.
+
+    Raises:
+        UserError: It cannot be read, or has other sizes than the recipe.
+    """
+    try:
+        model: PointCounter = PointCounter.from_pretrained(folder, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{folder}: is no checkpoint of a point-counter ({str(error).splitlines()[0]}).") from error
+    if any(getattr(model.config, key) != getattr(config, key) for key in ("vision_width", "text_width", "hidden")):
+        raise UserError(
+            f"{folder}: was trained on the tower {model.config.tower} with hidden {model.config.hidden}; "
+            "set data.counter accordingly."
+        )
+    return model
+
+
+def category_bytes(example: Example) -> bytes:
+    """The category's first ``CATEGORY_BYTES`` bytes."""
+    name: str = example.fields["category"]
+    return name.encode()[:CATEGORY_BYTES]
