@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -25,20 +24,19 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from foveal.asking.models import mixed, precision
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
-from foveal.examples import Example
 from foveal.files import check_writable, write_text
 from foveal.runs import environment
 from foveal.tasks.segmentation.benchmark_memory import Memory, memory_of
-from foveal.tasks.segmentation.benchmark_sizes import VARIANTS, open_variant
+from foveal.tasks.segmentation.benchmark_sizes import VARIANTS
+from foveal.tasks.segmentation.benchmark_subject import Subject, Turn
 from foveal.tasks.segmentation.model import SharedEncoderSegmenter, Vision
 from foveal.tasks.segmentation.sam import sam_config
 from foveal.tasks.segmentation.specialist import Segmenter
 from foveal.tasks.segmentation.task import segmenter_section
 from foveal.vlm.components import component_modules, sizes
-from foveal.vlm.loading import load_config, memory_errors
+from foveal.vlm.loading import load_config
 from foveal.vlm.memory import weight_bytes
 
 #: Names of the variants in tables.
@@ -53,29 +51,6 @@ _SHOWN: Final = {
 }  # fmt: skip
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
-
-
-class Inputs(NamedTuple):
-    """A segmenter's inputs for one picture: the VLM's tensors and the square for SAM's encoder."""
-
-    batch: dict[str, Any]
-    sam_pixels: torch.Tensor | None
-
-
-@dataclass(frozen=True)
-class Turn:
-    """Seconds that one picture took.
-
-    Attributes:
-        prepare: From the picture to the model's tensors.
-        model: From tensors to the mask's logits on the square, by the wall clock.
-        processor: The same in the process's processor time: the sum over its threads, without other programs and
-            without a GPU's work.
-    """
-
-    prepare: float
-    model: float
-    processor: float
 
 
 @dataclass(frozen=True)
@@ -121,89 +96,6 @@ class Measured:
             "processor_seconds": statistics.median(t.processor for t in self.turns),
             "whole_seconds": statistics.median(t.prepare + t.model for t in self.turns),
         }
-
-
-class Subject:
-    """A segmenter that answers pictures with one mask each.
-
-    Args:
-        segmenter: The model.
-        examples: Its rows.
-        dtype: Type of the forward pass.
-    """
-
-    def __init__(self, segmenter: Segmenter, examples: Sequence[Example], dtype: torch.dtype) -> None:
-        self.segmenter, self.examples, self.dtype = segmenter, examples, dtype
-
-    @classmethod
-    def open(cls, recipe: Recipe, vision: Vision, weights: Path | None, *, images: int) -> Self:
-        """Opens the model and the first pictures of the test split.
-
-        Raises:
-            UserError: The model cannot be opened, or there are fewer pictures.
-        """
-        segmenter = open_variant(recipe, vision, weights)
-        examples = segmenter.task.load("test").examples
-        if len(examples) < images:
-            raise UserError(f"--images: the test split has {len(examples)} rows; give at most so many.")
-        return cls(segmenter, examples[:images], precision(recipe, segmenter.device))
-
-    @property
-    def model(self) -> SharedEncoderSegmenter:
-        """The model."""
-        return self.segmenter.model
-
-    def prepare(self, index: int) -> Inputs:
-        """The tensors of a picture."""
-        batch, pixels, _ = self.segmenter.inputs([self.examples[index]])
-        return Inputs(batch, pixels)
-
-    @torch.no_grad()
-    def ask(self, inputs: Inputs) -> torch.Tensor:
-        """Logits of the mask [1, S, S]; the reply is one ``<SEG>`` whatever the weights would say."""
-        encoder = self.segmenter.encoder
-        with memory_errors(), mixed(self.dtype, self.segmenter.device), _writes_only(self.segmenter):
-            _, out = self.model.generate(
-                inputs.batch, inputs.sam_pixels, max_new_tokens=1, end_ids=sorted(encoder.end_ids),
-                pad_id=encoder.tokenizer.pad_token_id or encoder.end_id,
-            )  # fmt: skip
-        assert out.masks is not None and len(out.masks) == 1
-        return out.masks
-
-    def answer(self, index: int) -> Turn:
-        """Prepares a picture and asks."""
-        device = self.segmenter.device
-        begun = _now(device)
-        inputs = self.prepare(index)
-        ready, used = _now(device), time.process_time()
-        self.ask(inputs)
-        return Turn(ready - begun, _now(device) - ready, time.process_time() - used)
-
-
-def _now(device: torch.device) -> float:
-    """Seconds, after the device has finished its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-    return time.perf_counter()
-
-
-@contextmanager
-def _writes_only(segmenter: Segmenter) -> Iterator[None]:
-    """The model can write only the mask token while the context lasts."""
-
-    def mask_token_only(_: nn.Module, __: Any, logits: torch.Tensor) -> torch.Tensor:
-        forced = torch.full_like(logits, -torch.inf)
-        forced[..., segmenter.model.config.token] = 0
-        return forced
-
-    output: Any = segmenter.vlm.base.get_output_embeddings()
-    handle = output.register_forward_hook(mask_token_only)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 # ---------------------------------------------------------------- parts, passes, operations

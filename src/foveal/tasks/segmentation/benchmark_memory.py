@@ -80,7 +80,7 @@ def _measure(recipe: Recipe, vision: Vision, weights: Path | None, images: int) 
 
     from foveal.devices import peak_process_memory, process_memory
     from foveal.quiet import quiet
-    from foveal.tasks.segmentation.benchmark import Subject
+    from foveal.tasks.segmentation.benchmark_subject import Subject
     from foveal.vlm.loading import pick_device
 
     quiet()
