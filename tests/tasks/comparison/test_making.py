@@ -78,14 +78,14 @@ def test_official_folds_are_taken(tmp_path: Path) -> None:
         "README.md",
         *(f"{part}_fold{k}_{n}.csv" for part, n in (("train", 4), ("eval", 15)) for k in (1, 2)),
     }
-    found = read_pairs(folder / "eval_fold2_15.csv", raters=60)
-    assert set(found.names) == {f"CF{i}.jpg" for i in range(6, 12)}
-    assert found.disagreeing("0.05") == 0 and found.pairs.counts()["Similar"] == 12
+    file = read_pairs(folder / "eval_fold2_15.csv", raters=60)
+    assert set(file.names) == {f"CF{i}.jpg" for i in range(6, 12)}
+    assert file.disagreeing("0.05") == 0 and file.pairs.counts()["Similar"] == 12
     assert "the source's own" in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"threshold": -1.0}, "threshold: -1 is negative"),
         ({"folds": [6]}, "folds: there is no fold 6"),
@@ -95,10 +95,10 @@ def test_official_folds_are_taken(tmp_path: Path) -> None:
         ({"intervals": [3.0, 1.0]}, "intervals: 3 1 do not rise"),
     ],
 )
-def test_wrong_options_are_told_and_leave_no_folder(
-    table: Path, tmp_path: Path, options: dict[str, Any], said: str
+def test_wrong_options_are_refused_and_leave_no_folder(
+    table: Path, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         make(table, tmp_path / "pairs", **options)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["rated.csv"]
 

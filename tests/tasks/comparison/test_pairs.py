@@ -45,8 +45,8 @@ def unordered(pairs: Pairs) -> list[tuple[int, int]]:
 def test_labels_are_those_of_the_definition(scores: list[Fraction], threshold: Fraction) -> None:
     scale = by_score(scores, threshold)
     a, b = np.indices((len(scores), len(scores))).reshape(2, -1)
-    found = [LABELS[code] for code in scale.labels(a, b)]
-    assert found == [label_of(scores[i], scores[j], threshold) for i, j in zip(a, b, strict=True)]
+    labels = [LABELS[code] for code in scale.labels(a, b)]
+    assert labels == [label_of(scores[i], scores[j], threshold) for i, j in zip(a, b, strict=True)]
 
 
 @given(scores_lists, thresholds)
@@ -144,8 +144,8 @@ def test_which_picture_comes_first_is_a_fair_coin_that_tells_nothing() -> None:
 def test_a_sample_of_all_pairs_has_each_at_most_once() -> None:
     every = all_pairs(sixtieths(60), "0.2")
     sample = every.sample(500, seed=3)
-    found = unordered(sample)
-    assert len(found) == len(set(found)) == 500 and found == sorted(found)
+    chosen = unordered(sample)
+    assert len(chosen) == len(set(chosen)) == 500 and chosen == sorted(chosen)
     assert list(every.sample(500, seed=3)) == list(sample) != list(every.sample(500, seed=4))
     assert len(every.sample(0)) == len(every)
     with pytest.raises(UserError, match="1771 pairs cannot be drawn from 1,770"):
@@ -172,8 +172,8 @@ def test_training_pairs_are_balanced_distinct_and_right(n: int, threshold: Fract
         return
     pairs = training_pairs(scores, threshold, number, seed)
     assert pairs.counts() == wanted
-    found = unordered(pairs)
-    assert len(set(found)) == number and all(a < b for a, b in found)
+    chosen = unordered(pairs)
+    assert len(set(chosen)) == number and all(a < b for a, b in chosen)
     assert all(label == label_of(scores[a], scores[b], threshold) for a, b, label in pairs)
 
 
@@ -214,15 +214,15 @@ def test_training_pairs_depend_on_the_seed_alone() -> None:
 
 def test_each_pair_of_a_label_is_as_likely() -> None:
     scores = [Fraction(s) for s in (0, 0, 1, 2, 4, 7)]
-    seen: Counter[tuple[int, int, str]] = Counter()
+    drawn: Counter[tuple[int, int, str]] = Counter()
     for seed in range(1000):
-        seen.update(training_pairs(scores, 1, 3, seed))
+        drawn.update(training_pairs(scores, 1, 3, seed))
     every = Counter(
         {(a, b, label_of(scores[a], scores[b], Fraction(1))): 0 for a in range(6) for b in range(6) if a != b}
     )
-    assert set(seen) == set(every)
+    assert set(drawn) == set(every)
     for label in LABELS:
-        assert chisquare([n for key, n in seen.items() if key[2] == label]).pvalue > 0.001
+        assert chisquare([n for key, n in drawn.items() if key[2] == label]).pvalue > 0.001
 
 
 def test_labels_are_in_random_order() -> None:
@@ -253,7 +253,7 @@ def test_an_interval_ends_at_its_upper_bound_and_begins_beyond_its_lower() -> No
 
 
 @pytest.mark.parametrize(
-    ("intervals", "said"),
+    ("intervals", "message"),
     [
         ([0.5], "one bound makes no interval"),
         ([0.5, 0.5], "0.5 0.5 do not rise from the threshold 0.2 on"),
@@ -262,8 +262,8 @@ def test_an_interval_ends_at_its_upper_bound_and_begins_beyond_its_lower() -> No
         ([3.99, 5], r"number: 300 pairs need 200 whose scores differ by 3.99 to 5, but there are \d+; ask for fewer"),
     ],
 )
-def test_intervals_that_cannot_be_are_refused(intervals: list[float], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_intervals_that_cannot_be_are_refused(intervals: list[float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         training_pairs(sixtieths(60), "0.2", 300, 0, intervals)
 
 
