@@ -19,7 +19,7 @@ import yaml
 from foveal.errors import UserError
 from foveal.images import SUFFIXES
 from foveal.tasks.classification.folder import class_names, has_pictures, read_folder
-from foveal.tasks.classification.rows import Table, Wanted, table_of
+from foveal.tasks.classification.rows import Table, Tables, Wanted, table_of
 from foveal.tasks.readers.shards import read_tar
 from foveal.tasks.readers.splits import split_of_file, subfolders
 from foveal.tasks.readers.tables import IN_MEMORY, Frame, open_arrow, read_csv
@@ -177,7 +177,7 @@ def _table(files: Files, root: Path, origin: str, wanted: Wanted, confined: bool
         return open_arrow(file, mapped=mapped, confined=confined)
 
     names = files.card.names.get(files.config) or files.card.names.get(files.config or "default") or {}
-    return table_of(files.splits, opened, wanted, root, origin, names=names, notes=files.notes, confined=confined)
+    return table_of(Tables(files.splits, opened, root, origin, names, files.notes, confined), wanted)
 
 
 def _saved(path: Path) -> dict[str, list[Path]]:

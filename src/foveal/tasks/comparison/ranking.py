@@ -17,7 +17,6 @@ direction so badly that rounding alone makes larger steps, it stops at steps bel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -73,18 +72,6 @@ class Comparisons:
         _refuse(self.first == self.second, "compares an item with itself; leave the row out")
         bad = ~np.isfinite(self.outcomes).all(1) | (self.outcomes < 0).any(1) | (self.outcomes.sum(1) <= 0)
         _refuse(bad, "has outcomes that are no weights; give numbers from 0 up that are not all 0")
-
-    @classmethod
-    def from_verdicts(cls, items: int, first: ArrayLike, second: ArrayLike, verdicts: Sequence[str]) -> Comparisons:
-        """Rows with one answer of ``VERDICTS`` each.
-
-        Raises:
-            UserError: An answer is none of them; leave out what could not be read, and say how much that was.
-        """
-        place = {name: k for k, name in enumerate(VERDICTS)}
-        codes = np.array([place.get(v, -1) for v in verdicts], dtype=np.int64)
-        _refuse(codes < 0, f"has an answer that is none of {', '.join(VERDICTS)}; leave the row out")
-        return cls(items, np.asarray(first, np.int64), np.asarray(second, np.int64), np.eye(3)[codes])
 
 
 def _refuse(bad: NDArray[np.bool_], reason: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,14 +21,12 @@ from foveal.results import Prediction
 from foveal.tasks.capabilities import BlindGuess, ClosedAnswers, Drawing, Generator, MirroredPairs
 from foveal.tasks.comparison.generate import SIDES, Quality, Synthetic
 from foveal.tasks.comparison.making import PairsMake, make_pairs
-from foveal.tasks.comparison.metrics import METRICS, measure_verdicts
+from foveal.tasks.comparison.metrics import METRICS, MIRRORED, measure_verdicts
 from foveal.tasks.comparison.pairs import LABELS, Pairs, all_pairs, check_threshold, training_pairs
 from foveal.tasks.comparison.scores import Rated, hold_out
 from foveal.tasks.comparison.sources import folds_of, read_rated
 from foveal.tasks.task import Task
 
-#: What a verdict becomes when the pictures change places.
-MIRRORED: Mapping[str, str] = {"First": "Second", "Second": "First", "Similar": "Similar"}
 #: A verdict as a word of its own: not the one in "first-rate" or "dissimilar".
 _VERDICT = re.compile(r"(?<![\w-])(first|second|similar)(?![\w-])", re.IGNORECASE)
 #: Words after which a verdict means something else.
