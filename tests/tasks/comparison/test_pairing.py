@@ -43,7 +43,9 @@ def random_curve(items: int, counts: list[int], seed: int) -> dict[int, float]:
     curve = {}
     for count in counts:
         i, j = low[order[:count]], high[order[:count]]
-        comparisons = Comparisons.from_verdicts(items, i, j, [verdicts[a][b] for a, b in zip(i, j, strict=True)])
+        comparisons = Comparisons(
+            items, i, j, np.eye(3)[[VERDICTS.index(verdicts[a][b]) for a, b in zip(i, j, strict=True)]]
+        )
         curve[count] = float(spearmanr(fit(comparisons, ties="half", prior=0.3).strengths, truth)[0])
     return curve
 

@@ -120,8 +120,8 @@ def table_of(tables: Tables, wanted: Wanted) -> Table:
         UserError: Columns, splits or labels are missing, ambiguous, contradictory or for another task.
     """
     train = wanted.splits.get("train", "train")
-    split_read = train if train in tables.files else next(iter(tables.files))
-    first = tables.opened(tables.files[split_read][0])
+    likely_train = train if train in tables.files else next(iter(tables.files))
+    first = tables.opened(tables.files[likely_train][0])
     columns = _columns(first, wanted)
     if len(tables.files) > 1 and columns.split:
         reasons = tuple(reason for reason in columns.reasons if repr(columns.split) not in reason)

@@ -317,7 +317,7 @@ def measure_verdicts(examples: Sequence[Example], predictions: Sequence[Predicti
     truths = [e.truth for e in examples]
     measured = verdict_metrics(truths, [p.value for p in ordered]) | _position_metrics(examples, ordered)
     if all(p.probabilities is not None for p in ordered):
-        measured |= probability_metrics(truths, [outcome_weights(p) for p in ordered])
+        measured |= probability_metrics(truths, np.array([outcome_weights(p) for p in ordered], np.float64))
     measured |= _ranking_metrics(examples, ordered)
     return {name: float(value) for name, value in measured.items() if math.isfinite(value)}
 

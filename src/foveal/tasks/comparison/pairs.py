@@ -113,13 +113,6 @@ def check_threshold(threshold: float | str | Fraction) -> Fraction:
     return value
 
 
-def label_of(score1: Fraction, score2: Fraction, threshold: Fraction) -> Label:
-    """The label of one pair, by the definition: Similar where the scores differ by at most the threshold."""
-    if abs(score1 - score2) <= threshold:
-        return "Similar"
-    return "First" if score1 > score2 else "Second"
-
-
 def _ends(values: Sequence[int], difference: int) -> NDArray[np.int32]:
     """For each of rising values, how many of them are at most so much larger; all smaller ones count too."""
     return np.array([bisect_right(values, v + difference) for v in values], np.int32)
