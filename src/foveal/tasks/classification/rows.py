@@ -42,9 +42,8 @@ class Table:
     Attributes:
         names: All class names, in the source's order.
         splits: The rows of each split that the source has.
-        whole: The source has no splits: ``splits`` holds all its rows as ``train``, and the test rows, too, are to
-            be held out of them.
-        numbered: The data themselves say which number means which name, in the order of ``names``.
+        whole: The source has no splits: ``splits`` holds all rows as ``train``, and the test rows are held out of them.
+        numbered: The data themselves have the name of each number, in the order of ``names``.
         origin: Where the rows came from; empty for the source as it was given.
         notes: What was guessed about the source, and why, a sentence each.
     """
@@ -59,14 +58,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a recipe says about its source; what is empty is guessed.
+    """The settings of a recipe about its source; what is empty is guessed.
 
     Attributes:
         image_column: Column of the pictures.
         label_column: Column of the labels.
         class_names: The names of the classes; where numbers have no names in the data, from 0 on.
-        splits: Which of the source's splits serves as train, validation or test.
-        config: Which of several tables.
+        splits: The source's split that serves as train, validation or test.
+        config: The configuration, where the source has several tables.
         reasoning_column: Column of the reasons; none are read without it.
     """
 
@@ -214,8 +213,8 @@ def _cells(frames: Sequence[Frame], columns: Detected, split: str, reasons_in: s
         pictures, labels = frame.pictures(columns.image), frame.values(columns.label)
         keys = frame.values("__key__") if "__key__" in frame.features else []
         # A split that nothing is learned from needs no reasons; the rows of train are asked for theirs.
-        there = reasons_in and reasons_in in frame.features
-        reasons = frame.values(reasons_in) if there else [None] * len(labels)
+        has_reasons = reasons_in and reasons_in in frame.features
+        reasons = frame.values(reasons_in) if has_reasons else [None] * len(labels)
         for i, (picture, label, reason) in enumerate(zip(pictures, labels, reasons, strict=True)):
             name = picture if isinstance(picture, str) else f"{frame.place.stem}/{keys[i]}" if keys else ""
             name = name or f"{split}/{len(cells)}"
@@ -227,7 +226,7 @@ def _cells(frames: Sequence[Frame], columns: Detected, split: str, reasons_in: s
 
 
 def _by_column(frames: Sequence[Frame], columns: Detected, reasons_in: str) -> dict[str, list[_Cell]]:
-    """The rows of each value of the column that says which split a row belongs to."""
+    """The rows of each value of the column of splits."""
     splits = [str(value).strip() for frame in frames for value in frame.values(columns.split)]
     groups: dict[str, list[_Cell]] = {}
     for split, cell in zip(splits, _cells(frames, columns, "row", reasons_in), strict=True):
@@ -238,10 +237,10 @@ def _by_column(frames: Sequence[Frame], columns: Detected, reasons_in: str) -> d
 def _known(
     columns: Detected, frame: Frame, names: Mapping[str, Sequence[str]], root: Path
 ) -> tuple[dict[int, str], list[str]]:
-    """Which number means which class, where the data say it, and the sentence that says where.
+    """The class of each number, where the data have it, and a sentence about where it was found.
 
     Raises:
-        UserError: Two places say it differently.
+        UserError: Two places contradict each other.
     """
     known = dict(enumerate(columns.names))
     notes = []
@@ -291,7 +290,7 @@ _PATTERNS = (
 
 
 def _pattern(cell: _Cell, label: str, split: str) -> str:
-    """Where the picture of a row lies; the plain path where it lies nowhere.
+    """The pattern by which the picture of a row is found; the plain path where no pattern fits.
 
     Raises:
         UserError: The cell is an address.
@@ -301,8 +300,7 @@ def _pattern(cell: _Cell, label: str, split: str) -> str:
         raise UserError(f"{cell.where}: {path} is an address, and none is fetched; save the pictures and give paths.")
     if Path(path).is_absolute() or ".." in Path(path).parts:
         return "{cell}"
-    there = (p for p in _PATTERNS if (cell.folder / _at(p, path, split, label)).is_file())
-    return next(there, "{cell}")
+    return next((p for p in _PATTERNS if (cell.folder / _at(p, path, split, label)).is_file()), "{cell}")
 
 
 def _at(pattern: str, path: str, split: str, label: str) -> str:
