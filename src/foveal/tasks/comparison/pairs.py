@@ -24,10 +24,10 @@ from foveal.errors import UserError
 from foveal.tasks.comparison.scores import decimal_text, exact, whole_units
 
 Label = Literal["First", "Second", "Similar"]
-#: A pair's label is the place of its name here.
+#: A pair's label is an index in this list.
 LABELS: tuple[Label, ...] = ("First", "Second", "Similar")
 FIRST, SECOND, SIMILAR = range(3)
-#: Pairs that ``AllPairs`` makes at a time.
+#: Largest number of pairs in a block of ``AllPairs``.
 BLOCK = 65_536
 
 
@@ -66,7 +66,7 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class ByScore:
-    """Pictures in the order of their scores, and how far from each on they are within the threshold.
+    """Pictures sorted by score, and for each the end of the range that is within the threshold.
 
     Attributes:
         order: (n,) index of the picture at each place; pictures of one score stay in their own order.
@@ -128,7 +128,7 @@ def pair_total(pictures: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class AllPairs:
-    """Each pair of n pictures once, made in blocks when they are asked for; see ``all_pairs``.
+    """Each pair of n pictures once, in blocks that are made one after the other; see ``all_pairs``.
 
     Attributes:
         scale: The pictures in the order of their scores.
@@ -198,12 +198,12 @@ def _coins(numbers: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Stretches:
-    """Pairs whose second picture is within a stretch of places that depends on the first's.
+class _Ranges:
+    """Pairs whose second picture lies in a range of places that depends on the first's place.
 
     Attributes:
-        start: (n,) for each place the first place of its stretch.
-        total: (n + 1,) how many pairs the places before have.
+        start: (n,) for each place the first place of its range.
+        total: (n + 1,) number of pairs of all places before.
     """
 
     start: NDArray[np.int64]
@@ -213,15 +213,15 @@ class _Stretches:
         return int(self.total[-1])
 
     def draw(self, number: int, rng: random.Random) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Lower and higher place of so many of the pairs, none twice, each as likely."""
+        """Lower and higher places of ``number`` of the pairs, drawn without replacement."""
         chosen = np.array(rng.sample(range(len(self)), number), np.int64)
         low = np.searchsorted(self.total, chosen, side="right") - 1
         return low, self.start[low] + chosen - self.total[low]
 
 
-def _stretches(start: NDArray[np.integer], stop: NDArray[np.integer]) -> _Stretches:
+def _ranges(start: NDArray[np.integer], stop: NDArray[np.integer]) -> _Ranges:
     lengths = np.maximum(stop.astype(np.int64) - start, 0)
-    return _Stretches(start.astype(np.int64), np.concatenate([[0], np.cumsum(lengths)]))
+    return _Ranges(start.astype(np.int64), np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def training_pairs(
@@ -233,8 +233,8 @@ def training_pairs(
 ) -> Pairs:
     """Draws as many pairs of each label, in random order: 15,000 of each of 45,000.
 
-    Where the number is not divisible by three, First, then Second, has one more. No pair is there twice, nor both ways
-    round. Each pair of a label is as likely as any other, unless intervals say otherwise.
+    Where the number is not divisible by three, First, then Second, has one more. No pair occurs twice, in either order.
+    Each pair of a label is as likely as any other, unless there are intervals.
 
     Args:
         scores: The pictures' scores.
@@ -256,29 +256,29 @@ def training_pairs(
     similar = np.full(number // 3, SIMILAR, np.int8)
     # First and Second by turns, so that each interval has as many of both, to within one.
     different = (np.arange(number - len(similar)) % 2).astype(np.int8)
-    groups = [(similar, _stretches(places + 1, scale.end), f"whose scores differ by at most {decimal_text(limit)}")]
+    groups = [(similar, _ranges(places + 1, scale.end), f"whose scores differ by at most {decimal_text(limit)}")]
     if bounds:
         groups += _in_intervals(scores, bounds, different)
     else:
-        beyond = _stretches(scale.end, np.full(len(scores), len(scores)))
+        beyond = _ranges(scale.end, np.full(len(scores), len(scores)))
         groups.append((different, beyond, f"whose scores differ by more than {decimal_text(limit)}"))
     parts = []
-    for labels, stretches, which in groups:
-        _check_supply(stretches, len(labels), which, number)
-        parts.append((*stretches.draw(len(labels), rng), labels))
+    for labels, ranges, which in groups:
+        _check_supply(ranges, len(labels), which, number)
+        parts.append((*ranges.draw(len(labels), rng), labels))
     return _in_random_order(parts, scale, rng)
 
 
 def _in_intervals(
     scores: Sequence[Fraction], bounds: Sequence[Fraction], labels: NDArray[np.int8]
-) -> list[tuple[NDArray[np.int8], _Stretches, str]]:
+) -> list[tuple[NDArray[np.int8], _Ranges, str]]:
     """For each interval of differences its share of the labels, its pairs, and which pairs these are, in words."""
     ends = [by_score(scores, bound).end for bound in bounds]
     total, parts = len(labels), len(bounds) - 1
     return [
         (
             labels[total * k // parts : total * (k + 1) // parts],
-            _stretches(ends[k], ends[k + 1]),
+            _ranges(ends[k], ends[k + 1]),
             f"whose scores differ by {decimal_text(bounds[k])} to {decimal_text(bounds[k + 1])}",
         )
         for k in range(parts)
@@ -314,7 +314,7 @@ def _check_bounds(intervals: Sequence[float | str | Fraction], threshold: Fracti
     return bounds
 
 
-def _check_supply(group: _Stretches, wanted: int, which: str, number: int) -> None:
+def _check_supply(group: _Ranges, wanted: int, which: str, number: int) -> None:
     if len(group) < wanted:
         raise UserError(
             f"number: {number:,} pairs need {wanted:,} {which}, but there are {len(group):,}; ask for fewer, or change "

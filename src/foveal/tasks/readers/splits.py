@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from foveal.errors import UserError
 from foveal.examples import Split
 
-#: What a split may be called, the more usual name first.
+#: The names of splits, the more usual ones first.
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
     "validation": "validation",
@@ -19,7 +19,7 @@ SPLIT_NAMES: dict[str, Split] = {
     "dev": "validation",
     "test": "test",
 }
-#: What published data sets call their splits.
+#: The usual names of the splits of published data sets.
 RELEASED: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -68,7 +68,7 @@ def split_folders(*roots: Path) -> dict[Split, list[Path]]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in ``folder``, sorted; hidden ones and what macOS adds to archives are left out."""
+    """The folders in ``folder``, sorted; hidden ones and those that macOS adds to archives are left out."""
     return sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX")) and p.is_dir())
 
 
@@ -86,9 +86,9 @@ def find_splits(names: Sequence[str], given: Mapping[str, str] | None = None, wh
     asked for by name; splits are never merged. A source whose only split is train, or one of any name, has no splits.
 
     Args:
-        names: The source's own.
-        given: Which of them serves as ``train``, ``validation`` or ``test``.
-        where: What a message calls the source.
+        names: The splits of the source.
+        given: The one that serves as ``train``, ``validation`` or ``test``, where the recipe names it.
+        where: What messages call the source.
 
     Raises:
         UserError: There is no such split, two could be one, or none has a usual name.
