@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old or the new one, never half of one."""
+"""Writes files in one step: a reader sees the old file or the new one, never a part of it."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def check_writable(path: Path) -> None:
-    """Finds out early whether ``path`` could be made: the nearest folder that exists may be written to.
+    """Checks that ``path`` could be written: the nearest existing folder must be writable.
 
     Raises:
-        UserError: It may not, or is a file.
+        UserError: It is not writable, or is a file.
     """
     with disk_errors(path):
         place = next(p for p in (path.parent, *path.parent.parents) if p.exists())
@@ -67,7 +67,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replaces ``path`` by ``value`` in one step; what is not finite becomes null, for JSON has no such numbers.
+    """Replaces ``path`` by ``value`` in one step; numbers that are not finite become null.
 
     Raises:
         UserError: The disk is full or may not be written.

@@ -1,4 +1,4 @@
-"""Pictures: safe decoding with a pixel limit, and lazy references so that a data set never holds pixels.
+"""Pictures: safe decoding with a pixel limit, and references that are decoded when they are opened.
 
 Coordinate frame of the whole project: pixels of the decoded picture after its EXIF orientation was applied, x to the
 right, y downwards, the origin at the outer corner of the top left pixel.
@@ -23,11 +23,11 @@ from foveal.errors import ImageError
 Source = str | os.PathLike[str] | bytes
 #: Pictures with more pixels than this are refused unless the caller allows more (a decompression bomb is one).
 MAX_PIXELS = 64_000_000
-#: File endings that a folder is searched for.
+#: Endings of picture files.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 #: Formats that are opened, whatever a file is called. Pillow knows more, among them one that starts Ghostscript.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF")
-#: What Pillow raises at damaged files.
+#: The errors that Pillow raises at damaged files.
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, struct.error, EOFError, IndexError, KeyError, OverflowError)
 
 
@@ -67,7 +67,7 @@ def _name(source: Source, name: str | None) -> str:
 
 @contextmanager
 def _opened(source: Source, name: str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
-    """The picture behind its checked header; whatever goes wrong in the block becomes an ``ImageError``."""
+    """The picture with its header checked; errors of Pillow inside the block become an ``ImageError``."""
     too_large = f"are more than the limit of {max_pixels:,}; shrink the picture or raise model.max_pixels."
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit for all threads, which only ever grows
@@ -124,7 +124,7 @@ def upright_rgb(image: Image.Image, *, name: str = "<picture>") -> Image.Image:
 
 @dataclass(frozen=True)
 class Encoded:
-    """The bytes of a picture's file that are in something larger, a table or an archive, and read when asked for.
+    """The encoded bytes of a picture inside a table or an archive, read on demand.
 
     Attributes:
         name: What errors call the picture.
@@ -145,13 +145,13 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that is decoded when it is asked for.
+    """A picture that is decoded when it is opened.
 
     Attributes:
-        name: What errors and reports call it, usually its path.
+        name: Its name in errors and reports, usually its path.
         source: A path, encoded bytes, a decoded image, a function that draws it, or another picture.
-        max_pixels: It is refused where it has more pixels than this.
-        edit: What is drawn on it after it was opened.
+        max_pixels: A picture with more pixels is refused.
+        edit: Changes the picture after it was decoded.
     """
 
     name: str
@@ -185,7 +185,7 @@ class Picture:
         return replace(self, source=source, max_pixels=max_pixels)
 
     def edited(self, edit: Callable[[Image.Image], Image.Image]) -> Picture:
-        """The picture with something drawn on it, once it is opened.
+        """The picture with a change that is made when it is opened.
 
         Args:
             edit: Gets the picture upright and in RGB, and returns another.
@@ -193,7 +193,7 @@ class Picture:
         return Picture(self.name, self, self.max_pixels, edit)
 
     def check(self, *, pixels: bool) -> None:
-        """Finds out whether ``open`` would work; without ``pixels``, from a file's header alone.
+        """Checks that the picture can be opened; without ``pixels`` only by the header of its file.
 
         Raises:
             ImageError: See ``decode``.

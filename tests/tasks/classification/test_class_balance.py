@@ -29,7 +29,7 @@ def unequal(tmp_path: Path) -> Path:
     )
 
 
-def made(root: Path, **options: Any) -> Classification:
+def make_task(root: Path, **options: Any) -> Classification:
     return Classification(ClassificationData(source=str(root), **options))
 
 
@@ -45,7 +45,7 @@ def test_balanced_weights_equal_scikit_learns() -> None:
 
 
 def test_balanced_weights_give_every_class_the_same_sum_over_the_training_rows(unequal: Path) -> None:
-    task = made(unequal, class_weights="balanced")
+    task = make_task(unequal, class_weights="balanced")
     loaded = task.load("train")
     sums = Counter[str]()
     for example in loaded.examples:
@@ -56,22 +56,22 @@ def test_balanced_weights_give_every_class_the_same_sum_over_the_training_rows(u
 
 
 def test_a_limit_counts_only_the_rows_that_are_left(unequal: Path) -> None:
-    task = made(unequal, class_weights="balanced", limit=7)
+    task = make_task(unequal, class_weights="balanced", limit=7)
     rows = task.load("train").examples
     assert Counter(e.truth for e in rows) == {"cat": 3, "dog": 3, "eel": 1}
     assert {e.truth: task.weight(e) for e in rows} == pytest.approx({"cat": 7 / 9, "dog": 7 / 9, "eel": 7 / 3})
 
 
 def test_given_weights_count_and_other_classes_weigh_1(unequal: Path) -> None:
-    task = made(unequal, class_weights={"eel": 4.0, "dog": 0.5})
+    task = make_task(unequal, class_weights={"eel": 4.0, "dog": 0.5})
     assert {e.truth: task.weight(e) for e in task.load("train").examples} == {"cat": 1.0, "dog": 0.5, "eel": 4.0}
-    plain = made(unequal)
+    plain = make_task(unequal)
     assert {plain.weight(e) for e in plain.load("train").examples} == {1.0}
     assert all(not e.fields for e in plain.load("train").examples)
 
 
 def test_balanced_sampling_draws_every_class_alike_and_opens_no_picture(unequal: Path) -> None:
-    task = made(unequal, sampling="balanced")
+    task = make_task(unequal, sampling="balanced")
     examples = task.load("train").examples
     for file in unequal.rglob("*.png"):
         file.unlink()
@@ -95,7 +95,7 @@ def test_balanced_sampling_draws_every_class_alike_and_opens_no_picture(unequal:
 )
 def test_settings_that_cannot_be_meant_are_one_sentence(unequal: Path, options: dict[str, Any], what: str) -> None:
     with pytest.raises(UserError) as caught:
-        made(unequal, **options)
+        make_task(unequal, **options)
     assert what in str(caught.value) and "\n" not in str(caught.value)
 
 

@@ -29,8 +29,8 @@ def labels(table: Table) -> dict[str, list[str]]:
 
 def reds(table: Table, split: str = "train") -> list[int]:
     """The number of each picture, which is its colour."""
-    found = [row.picture.open().getpixel((0, 0)) for row in table.splits[split]]  # type: ignore[index]
-    return [red for red, _, _ in found]  # type: ignore[misc]
+    pixels = [row.picture.open().getpixel((0, 0)) for row in table.splits[split]]  # type: ignore[index]
+    return [red for red, _, _ in pixels]  # type: ignore[misc]
 
 
 def test_parquet_as_the_hub_has_it(tmp_path: Path) -> None:
@@ -326,18 +326,18 @@ def test_the_command_prints_every_guess(tmp_path: Path, command: Any) -> None:
         table.to_parquet(str(tmp_path / f"{split}.parquet"))
     names = ("--data.class_names", "cat", "dog", "bird")
     recipe = ("data", "inspect", "classification-folder", "--data.source", tmp_path, "--out", tmp_path / "sheet.png")
-    said = command(*recipe, *names, "--data.image_column", "img", "--data.label_column", "category")
-    assert said.code == 0, said.err
-    assert "12 rows of" in said.out and "33.3 %" in said.out
+    result = command(*recipe, *names, "--data.image_column", "img", "--data.label_column", "category")
+    assert result.code == 0, result.err
+    assert "12 rows of" in result.out and "33.3 %" in result.out
     for guess in (
         "The picture is the column 'img': data.image_column says so.",
         "The label is the column 'category': data.label_column says so.",
         "The validation split is 'val': a usual name of it.",
         "0 cat, 1 dog, 2 bird is the order of data.class_names, which nothing confirms.",
     ):
-        assert guess in said.out
-    said = command(*recipe, "--data.splits", "{train: val, validation: train}")
-    assert said.code == 0 and "The train split is 'val': data.splits says so." in said.out
+        assert guess in result.out
+    result = command(*recipe, "--data.splits", "{train: val, validation: train}")
+    assert result.code == 0 and "The train split is 'val': data.splits says so." in result.out
 
 
 def test_names_without_an_owner(tmp_path: Path) -> None:

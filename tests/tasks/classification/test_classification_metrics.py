@@ -23,8 +23,8 @@ def test_a_tie_at_the_limit_counts_against_the_model() -> None:
 
 
 @pytest.mark.parametrize(("classes", "known"), [(2, []), (3, [2]), (4, [2, 3]), (5, [2, 3]), (6, [2, 3, 5])])
-def test_top_k_is_told_where_there_are_more_than_k_classes(classes: int, known: list[int]) -> None:
+def test_top_k_is_refused_where_there_are_more_than_k_classes(classes: int, known: list[int]) -> None:
     p = np.random.default_rng(0).dirichlet([1.0] * classes, 40)
-    found = metrics.probability_metrics(p, np.zeros(40, dtype=int), p.argmax(1) == 0)
-    assert [name for name in found if name.startswith("top")] == [f"top{k}_accuracy" for k in known]
-    assert list(found)[len(known) :] == ["ece", "ece_adaptive", "brier", "nll"]
+    scores = metrics.probability_metrics(p, np.zeros(40, dtype=int), p.argmax(1) == 0)
+    assert [name for name in scores if name.startswith("top")] == [f"top{k}_accuracy" for k in known]
+    assert list(scores)[len(known) :] == ["ece", "ece_adaptive", "brier", "nll"]

@@ -18,7 +18,7 @@ from foveal.tasks.classification import task as module
 from foveal.tasks.classification.task import Classification, ClassificationData
 
 
-def made(root: Path, **options: Any) -> Classification:
+def make_task(root: Path, **options: Any) -> Classification:
     return Classification(ClassificationData(source=str(root), **options))
 
 
@@ -41,7 +41,7 @@ def test_found_by_name() -> None:
 
 def test_rows_of_a_split_layout(tmp_path: Path) -> None:
     write_folders(tmp_path, {"train/cat": 3, "train/dog": 2, "valid/dog": 1, "test/cat": 2})
-    task = made(tmp_path)
+    task = make_task(tmp_path)
     train, validation, test = (task.load(split) for split in SPLITS)
     assert [e.truth for e in train.examples] == ["cat"] * 3 + ["dog"] * 2
     assert [e.id for e in validation.examples] == ["valid/dog/000.png"]
@@ -53,7 +53,7 @@ def test_rows_of_a_split_layout(tmp_path: Path) -> None:
 
 
 def test_plain_layout_is_held_out_stratified_and_disjoint(plain: Path) -> None:
-    loaded = {split: made(plain).load(split) for split in SPLITS}
+    loaded = {split: make_task(plain).load(split) for split in SPLITS}
     ids = [e.id for split in SPLITS for e in loaded[split].examples]
     assert len(ids) == len(set(ids)) == 60
     have = {split: Counter(e.truth for e in loaded[split].examples) for split in SPLITS}
@@ -67,14 +67,14 @@ def test_plain_layout_is_held_out_stratified_and_disjoint(plain: Path) -> None:
 def test_splits_are_the_same_each_time_wherever_the_folder_lies(plain: Path, tmp_path: Path) -> None:
     moved = write_folders(tmp_path / "moved", {"cat": 20, "dog": 30, "eel": 10})
     for split in SPLITS:
-        ids = [e.id for e in made(plain).load(split).examples]
-        assert ids == [e.id for e in made(moved).load(split).examples]
-        assert ids != [e.id for e in made(plain, seed=1).load(split).examples]
+        ids = [e.id for e in make_task(plain).load(split).examples]
+        assert ids == [e.id for e in make_task(moved).load(split).examples]
+        assert ids != [e.id for e in make_task(plain, seed=1).load(split).examples]
 
 
 def test_validation_is_held_out_of_train_where_there_is_none(tmp_path: Path) -> None:
     write_folders(tmp_path, {"train/a": 10, "train/b": 20, "test/a": 3})
-    task = made(tmp_path, validation_share=0.2)
+    task = make_task(tmp_path, validation_share=0.2)
     assert Counter(e.truth for e in task.load("validation").examples) == {"a": 2, "b": 4}
     assert Counter(e.truth for e in task.load("train").examples) == {"a": 8, "b": 16}
     assert len(task.load("test").examples) == 3
@@ -82,31 +82,35 @@ def test_validation_is_held_out_of_train_where_there_is_none(tmp_path: Path) -> 
 
 def test_validation_folder_leaves_train_whole(tmp_path: Path) -> None:
     write_folders(tmp_path, {"train/a": 10, "train/b": 20, "dev/a": 3})
-    assert len(made(tmp_path).load("train").examples) == 30
+    assert len(make_task(tmp_path).load("train").examples) == 30
 
 
 def test_a_split_that_is_not_there(tmp_path: Path) -> None:
     write_folders(tmp_path / "x", {"train/a": 10, "train/b": 20})
     with pytest.raises(UserError, match=r"no pictures for the test split; add .*x/test"):
-        made(tmp_path / "x").load("test")
+        make_task(tmp_path / "x").load("test")
     with pytest.raises(UserError, match=r"no pictures for the validation split; raise data\.validation_share"):
-        made(tmp_path / "x", validation_share=0).load("validation")
+        make_task(tmp_path / "x", validation_share=0).load("validation")
     write_folders(tmp_path / "y", {"test/a": 1, "test/b": 1})
-    assert len(made(tmp_path / "y").load("test").examples) == 2
+    assert len(make_task(tmp_path / "y").load("test").examples) == 2
     for split in ("train", "validation"):
         with pytest.raises(UserError, match=rf"no pictures for the {split} split; add .*y/{split}"):
-            made(tmp_path / "y").load(split)  # type: ignore[arg-type]
+            make_task(tmp_path / "y").load(split)  # type: ignore[arg-type]
 
 
 def test_limit_is_spread_over_the_classes(plain: Path) -> None:
-    task = made(plain, limit=7)
+    task = make_task(plain, limit=7)
     assert Counter(e.truth for e in task.load("train").examples) == {"cat": 3, "dog": 2, "eel": 2}
     assert Counter(e.truth for e in task.load("test").examples) == {"cat": 3, "dog": 2, "eel": 2}
-    assert Counter(e.truth for e in made(plain, limit=30).load("train").examples) == {"cat": 12, "dog": 11, "eel": 7}
+    assert Counter(e.truth for e in make_task(plain, limit=30).load("train").examples) == {
+        "cat": 12,
+        "dog": 11,
+        "eel": 7,
+    }
 
 
 def test_class_names_give_the_order_of_the_answers(plain: Path) -> None:
-    task = made(plain, class_names=["eel", "cat", "dog"])
+    task = make_task(plain, class_names=["eel", "cat", "dog"])
     assert task.answers() == ("eel", "cat", "dog")
     labels = {e.id.split("/")[0]: e.truth for e in task.load("train").examples}
     assert labels == {"cat": "cat", "dog": "dog", "eel": "eel"}
@@ -114,7 +118,7 @@ def test_class_names_give_the_order_of_the_answers(plain: Path) -> None:
 
 def test_class_names_must_be_the_folders_names(plain: Path) -> None:
     with pytest.raises(UserError) as error:
-        made(plain, class_names=["cat", "dog", "owl"]).load("train")
+        make_task(plain, class_names=["cat", "dog", "owl"]).load("train")
     message = str(error.value)
     for words in ("cat, dog, owl", "cat, dog, eel", "only in class_names: owl", "only folders: eel", str(plain)):
         assert words in message
@@ -158,7 +162,9 @@ def test_errors_of_the_data_section(plain: Path, options: dict[str, Any], words:
 
 
 def test_prompt(plain: Path) -> None:
-    task = made(plain, system="You are an expert.", descriptions={"eel": "a long fish", "cat": "it has {whiskers}"})
+    task = make_task(
+        plain, system="You are an expert.", descriptions={"eel": "a long fish", "cat": "it has {whiskers}"}
+    )
     example = task.load("train").examples[0]
     prompt = task.prompt(example, random.Random(0))
     assert prompt.user == (
@@ -167,7 +173,7 @@ def test_prompt(plain: Path) -> None:
     assert prompt.system == "You are an expert."
     assert prompt.answer == "cat"
     assert [image.mode for image in prompt.opened()] == ["RGB"]
-    assert made(plain, question="What is it {here}?").prompt(example).user == "What is it {here}?"
+    assert make_task(plain, question="What is it {here}?").prompt(example).user == "What is it {here}?"
 
 
 def broken(root: Path) -> list[Path]:
@@ -181,20 +187,20 @@ def broken(root: Path) -> list[Path]:
 def test_bad_pictures_are_refused(tmp_path: Path) -> None:
     first, second = broken(tmp_path)
     with pytest.raises(ImageError) as error:
-        made(tmp_path, validation_share=0, test_share=0).load("train")
+        make_task(tmp_path, validation_share=0, test_share=0).load("train")
     message = str(error.value)
     for words in (str(first), "damaged or truncated", "1 more pictures", "`data.on_bad_image: skip`"):
         assert words in message
     first.unlink()
     with pytest.raises(ImageError) as error:
-        made(tmp_path, validation_share=0, test_share=0).load("train")
+        make_task(tmp_path, validation_share=0, test_share=0).load("train")
     assert f"{second}: the file is empty" in str(error.value)
     assert "more pictures" not in str(error.value)
 
 
 def test_bad_pictures_are_skipped_and_reported(tmp_path: Path) -> None:
     first, second = broken(tmp_path)
-    loaded = made(tmp_path, validation_share=0, test_share=0, on_bad_image="skip").load("train")
+    loaded = make_task(tmp_path, validation_share=0, test_share=0, on_bad_image="skip").load("train")
     assert len(loaded.examples) == 58
     assert [row for row, _ in loaded.refused] == ["a/003.png", "b/004.png"]
     assert [reason.split(":")[0] for _, reason in loaded.refused] == [str(first), str(second)]
@@ -204,16 +210,16 @@ def test_a_class_that_loses_all_its_pictures(tmp_path: Path) -> None:
     write_folders(tmp_path, {"train/a": 3, "train/b": 1, "test/a": 1})
     (tmp_path / "train/b/000.png").write_text("text")
     with pytest.raises(UserError, match=r"no picture of 'b' in the train split can be used.*b/000\.png: not a picture"):
-        made(tmp_path, on_bad_image="skip").load("train")
+        make_task(tmp_path, on_bad_image="skip").load("train")
 
 
 def test_of_many_pictures_the_headers_alone_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken(tmp_path)
     monkeypatch.setattr(module, "FULL_CHECK", 59)
-    loaded = made(tmp_path, validation_share=0, test_share=0, on_bad_image="skip").load("train")
+    loaded = make_task(tmp_path, validation_share=0, test_share=0, on_bad_image="skip").load("train")
     assert [row for row, _ in loaded.refused] == ["b/004.png"]
     monkeypatch.setattr(module, "FULL_CHECK", 60)
-    loaded = made(tmp_path, validation_share=0, test_share=0, on_bad_image="skip").load("train")
+    loaded = make_task(tmp_path, validation_share=0, test_share=0, on_bad_image="skip").load("train")
     assert [row for row, _ in loaded.refused] == ["a/003.png", "b/004.png"]
 
 
@@ -278,12 +284,12 @@ def test_parser_reads_accents_in_either_form() -> None:
 
 
 def test_each_answer_is_parsed_as_itself(plain: Path) -> None:
-    task = made(plain)
+    task = make_task(plain)
     assert [task.parse(answer) for answer in task.answers()] == list(task.answers())
 
 
 def test_measure_and_chance(plain: Path) -> None:
-    task = made(plain)
+    task = make_task(plain)
     examples = [e for e in task.load("test").examples if e.truth != "eel"]  # 4 cats, 6 dogs
     values = ["cat", "cat", None, "dog", *["dog"] * 5, "eel"]
     predictions = [Prediction(e.id, value, str(value)) for e, value in zip(examples, values, strict=True)]
@@ -310,7 +316,7 @@ def test_measure_and_chance(plain: Path) -> None:
 
 
 def test_probabilities_are_measured_where_all_predictions_have_them(plain: Path) -> None:
-    task = made(plain)
+    task = make_task(plain)
     examples = [e for e in task.load("test").examples if e.truth != "eel"]  # 4 cats, 6 dogs
     chances = {"eel": 0.1, "dog": 0.6, "cat": 0.3}  # in another order than the names
     predictions = [Prediction(e.id, "dog", "dog", chances) for e in examples]
@@ -326,7 +332,7 @@ def test_probabilities_are_measured_where_all_predictions_have_them(plain: Path)
 
 
 def test_digits(tmp_path: Path) -> None:
-    task = made(write_digits(tmp_path, train=20, test=5))
+    task = make_task(write_digits(tmp_path, train=20, test=5))
     assert task.answers() == tuple("0123456789")
     assert [len(task.load(split).examples) for split in SPLITS] == [180, 20, 50]
     assert task.chance(task.load("test").examples) == pytest.approx(0.1)
@@ -335,12 +341,14 @@ def test_digits(tmp_path: Path) -> None:
 def test_real_photographs(real_data: Path) -> None:
     root = real_data / "cifar10_subset"
     names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    task = made(root)
+    task = make_task(root)
     assert task.answers() == names
     test = task.load("test")
     assert Counter(e.truth for e in test.examples) == dict.fromkeys(names, 20)
     assert Counter(e.truth for e in task.load("train").examples) == dict.fromkeys(names, 36)
     assert Counter(e.truth for e in task.load("validation").examples) == dict.fromkeys(names, 4)
-    assert Counter(e.truth for e in made(root, validation_share=0).load("train").examples) == dict.fromkeys(names, 40)
+    assert Counter(e.truth for e in make_task(root, validation_share=0).load("train").examples) == dict.fromkeys(
+        names, 40
+    )
     assert {e.images[0].open().size for e in test.examples} == {(32, 32)}
     assert test.refused == ()

@@ -75,10 +75,10 @@ RIGHT: list[tuple[str, Mapping[str, Any], list[dict[str, Any]], str, str]] = [
 def test_columns_of_real_data_sets(
     features: Mapping[str, Any], samples: list[dict[str, Any]], image: str, label: str
 ) -> None:
-    found = detect(features, samples)
-    assert (found.image, found.label) == (image, label)
-    assert f"picture is the column {image!r}: " in found.reasons[0]
-    assert f"label is the column {label!r}: " in found.reasons[1]
+    columns = detect(features, samples)
+    assert (columns.image, columns.label) == (image, label)
+    assert f"picture is the column {image!r}: " in columns.reasons[0]
+    assert f"label is the column {label!r}: " in columns.reasons[1]
     again = detect(features, samples, image_column=image, label_column=label)
     assert (again.image, again.label) == (image, label)
     assert "data.label_column says so" in again.reasons[1]
@@ -125,8 +125,8 @@ def test_the_table_is_long_enough() -> None:
 
 def test_columns_of_the_recipe() -> None:
     ade = {"image": IMAGE, "annotation": MASK, "scene_category": CAT_DOG}
-    found = detect(ade, image_column="image", label_column="scene_category")
-    assert (found.image, found.label, found.names) == ("image", "scene_category", ("cat", "dog"))
+    columns = detect(ade, image_column="image", label_column="scene_category")
+    assert (columns.image, columns.label, columns.names) == ("image", "scene_category", ("cat", "dog"))
     assert detect({"img": IMAGE, "label": CAT_DOG, "category": INT}, label_column="category").label == "category"
     with pytest.raises(UserError, match=r"data\.label_column: t has no column 'kind'; its columns are image, label"):
         detect({"image": IMAGE, "label": INT}, label_column="kind", where="t")
@@ -137,8 +137,8 @@ def test_columns_of_the_recipe() -> None:
 
 
 def test_names_and_split_columns() -> None:
-    found = detect({"image": IMAGE, "label": CAT_DOG})
-    assert found.names == ("cat", "dog") and "2 class names are those that the data give" in found.reasons[2]
+    columns = detect({"image": IMAGE, "label": CAT_DOG})
+    assert columns.names == ("cat", "dog") and "2 class names are those that the data give" in columns.reasons[2]
     assert detect({"image": IMAGE, "label": DIGITS}).names == ()
     table = {"path": "string", "label": "string", "split": "string"}
     samples = rows(path=PATHS, label=["a", "b", "a"], split=["train", "Test", "val"])

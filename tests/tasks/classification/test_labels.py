@@ -26,9 +26,9 @@ def named(
 
 
 def test_a_mapping_of_the_data() -> None:
-    found = named({"train": [0, 3, 14], "test": [-1, None]}, "class", MARS)
-    assert found.names == tuple(MARS.values()) and found.numbered
-    assert found.of == {"train": ["ael", "aec", "mix"], "test": [None, None]}
+    labels = named({"train": [0, 3, 14], "test": [-1, None]}, "class", MARS)
+    assert labels.names == tuple(MARS.values()) and labels.numbered
+    assert labels.of == {"train": ["ael", "aec", "mix"], "test": [None, None]}
     assert named(["3", "aec"], "integer", MARS, tuple(MARS.values())).of == {"train": ["aec", "aec"]}
 
 
@@ -44,8 +44,8 @@ def test_a_list_in_another_order_is_refused_with_both_shown() -> None:
 
 
 def test_numbers_without_names() -> None:
-    found = named([10, 9, 9], "integer")
-    assert found.names == ("9", "10") and found.of == {"train": ["10", "9", "9"]} and not found.numbered
+    labels = named([10, 9, 9], "integer")
+    assert labels.names == ("9", "10") and labels.of == {"train": ["10", "9", "9"]} and not labels.numbered
     assert named([1, 0], "integer", {}, ["cat", "dog"]).of == {"train": ["dog", "cat"]}
     assert named([9, 10], "integer", {}, ["10", "9"]).of == {"train": ["9", "10"]}
     for values in ([1, 2], [-1, 0]):
@@ -54,9 +54,9 @@ def test_numbers_without_names() -> None:
 
 
 def test_words() -> None:
-    found = named({"train": [" dog", "cat", ""], "test": ["cat"]}, "text", {}, ["dog", "cat"])
-    assert found.names == ("cat", "dog") and found.of == {"train": ["dog", "cat", None], "test": ["cat"]}
-    assert found.notes == ("The 2 class names are the words in the column.",)
+    labels = named({"train": [" dog", "cat", ""], "test": ["cat"]}, "text", {}, ["dog", "cat"])
+    assert labels.names == ("cat", "dog") and labels.of == {"train": ["dog", "cat", None], "test": ["cat"]}
+    assert labels.notes == ("The 2 class names are the words in the column.",)
 
 
 def test_yes_and_no() -> None:

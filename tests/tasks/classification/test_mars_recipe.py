@@ -65,10 +65,10 @@ def test_rows_have_the_right_class_and_small_splits_are_left_out(
 ) -> None:
     task = Classification(recipe(name, hub_copy(tmp_path, names)))
     assert task.answers() == tuple(NAMES)
-    for number, (split, own) in enumerate({"train": "train", "validation": "val", "test": "test"}.items()):
+    for number, (split, source_split) in enumerate({"train": "train", "validation": "val", "test": "test"}.items()):
         loaded = task.load(split)  # type: ignore[arg-type]
-        assert [e.truth for e in loaded.examples] == [NAMES[i % 15] for i in range(SPLITS[own])]
-        assert pictures(task, split) == [100 * number + i for i in range(SPLITS[own])]
+        assert [e.truth for e in loaded.examples] == [NAMES[i % 15] for i in range(SPLITS[source_split])]
+        assert pictures(task, split) == [100 * number + i for i in range(SPLITS[source_split])]
         left = "Left out, and never merged with another: 'few_shot_5', 'few_shot_train_1_shot', 'partition_0.10x'"
         assert any(left in note for note in loaded.notes)
 
@@ -117,12 +117,12 @@ def test_two_splits_of_the_hub_are_train_and_test(
 ) -> None:
     names = [f"{a}{b}" for a in string.ascii_lowercase for b in "abcd"][:classes]
     features = datasets.Features({image: datasets.Image(), "label": datasets.ClassLabel(names=names)})
-    for first, (own, rows) in enumerate({"train": 20, split: 1}.items()):
+    for first, (source_split, rows) in enumerate({"train": 20, split: 1}.items()):
         cells = [{"bytes": png(i + 40_000 * first), "path": None} for i in range(rows * classes)]
         labels = [i % classes for i in range(rows * classes)]
         table = datasets.Dataset.from_dict({image: cells, "label": labels}, features=features)
         (tmp_path / "data").mkdir(exist_ok=True)
-        table.to_parquet(str(tmp_path / f"data/{own}-00000-of-00001.parquet"))
+        table.to_parquet(str(tmp_path / f"data/{source_split}-00000-of-00001.parquet"))
     task = Classification(recipe(name, tmp_path))
     held = {"classification-cifar10": 2, "classification-food101": 1}[name]
     counts = {s: len(task.load(s).examples) for s in ("train", "validation", "test")}  # type: ignore[arg-type]

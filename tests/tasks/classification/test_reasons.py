@@ -47,8 +47,8 @@ def test_descriptions_follow_the_question_unless_a_text_has_a_place_for_them(tmp
     assert plain.user == f"Which of these is shown in the picture: cra, rid?\n{lines}" and plain.system is None
     placed = named(descriptions=LOOKS, question="Look:\n{descriptions}\nOne of {classes}?").prompt(row(tmp_path))
     assert placed.user == f"Look:\n{lines}\nOne of cra, rid?"
-    told = named(descriptions=LOOKS, question="Which?", system="Of {classes}:\n{descriptions}").prompt(row(tmp_path))
-    assert (told.user, told.system) == ("Which?", f"Of cra, rid:\n{lines}")
+    prompt = named(descriptions=LOOKS, question="Which?", system="Of {classes}:\n{descriptions}").prompt(row(tmp_path))
+    assert (prompt.user, prompt.system) == ("Which?", f"Of cra, rid:\n{lines}")
 
 
 def test_braces_in_a_description_and_in_the_question_stay_as_they_are(tmp_path: Path) -> None:
@@ -127,8 +127,8 @@ def test_reasons_are_invented_only_where_the_recipe_asks_for_the_template_by_nam
     template = reasoned(descriptions=LOOKS, reasoning_source="template")
     text = "Reasoning: The picture shows a bowl-shaped depression. This is what cra looks like.\nAnswer: cra"
     assert template.prompt(row(tmp_path, "cra")).answer == text
-    own = reasoned(reasoning_source="template", reasoning_template="I see {class}, {nothing}.")
-    assert own.prompt(row(tmp_path, "rid")).answer == "Reasoning: I see rid, {nothing}.\nAnswer: rid"
+    task = reasoned(reasoning_source="template", reasoning_template="I see {class}, {nothing}.")
+    assert task.prompt(row(tmp_path, "rid")).answer == "Reasoning: I see rid, {nothing}.\nAnswer: rid"
 
 
 @pytest.mark.parametrize(
@@ -165,14 +165,14 @@ def table(folder: Path, reasons: list[Any], header: str = "image,label,why", **o
 
 def test_reasons_of_a_table_are_the_answers_of_its_rows(tmp_path: Path) -> None:
     task = table(tmp_path, ["round", "Reasoning: long", '"two, parts"', "d", "e", "f", "g", "h"])
-    said = {}
+    answers = {}
     for split in ("train", "validation", "test"):
         for example in task.load(split).examples:  # type: ignore[arg-type]
-            said[example.id] = task.prompt(example).answer
-    assert said["0.png"] == "Reasoning: round\nAnswer: a"
-    assert said["1.png"] == "Reasoning: long\nAnswer: b"
-    assert said["2.png"] == "Reasoning: two, parts\nAnswer: a"
-    assert len(said) == 8
+            answers[example.id] = task.prompt(example).answer
+    assert answers["0.png"] == "Reasoning: round\nAnswer: a"
+    assert answers["1.png"] == "Reasoning: long\nAnswer: b"
+    assert answers["2.png"] == "Reasoning: two, parts\nAnswer: a"
+    assert len(answers) == 8
 
 
 @pytest.mark.parametrize(
@@ -265,12 +265,12 @@ def test_each_written_answer_is_read_as_its_class() -> None:
 
 def test_unparsable_is_the_share_of_the_models_own_answers_that_are_no_class(tmp_path: Path) -> None:
     examples = [Example(str(i), (), "cra") for i in range(4)]
-    own = ["cra", None, "rid", None]
+    generated = ["cra", None, "rid", None]
     chances = {"cra": 0.75, "rid": 0.25}
-    found = [Prediction(str(i), "cra", "x", chances, extra={"generated": g}) for i, g in enumerate(own)]
-    measured = reasoned().measure(examples, found)
+    predictions = [Prediction(str(i), "cra", "x", chances, extra={"generated": g}) for i, g in enumerate(generated)]
+    measured = reasoned().measure(examples, predictions)
     assert measured["unparsable"] == 0.5 and measured["accuracy"] == 1
-    without = [Prediction(p.id, None if i else "cra", "x") for i, p in enumerate(found)]
+    without = [Prediction(p.id, None if i else "cra", "x") for i, p in enumerate(predictions)]
     assert reasoned().measure(examples, without)["unparsable"] == 0.75
 
 

@@ -85,8 +85,8 @@ def test_pictures_depend_on_quality_seed_split_and_index_alone(quality: Quality)
         assert rows[i].score == longer[i].score
         assert rows[i].picture.open().tobytes() == longer[i].picture.open().tobytes()
     others = [Synthetic(quality, 10, split, seed, 64) for split in SPLITS for seed in (0, 1)]
-    seen = Counter(r.picture.open().tobytes() for o in others for r in o)
-    assert len(seen) == 60
+    pictures = Counter(r.picture.open().tobytes() for o in others for r in o)
+    assert len(pictures) == 60
     copy = pickle.loads(pickle.dumps(rows[3]))
     assert copy.picture.open().tobytes() == rows[3].picture.open().tobytes()
 
@@ -146,13 +146,13 @@ def test_slices_and_indices() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"quality": "beauty"}, "quality: 'beauty' is none; give dots, area, brightness, slope"),
         ({"length": 0}, "length: 0 is out of range"),
         ({"image_size": 20}, "image_size: 20 is out of range; give 64 to 2048"),
     ],
 )
-def test_options_out_of_range_are_told(options: dict[str, object], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_options_out_of_range_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         Synthetic(**{"quality": "dots", "length": 5, **options})  # type: ignore[arg-type]

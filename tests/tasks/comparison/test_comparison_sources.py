@@ -18,7 +18,7 @@ from foveal.tasks.comparison.sources import IMAGE_COLUMNS, SCORE_COLUMNS, folds_
 TABLE = "image,score\n" + "".join(f"{i}.png,{i}\n" for i in range(20))
 
 
-def test_folders_and_tables_are_told_apart(tmp_path: Path) -> None:
+def test_folders_and_tables_are_refused_apart(tmp_path: Path) -> None:
     (tmp_path / "scut").mkdir()
     (tmp_path / "scut" / "All_labels.txt").write_text("CF1.jpg 2\nCM2.jpg 2.5\n")
     (tmp_path / "own").mkdir()
@@ -28,7 +28,7 @@ def test_folders_and_tables_are_told_apart(tmp_path: Path) -> None:
         assert len(read_rated(str(source)).rows) == 20
 
 
-def test_what_is_no_source_is_told(tmp_path: Path) -> None:
+def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="source: is empty"):
         read_rated("")
     with pytest.raises(UserError, match="holds no table, and is no folder of SCUT-FBP5500"):
@@ -46,11 +46,11 @@ def test_folds_are_the_sources_own_or_five_drawn_ones() -> None:
     rows = tuple(Rated(f"{i}", Picture(f"{i}", f"{i}"), Fraction(i)) for i in range(40))
     drawn = folds_of(RatedSet(rows, "x"), seed=7)
     assert drawn == draw_folds(rows, 5, 7)
-    own = RatedSet(rows, "x", draw_folds(rows, 3, 1))
-    assert folds_of(own) == own.folds
-    assert [f.number for f in folds_of(own, [3, 1, 3])] == [3, 1]
+    rated = RatedSet(rows, "x", draw_folds(rows, 3, 1))
+    assert folds_of(rated) == rated.folds
+    assert [f.number for f in folds_of(rated, [3, 1, 3])] == [3, 1]
     with pytest.raises(UserError, match=r"folds: there is no fold 4; x has 1, 2, 3\."):
-        folds_of(own, [4])
+        folds_of(rated, [4])
 
 
 def png(width: int) -> bytes:
@@ -66,13 +66,13 @@ def test_csv_paths_are_relative_to_the_file_and_scores_exact(tmp_path: Path) -> 
     (tmp_path / "rated.csv").write_text(
         "note,image,score\nx,pictures/a b.png,0.1\n,c.png,2.883333\n", encoding="utf-8-sig"
     )
-    found = read_table(tmp_path / "rated.csv")
-    assert [(r.id, r.score) for r in found.rows] == [
+    rated = read_table(tmp_path / "rated.csv")
+    assert [(r.id, r.score) for r in rated.rows] == [
         ("pictures/a b.png", Fraction(1, 10)),
         ("c.png", Fraction(2883333, 10**6)),
     ]
-    assert [r.picture.open().width for r in found.rows] == [7, 8]
-    assert found.folds == () and found.place == str(tmp_path / "rated.csv")
+    assert [r.picture.open().width for r in rated.rows] == [7, 8]
+    assert rated.folds == () and rated.place == str(tmp_path / "rated.csv")
 
 
 def test_tsv_and_scores_of_a_number_of_ratings(tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_usual_names_of_columns_are_found(tmp_path: Path, image: str) -> None:
 
 def test_options_choose_columns(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("image,score,face,beauty\nx,1,a,5\nx,1,b,6\n")
-    found = read_table(tmp_path / "r.csv", image_column="face", score_column="beauty")
-    assert [(r.id, r.score) for r in found.rows] == [("a", 5), ("b", 6)]
+    rated = read_table(tmp_path / "r.csv", image_column="face", score_column="beauty")
+    assert [(r.id, r.score) for r in rated.rows] == [("a", 5), ("b", 6)]
 
 
 def test_pictures_inside_parquet_as_datasets_saves_them(tmp_path: Path) -> None:
@@ -113,11 +113,11 @@ def test_pictures_inside_parquet_as_datasets_saves_them(tmp_path: Path) -> None:
     )
     data.to_parquet(tmp_path / "train-00000-of-00001.parquet")
     for source in (tmp_path, tmp_path / "train-00000-of-00001.parquet"):
-        found = read_table(source)
-        assert [r.id for r in found.rows] == ["00000", "00001", "00002"]
+        rated = read_table(source)
+        assert [r.id for r in rated.rows] == ["00000", "00001", "00002"]
         # Of 32 bits, yet the decimals that they were.
-        assert [r.score for r in found.rows] == [Fraction("2.883333"), Fraction(1, 10), 3]
-        assert [r.picture.open().size for r in found.rows] == [(10, 6), (11, 6), (12, 6)]
+        assert [r.score for r in rated.rows] == [Fraction("2.883333"), Fraction(1, 10), 3]
+        assert [r.picture.open().size for r in rated.rows] == [(10, 6), (11, 6), (12, 6)]
 
 
 def test_parquet_with_paths_bytes_and_several_files(tmp_path: Path) -> None:
@@ -126,13 +126,13 @@ def test_parquet_with_paths_bytes_and_several_files(tmp_path: Path) -> None:
     write(pyarrow.table({"image": ["a.png"], "score": ["1.5"]}), tmp_path / "1.parquet")
     write(pyarrow.table({"image": [png(4)], "score": [2]}), tmp_path / "2.parquet")
     write(pyarrow.table({"image": [{"bytes": png(5), "path": "n.png"}], "score": [2.5]}), tmp_path / "3.parquet")
-    found = read_table(tmp_path).rows
-    assert [(r.id, r.score) for r in found] == [("a.png", Fraction(3, 2)), ("00001", 2), ("n.png", Fraction(5, 2))]
-    assert [r.picture.open().width for r in found] == [9, 4, 5]
+    rated = read_table(tmp_path).rows
+    assert [(r.id, r.score) for r in rated] == [("a.png", Fraction(3, 2)), ("00001", 2), ("n.png", Fraction(5, 2))]
+    assert [r.picture.open().width for r in rated] == [9, 4, 5]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("image,score\na,1\na,2\n", r"line 3: the picture a is rated in .*r\.csv, line 2 already; remove one"),
         ("image,score\na,1\nb,\n", r"line 3: the score '' is no number"),
@@ -147,13 +147,13 @@ def test_parquet_with_paths_bytes_and_several_files(tmp_path: Path) -> None:
         ("", "name one of its columns"),
     ],
 )
-def test_a_bad_table_is_told_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+def test_a_bad_table_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "r.csv").write_text(text)
-    with pytest.raises(UserError, match=r"r\.csv.*" + said):
+    with pytest.raises(UserError, match=r"r\.csv.*" + message):
         read_table(tmp_path / "r.csv")
 
 
-def test_other_wrong_tables_are_told(tmp_path: Path) -> None:
+def test_other_wrong_tables_are_refused(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_bytes(b"image,score\n\xff,1\n")
     with pytest.raises(UserError, match="cannot be read"):
         read_table(tmp_path / "r.csv")

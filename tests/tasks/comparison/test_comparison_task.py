@@ -30,7 +30,7 @@ from foveal.training.rows import Row, TrainingRows, make_row
 SMALL: dict[str, Any] = {"pictures": 40, "image_size": 64, "train": 60, "validation": 9, "test": 20}
 
 
-def made(**changes: Any) -> Comparison:
+def make_task(**changes: Any) -> Comparison:
     return Comparison(ComparisonData(**{**SMALL, **changes}))
 
 
@@ -56,7 +56,9 @@ def test_the_task_is_found_by_its_name() -> None:
 @pytest.mark.parametrize("source", ["generate", "table"])
 @pytest.mark.parametrize("fold", [1, 2])
 def test_no_picture_is_in_two_splits_and_labels_are_balanced(tmp_path: Path, source: str, fold: int) -> None:
-    task = made(source=str(write_table(tmp_path)) if source == "table" else source, fold=fold, validation_share=0.25)
+    task = make_task(
+        source=str(write_table(tmp_path)) if source == "table" else source, fold=fold, validation_share=0.25
+    )
     names = [pictures(task, split) for split in SPLITS]
     assert all(len(n) > 4 for n in names)
     assert all(not a & b for a, b in itertools.combinations(names, 2))
@@ -66,7 +68,7 @@ def test_no_picture_is_in_two_splits_and_labels_are_balanced(tmp_path: Path, sou
 
 
 def test_every_truth_is_what_the_exact_scores_say(tmp_path: Path) -> None:
-    task = made(source=str(write_table(tmp_path)), threshold=0.3, validation_share=0.25)
+    task = make_task(source=str(write_table(tmp_path)), threshold=0.3, validation_share=0.25)
     for split in SPLITS:
         for e in task.load(split).examples:
             a, b = (Fraction(str(s)) for s in e.fields["scores"])
@@ -78,9 +80,9 @@ def test_official_folds_of_scut_without_opening_a_picture(real_data: Path, monke
     folder = str(real_data / "scut_fbp5500_labels")
     read = cache(read_rated)
     monkeypatch.setattr("foveal.tasks.comparison.task.read_rated", lambda source, **_: read(source))
-    seen: list[set[str]] = []
+    tested: list[set[str]] = []
     for fold in (1, 2):
-        task = made(source=folder, fold=fold, threshold=0.2, train=3000, validation=300, test=400)
+        task = make_task(source=folder, fold=fold, threshold=0.2, train=3000, validation=300, test=400)
         loaded = [task.load(s) for s in SPLITS]
         names = [{i for e in x.examples for i in e.fields["ids"]} for x in loaded]
         assert all(not a & b for a, b in itertools.combinations(names, 2))
@@ -91,20 +93,20 @@ def test_official_folds_of_scut_without_opening_a_picture(real_data: Path, monke
         train, validation = (np.array([float(r.score) for r in part]) for part in rows[:2])
         quantiles = [np.quantile(part, [0.1, 0.5, 0.9]) for part in (train, validation)]
         assert np.abs(quantiles[0] - quantiles[1]).max() < 0.02, "validation has scores like the others"
-        seen.append({r.id for r in rows[2]})
-    assert not seen[0] & seen[1]
-    every = made(source=folder, threshold=0.2, test=0, both_orders=False).load("test")
+        tested.append({r.id for r in rows[2]})
+    assert not tested[0] & tested[1]
+    every = make_task(source=folder, threshold=0.2, test=0, both_orders=False).load("test")
     assert len(every.examples) == 604_450 and "604,450 pairs of 1,100 pictures" in every.source
 
 
 def test_generated_folds_have_pictures_of_their_own() -> None:
-    first, second = (made(fold=k).load("test").examples[0].images[0].open() for k in (1, 2))
-    again = made(fold=1).load("test").examples[0].images[0].open()
+    first, second = (make_task(fold=k).load("test").examples[0].images[0].open() for k in (1, 2))
+    again = make_task(fold=1).load("test").examples[0].images[0].open()
     assert first.tobytes() == again.tobytes() != second.tobytes()
 
 
 def test_both_orders_double_evaluation_rows_with_mirrored_truths() -> None:
-    twice, once = made(), made(both_orders=False)
+    twice, once = make_task(), make_task(both_orders=False)
     assert len(twice.load("train").examples) == len(once.load("train").examples) == 60
     for split in ("validation", "test"):
         rows, single = twice.load(split).examples, once.load(split).examples
@@ -126,26 +128,26 @@ def test_both_orders_double_evaluation_rows_with_mirrored_truths() -> None:
 def test_an_even_number_of_evenly_spread_rows_has_both_orders_of_each_pair(half: int) -> None:
     from foveal.examples import evenly_spread
 
-    rows = made().load("test").examples
+    rows = make_task().load("test").examples
     chosen = Counter(rows[i].fields["pair"] for i in evenly_spread(len(rows), 2 * half))
     assert set(chosen.values()) == {2} and len(chosen) == half
 
 
 def test_all_pairs_of_the_test_pictures_on_demand() -> None:
-    rows = made(test=0).load("test").examples
+    rows = make_task(test=0).load("test").examples
     assert len(rows) == 2 * 10 * 9 // 2
     assert len({e.fields["ids"] for e in rows}) == 90
 
 
 def test_the_same_settings_give_the_same_rows_and_another_seed_others() -> None:
     def ids(**changes: int) -> list[str]:
-        return [e.id for e in made(**changes).load("train").examples]
+        return [e.id for e in make_task(**changes).load("train").examples]
 
     assert ids() == ids() != ids(seed=43)
 
 
 def test_intervals_bound_the_differences_of_training_pairs_only() -> None:
-    task = made(intervals=[1.0, 2.0], pictures=120, train=60)
+    task = make_task(intervals=[1.0, 2.0], pictures=120, train=60)
     differences = [
         abs(a - b) for e in task.load("train").examples for a, b in [e.fields["scores"]] if e.truth != "Similar"
     ]
@@ -158,8 +160,8 @@ def test_intervals_bound_the_differences_of_training_pairs_only() -> None:
 
 
 def test_a_mirror_is_an_involution_and_the_row_of_the_other_order() -> None:
-    rows = made().load("test").examples
-    task, half = made(), len(rows) // 2
+    rows = make_task().load("test").examples
+    task, half = make_task(), len(rows) // 2
     for a, b in zip(rows[:half], rows[half:], strict=True):
         turned = task.mirror(a)
         assert task.mirror(turned) == a
@@ -171,18 +173,18 @@ def test_a_mirror_is_an_involution_and_the_row_of_the_other_order() -> None:
 
 
 def test_a_prompt_has_both_pictures_in_order_and_the_truth_as_its_answer() -> None:
-    task = made(asked="more dots")
+    task = make_task(asked="more dots")
     row = task.load("test").examples[0]
     prompt = task.prompt(row)
     assert [i.tobytes() for i in prompt.opened()] == [p.open().tobytes() for p in row.images]
     assert "shows more dots, the first or the second" in prompt.user and prompt.answer == row.truth
-    assert made(wording="short").prompt(row).user == "compare"
+    assert make_task(wording="short").prompt(row).user == "compare"
     assert task.answers() == ("First", "Second", "Similar") and set(task.mirrored) == set(task.answers())
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_the_true_label_changes_no_input_tensor_but_the_choice(tiny: Callable[[str], Path], weight: float) -> None:
-    task = made()
+    task = make_task()
     vlm, encoder = open_tiny(tiny("idefics3"))
     mirrored = task.mirrored if weight else None
     objective = LabelObjective(encoder, task.answers(), vlm.family, mirrored=mirrored, weight=weight)
@@ -203,7 +205,7 @@ def test_the_true_label_changes_no_input_tensor_but_the_choice(tiny: Callable[[s
 
 
 def test_mirrors_are_made_for_training_where_consistency_is_asked() -> None:
-    task = made()
+    task = make_task()
     examples = task.load("train").examples
     plain, both = (TrainingRows(task, examples, 0, mirrors=m)[3] for m in (False, True))
     assert isinstance(plain, Row) and plain.mirror is None and both.mirror is not None
@@ -222,12 +224,12 @@ def test_mirrors_are_made_for_training_where_consistency_is_asked() -> None:
     ],
 )  # fmt: skip
 def test_a_reply_is_read_strictly(reply: str, value: str | None) -> None:
-    assert made().parse(reply) == value
+    assert make_task().parse(reply) == value
 
 
 @given(st.text(max_size=40))
 def test_any_reply_gives_a_verdict_or_none(reply: str) -> None:
-    value = made().parse(reply)
+    value = make_task().parse(reply)
     assert value is None or value.lower() in reply.lower()
 
 
@@ -237,7 +239,7 @@ def test_any_reply_gives_a_verdict_or_none(reply: str) -> None:
 def test_both_pictures_are_drawn_side_by_side_whatever_their_shape(sizes: tuple[tuple[int, int], ...]) -> None:
     colours = ("red", "blue")
     images = [Picture(c, Image.new("RGB", s, c)) for c, s in zip(colours, sizes, strict=True)]
-    sheet = made().draw(Example("x", tuple(images), "First"))
+    sheet = make_task().draw(Example("x", tuple(images), "First"))
     assert sheet.height == min(256, max(h for _, h in sizes)) and sheet.width <= 4 * 256 + 11
     columns = np.asarray(sheet).astype(int)
     red = (columns[..., 0] > 200) & (columns[..., 2] < 60)
@@ -248,19 +250,19 @@ def test_both_pictures_are_drawn_side_by_side_whatever_their_shape(sizes: tuple[
 
 def test_chance_is_the_share_of_the_commonest_truth() -> None:
     rows = [Example(str(i), (), t) for i, t in enumerate(["First", "Second", "First", "Similar"])]
-    assert made().chance(rows) == 0.5
+    assert make_task().chance(rows) == 0.5
 
 
 def test_one_picture_is_no_comparison() -> None:
     with pytest.raises(UserError, match=r"needs two pictures; rank a folder with `foveal rank RUN FOLDER`"):
-        made().example_of([Picture(str(Path("a.png")), Path("a.png"))])
+        make_task().example_of([Picture(str(Path("a.png")), Path("a.png"))])
 
 
 def test_a_row_of_two_pictures_has_no_truth() -> None:
     a, b = (Rated(n, Picture(n, Image.new("RGB", (8, 8))), Fraction(0)) for n in "ab")
-    row = made().pair(a, b)
+    row = make_task().pair(a, b)
     assert (row.id, row.truth, row.fields["ids"]) == ("a|b", None, ("a", "b"))
-    assert made().prompt(row).answer is None
+    assert make_task().prompt(row).answer is None
 
 
 # ------------------------------------------------------------------------------------------------- wrong settings
@@ -276,7 +278,7 @@ def test_a_row_of_two_pictures_has_no_truth() -> None:
 )  # fmt: skip
 def test_a_setting_out_of_range_is_named(key: str, value: Any) -> None:
     with pytest.raises(UserError, match=rf"^data\.{key}: ") as caught:
-        made(**{key: value})
+        make_task(**{key: value})
     assert str(caught.value).count("\n") == 0
 
 
@@ -301,16 +303,16 @@ def test_a_setting_out_of_range_is_named(key: str, value: Any) -> None:
 )
 def test_what_the_data_cannot_give_names_the_setting(changes: dict[str, Any], split: Split, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        made(**changes).load(split)
+        make_task(**changes).load(split)
 
 
 def test_a_fold_that_a_table_has_not_and_too_few_pictures(tmp_path: Path) -> None:
     source = str(write_table(tmp_path))
     with pytest.raises(UserError, match=r"^data\.fold: there is no fold 6; .*rated\.csv has 1, 2, 3, 4, 5\."):
-        made(source=source, fold=6).load("train")
+        make_task(source=source, fold=6).load("train")
     with pytest.raises(
         UserError, match=r"fold 1, validation: 2 pictures are too few for pairs; raise data\.validation_share"
     ):
-        made(source=source, validation_share=0.02).load("validation")
+        make_task(source=source, validation_share=0.02).load("validation")
     with pytest.raises(UserError, match=r"^data\.fold: 19 rated pictures are too few for 5 folds; give at least 20\."):
-        made(source=str(write_table(tmp_path, 19))).load("train")
+        make_task(source=str(write_table(tmp_path, 19))).load("train")

@@ -9,8 +9,8 @@ from foveal.tasks.comparison.ranking import Comparisons, fit
 
 
 def graph(*rows: tuple[int, int, str]):
-    """Pairs (low, high, what was ever said: w for low's win, t for a tie, l for its loss)."""
-    won = np.array([[c in said for c in "wtl"] for _, _, said in rows], dtype=float)
+    """Pairs (low, high, the answers ever given: w for low's win, t for a tie, l for its loss)."""
+    won = np.array([[c in answer for c in "wtl"] for _, _, answer in rows], dtype=float)
     return 1 + max(j for _, j, _ in rows), np.array([r[0] for r in rows]), np.array([r[1] for r in rows]), won
 
 
@@ -25,8 +25,8 @@ def graph(*rows: tuple[int, int, str]):
     ],
 )
 def test_items_are_linked_both_ways_or_the_reason_names_one(rows, components, reason):
-    found, why = check_graph(*graph(*rows))
-    assert found == components and (why is None) == (reason is None)
+    groups, why = check_graph(*graph(*rows))
+    assert groups == components and (why is None) == (reason is None)
     assert reason is None or any(part in why for part in reason.split("|"))
 
 
@@ -65,18 +65,18 @@ def test_existence_agrees_with_a_search_for_directions_along_which_the_likelihoo
     outcomes = np.eye(3)[rng.choice(3, rows, p=[0.4, 0.3, 0.3])]
     outcomes[0] = [0, 1, 0]
     outcomes[1] = [1, 0, 0]
-    told = Comparisons(n, first, second, outcomes)
-    # Utilities (d / 2, t, -d / 2): rows of "what was not said minus what was said" must not rise in the direction.
+    comparisons = Comparisons(n, first, second, outcomes)
+    # Utilities (d / 2, t, -d / 2): rows of the utilities of the other answers minus that of the one given must not rise in the direction.
     above = []
-    for i, j, said in zip(first, second, outcomes.argmax(1), strict=True):
+    for i, j, answer in zip(first, second, outcomes.argmax(1), strict=True):
         d = np.append((np.eye(n)[i] - np.eye(n)[j]) / 2, 0)
         utility = [d, np.append(np.zeros(n), 1), -d]
-        above += [utility[k] - utility[said] for k in range(3) if k != said]
+        above += [utility[k] - utility[answer] for k in range(3) if k != answer]
     a = np.array(above)
     pinned = [(0, 0), *[(-1, 1)] * n]
-    found = linprog(a.sum(0), A_ub=a, b_ub=np.zeros(len(a)), bounds=pinned)
-    finite = found.fun > -1e-9
+    optimum = linprog(a.sum(0), A_ub=a, b_ub=np.zeros(len(a)), bounds=pinned)
+    finite = optimum.fun > -1e-9
     links = np.zeros((n, n))
     links[first, second] = links[second, first] = 1
     finite &= bool((np.linalg.matrix_power(links + np.eye(n), n) > 0).all())
-    assert fit(told, prior=1.0).estimable == finite
+    assert fit(comparisons, prior=1.0).estimable == finite

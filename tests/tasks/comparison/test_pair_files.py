@@ -11,7 +11,7 @@ import pytest
 from foveal.errors import UserError
 from foveal.images import Picture
 from foveal.tasks.comparison.pair_files import read_pairs, write_pairs
-from foveal.tasks.comparison.pairs import all_pairs, label_of, training_pairs
+from foveal.tasks.comparison.pairs import all_pairs, training_pairs
 from foveal.tasks.comparison.scores import Rated
 
 HEAD = "img1,img2,score1,score2,label\n"
@@ -38,9 +38,9 @@ def test_a_written_file_by_hand(tmp_path: Path) -> None:
     }
     mirror = {"First": "Second", "Second": "First", "Similar": "Similar"}
     with path.open(encoding="utf-8", newline="") as stream:
-        head, *found = csv.reader(stream)
-    assert head == ["img1", "img2", "score1", "score2", "label"] and len(found) == 3
-    for line in found:
+        head, *lines_read = csv.reader(stream)
+    assert head == ["img1", "img2", "score1", "score2", "label"] and len(lines_read) == 3
+    for line in lines_read:
         assert tuple(line) in lines or (line[1], line[0], line[3], line[2], mirror[line[4]]) in lines
     assert counts["Similar"] == 1 and sum(counts.values()) == 3
     assert list(path.parent.iterdir()) == [path]
@@ -51,27 +51,22 @@ def test_what_was_written_reads_back_exactly(tmp_path: Path, part: int, raters: 
     rows = rated(40, part)
     pairs = training_pairs([r.score for r in rows], "0.3", 90)
     write_pairs(tmp_path / "p.csv", rows, pairs)
-    found = read_pairs(tmp_path / "p.csv", raters)
+    file = read_pairs(tmp_path / "p.csv", raters)
     known = {r.id: r.score for r in rows}
-    assert dict(zip(found.names, found.scores, strict=True)) == {n: known[n] for n in found.names}
-    there = [(found.names[a], found.names[b], label) for a, b, label in found.pairs]
+    assert dict(zip(file.names, file.scores, strict=True)) == {n: known[n] for n in file.names}
+    there = [(file.names[a], file.names[b], label) for a, b, label in file.pairs]
     assert there == [(rows[a].id, rows[b].id, label) for a, b, label in pairs]
-    assert found.disagreeing("0.3") == 0
-    slow = sum(label != label_of(known[a], known[b], Fraction(1)) for a, b, label in there)
-    assert found.disagreeing(1) == slow > 0
 
 
 def test_columns_may_have_any_order_and_scores_may_be_missing(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("label,who,img2,img1\nFirst,x,b,a\n\nSimilar,y,b,a\n", encoding="utf-8-sig")
-    found = read_pairs(tmp_path / "p.csv")
-    assert (found.names, found.scores) == (("a", "b"), ())
-    assert list(found.pairs) == [(0, 1, "First"), (0, 1, "Similar")]
-    with pytest.raises(UserError, match="have no scores"):
-        found.disagreeing(0)
+    file = read_pairs(tmp_path / "p.csv")
+    assert (file.names, file.scores) == (("a", "b"), ())
+    assert list(file.pairs) == [(0, 1, "First"), (0, 1, "Similar")]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (HEAD + "a,b,1,2,Second\na,c,1.5,2,Second\n", r"line 3: a has the score 1\.5, but 1 in an earlier line"),
         (HEAD + "a,b,1,2,Better\n", r"line 2: the label is 'Better', not First, Second, Similar"),
@@ -84,9 +79,9 @@ def test_columns_may_have_any_order_and_scores_may_be_missing(tmp_path: Path) ->
         ("", "has no column img1; it must have img1, img2, label"),
     ],
 )
-def test_a_bad_file_is_told_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+def test_a_bad_file_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "p.csv").write_text(text)
-    with pytest.raises(UserError, match=r"p\.csv.*" + said):
+    with pytest.raises(UserError, match=r"p\.csv.*" + message):
         read_pairs(tmp_path / "p.csv")
 
 

@@ -43,8 +43,10 @@ def random_curve(items: int, counts: list[int], seed: int) -> dict[int, float]:
     curve = {}
     for count in counts:
         i, j = low[order[:count]], high[order[:count]]
-        told = Comparisons.from_verdicts(items, i, j, [verdicts[a][b] for a, b in zip(i, j, strict=True)])
-        curve[count] = float(spearmanr(fit(told, ties="half", prior=0.3).strengths, truth)[0])
+        comparisons = Comparisons(
+            items, i, j, np.eye(3)[[VERDICTS.index(verdicts[a][b]) for a, b in zip(i, j, strict=True)]]
+        )
+        curve[count] = float(spearmanr(fit(comparisons, ties="half", prior=0.3).strengths, truth)[0])
     return curve
 
 
@@ -64,8 +66,8 @@ def test_ring_links_all_items_by_different_pairs_even_without_its_last(items):
     pairs = ring(items, 5)
     assert len({frozenset(p) for p in pairs}) == len(pairs) == (1 if items == 2 else items)
     i, j = np.array(pairs[: items - 1]).T
-    told = Comparisons(items, i, j, np.tile([1.0, 0, 1.0], (items - 1, 1)))
-    assert fit(told).components == 1
+    comparisons = Comparisons(items, i, j, np.tile([1.0, 0, 1.0], (items - 1, 1)))
+    assert fit(comparisons).components == 1
     assert pairs == ring(items, 5)
 
 
@@ -102,8 +104,8 @@ def test_batch_is_the_greedy_one_by_recomputed_posteriors_and_asks_no_pair_twice
     precision, asked = np.linalg.pinv(ranking.covariance), []
     for pair in best_pairs(ranking, 5, seed=seed):
         covariance = np.linalg.pinv(precision, hermitian=True, rcond=1e-9)
-        own = np.diagonal(covariance)
-        value = np.triu(information * (own[:, None] + own - 2 * covariance), 1)
+        variances = np.diagonal(covariance)
+        value = np.triu(information * (variances[:, None] + variances - 2 * covariance), 1)
         for i, j in asked:
             value[i, j] = 0
         i, j = sorted(pair)
@@ -114,8 +116,8 @@ def test_batch_is_the_greedy_one_by_recomputed_posteriors_and_asks_no_pair_twice
 
 
 def test_first_batch_of_items_that_are_all_alike_spreads_over_the_items():
-    told = Comparisons(12, np.arange(12), np.roll(np.arange(12), -1), np.tile([0, 1.0, 0], (12, 1)))
-    pairs = best_pairs(fit(told, ties="half", prior=0.5), 6)
+    comparisons = Comparisons(12, np.arange(12), np.roll(np.arange(12), -1), np.tile([0, 1.0, 0], (12, 1)))
+    pairs = best_pairs(fit(comparisons, ties="half", prior=0.5), 6)
     assert max(Counter(i for pair in pairs for i in pair).values()) == 1
 
 
@@ -155,8 +157,8 @@ def test_probabilities_are_taken_and_unreadable_answers_spend_their_pair_and_tel
     pairing.tell(weights)
     assert pairing.next() == []
     (a, b), _, (c, d) = pairs
-    told = Comparisons(3, np.array([a, c]), np.array([b, d]), weights[[0, 2]])
-    np.testing.assert_allclose(pairing.ranking().strengths, fit(told, ties="half", prior=0.3).strengths)
+    comparisons = Comparisons(3, np.array([a, c]), np.array([b, d]), weights[[0, 2]])
+    np.testing.assert_allclose(pairing.ranking().strengths, fit(comparisons, ties="half", prior=0.3).strengths)
     nothing = ActivePairing(2, 1)
     nothing.next()
     nothing.tell(np.zeros((1, 3)))
@@ -172,7 +174,7 @@ def test_pairs_are_chosen_while_all_is_similar_and_davidson_says_so_at_the_end()
         pairing.ranking()
 
 
-def test_wrong_numbers_are_told():
+def test_wrong_numbers_are_refused():
     with pytest.raises(UserError, match="at least two"):
         ActivePairing(1, 5)
     with pytest.raises(UserError, match="allow at least 9"):

@@ -76,7 +76,7 @@ def test_both_orders_cancel_a_preference_for_a_place() -> None:
     assert sorted(biased, key=lambda n: biased[n]) == sorted(truth, key=lambda n: truth[n])
     # Such a model, asked in one order, is right about far less.
     expected = np.array([truth[n] for n in truth])
-    agreement = [np.corrcoef(expected, [found[n] for n in truth])[0, 1] for found in (biased, one)]
+    agreement = [np.corrcoef(expected, [strengths[n] for n in truth])[0, 1] for strengths in (biased, one)]
     assert agreement[0] > 0.99 > agreement[1]
 
 
@@ -157,11 +157,11 @@ def placed(tmp_path: Path) -> Callable[[int], list[Place]]:
 
 
 @pytest.mark.parametrize(
-    ("count", "columns", "shown", "rows"), [(3, 10, 3, 1), (10, 10, 10, 1), (11, 10, 10, 2), (7, 3, 3, 3)]
+    ("count", "columns", "across", "rows"), [(3, 10, 3, 1), (10, 10, 10, 1), (11, 10, 10, 2), (7, 3, 3, 3)]
 )
-def test_a_strips_size_follows_from_its_columns(placed, count: int, columns: int, shown: int, rows: int) -> None:
+def test_a_strips_size_follows_from_its_columns(placed, count: int, columns: int, across: int, rows: int) -> None:
     sheet = strip(placed(count), columns)
-    assert sheet.size == (12 + shown * (132 + 12), 12 + rows * (132 + 52))
+    assert sheet.size == (12 + across * (132 + 12), 12 + rows * (132 + 52))
 
 
 def test_a_long_ranking_shows_its_two_ends(placed) -> None:

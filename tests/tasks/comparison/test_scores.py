@@ -134,8 +134,8 @@ def test_too_few_pictures_or_folds_are_refused() -> None:
 @given(st.integers(4, 60), st.floats(0.01, 0.99), st.integers(0, 5))
 def test_held_out_pictures_are_a_share_and_spread_over_the_scores(n: int, share: float, seed: int) -> None:
     rows = rated(*range(n))
-    kept, held = hold_out(rows, share, seed)
-    assert sorted([*kept, *held], key=lambda r: r.score) == rows
+    rest, held = hold_out(rows, share, seed)
+    assert sorted([*rest, *held], key=lambda r: r.score) == rows
     assert len(held) == min(max(2, round(share * n)), n - 2)
     # Each of the equal stretches of the pictures by score gave one.
     assert [next(k for k in range(len(held)) if r.score < (k + 1) * n // len(held)) for r in held] == [

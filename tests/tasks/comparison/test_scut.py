@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from foveal.errors import ImageError, UserError
-from foveal.tasks.comparison.pairs import all_pairs, by_score, pair_total, pairs_within, training_pairs
+from foveal.tasks.comparison.pairs import all_pairs, by_score, pair_total, training_pairs
 from foveal.tasks.comparison.scores import RatedSet
 from foveal.tasks.comparison.scut import NAMES, is_scut, newer_name, older_name, read_scut
 
@@ -87,8 +87,15 @@ SHARES = {
 }
 
 
+def similar_pairs(scores: list[Fraction], threshold: str) -> int:
+    """How many of all pairs of pictures are Similar."""
+    end = by_score(scores, threshold).end.astype(np.int64)
+    return int((end - np.arange(1, len(end) + 1)).sum())
+
+
 def test_shares_of_pairs_within_thresholds(labels: RatedSet) -> None:
-    counts = pairs_within([r.score for r in labels.rows], list(SHARES))
+    scores = [r.score for r in labels.rows]
+    counts = [similar_pairs(scores, threshold) for threshold in SHARES]
     # The slow reference: a histogram of whole sixtieths, all pairs of its bins.
     sixtieths = np.array([int(60 * r.score) for r in labels.rows])
     histogram = np.bincount(sixtieths).astype(np.int64)
@@ -104,9 +111,9 @@ def test_all_604450_pairs_of_each_test_list(labels: RatedSet) -> None:
     for fold in labels.folds:
         scores = [r.score for r in fold.test]
         pairs = all_pairs(scores, "0.1")
-        counts = pairs.counts()
+        counts = pairs.take(range(len(pairs))).counts()
         assert len(pairs) == sum(counts.values()) == 604_450
-        assert counts["Similar"] == pairs_within(scores, ["0.1"])[0]
+        assert counts["Similar"] == similar_pairs(scores, "0.1")
         # A fair coin's First and Second are within four standard deviations of each other.
         assert abs(counts["First"] - counts["Second"]) < 4 * (604_450 - counts["Similar"]) ** 0.5
 
@@ -158,14 +165,14 @@ def test_names_map_both_ways() -> None:
 @pytest.mark.parametrize("layout", ["github", "zip"])
 def test_both_layouts_are_read_alike(tmp_path: Path, layout: str) -> None:
     root = write_lists(tmp_path / "with a space and 60%", layout=layout)
-    found = read_scut(root)
-    assert {r.id: r.score for r in found.rows} == ROWS
-    assert [[r.id for r in f.test] for f in found.folds] == [
+    rated = read_scut(root)
+    assert {r.id: r.score for r in rated.rows} == ROWS
+    assert [[r.id for r in f.test] for f in rated.folds] == [
         ["CF1.jpg", "CF2.jpg"],
         ["CF3.jpg", "CF4.jpg"],
         ["CF5.jpg", "AM7.jpg"],
     ]
-    assert all(len(f.train) == 4 for f in found.folds)
+    assert all(len(f.train) == 4 for f in rated.folds)
 
 
 def test_both_layouts_side_by_side_must_agree(tmp_path: Path) -> None:
@@ -195,9 +202,9 @@ def test_pictures_are_found_under_either_name(tmp_path: Path, layout: str, names
 
 def test_labels_without_folds_have_none(tmp_path: Path) -> None:
     (tmp_path / "All_labels.txt").write_text("CF1.jpg 2\n\nCM2.jpg 2.5\n")
-    found = read_scut(tmp_path)
-    assert is_scut(tmp_path) and found.folds == ()
-    assert [(r.id, r.score) for r in found.rows] == [("CF1.jpg", 2), ("CM2.jpg", Fraction(5, 2))]
+    rated = read_scut(tmp_path)
+    assert is_scut(tmp_path) and rated.folds == ()
+    assert [(r.id, r.score) for r in rated.rows] == [("CF1.jpg", 2), ("CM2.jpg", Fraction(5, 2))]
 
 
 def test_what_archives_bring_along_is_not_read(tmp_path: Path) -> None:
@@ -212,7 +219,7 @@ def test_what_archives_bring_along_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("face.jpg 2.5", r"line 3: 'face\.jpg 2\.5' is not a picture's name and score"),
         ("ftw9.jpg", r"line 3: 'ftw9\.jpg' is not"),
@@ -222,10 +229,10 @@ def test_what_archives_bring_along_is_not_read(tmp_path: Path) -> None:
         ("ftw3.jpg 1.716667", r"CF3\.jpg is in .*train_1\.txt, line 1 too"),
     ],
 )
-def test_a_bad_line_is_told_with_its_file_and_number(tmp_path: Path, line: str, said: str) -> None:
+def test_a_bad_line_is_refused_with_its_file_and_number(tmp_path: Path, line: str, message: str) -> None:
     path = write_lists(tmp_path) / "data/1/test_1.txt"
     path.write_text(path.read_text() + line)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         read_scut(tmp_path)
 
 

@@ -22,18 +22,18 @@ from foveal.tasks.readers.splits import find_splits, split_of_file
     ],
 )  # fmt: skip
 def test_splits(names: list[str], chosen: dict[str, str], whole: bool) -> None:
-    found = find_splits(names)
-    assert dict(found.chosen) == chosen and found.whole == whole
+    splits = find_splits(names)
+    assert dict(splits.chosen) == chosen and splits.whole == whole
     left = [name for name in names if name not in chosen.values()]
-    assert [name for name in left if not any(repr(name) in r and "Left out" in r for r in found.reasons)] == []
+    assert [name for name in left if not any(repr(name) in r and "Left out" in r for r in splits.reasons)] == []
 
 
 def test_splits_of_the_recipe() -> None:
     names = ["train", "val", "test", "few_shot_5", "partition_0.1x"]
-    found = find_splits(names, {"train": "few_shot_5"})
-    assert dict(found.chosen) == {"train": "few_shot_5", "validation": "val", "test": "test"}
-    assert "The train split is 'few_shot_5': data.splits says so." in found.reasons
-    assert found.reasons[-1].startswith("Left out, and never merged with another: 'train', 'partition_0.1x'")
+    splits = find_splits(names, {"train": "few_shot_5"})
+    assert dict(splits.chosen) == {"train": "few_shot_5", "validation": "val", "test": "test"}
+    assert "The train split is 'few_shot_5': data.splits says so." in splits.reasons
+    assert splits.reasons[-1].startswith("Left out, and never merged with another: 'train', 'partition_0.1x'")
     for given, words in (
         ({"train": "few_shot_50"}, r"data\.splits: x has no split 'few_shot_50'; the source has train, val"),
         ({"training": "train"}, r"data\.splits: 'training' is no split; give train, validation or test"),

@@ -1,4 +1,4 @@
-"""Unequal classes: what a row of each class counts in the loss, and a few rows of each."""
+"""Unequal classes: the weights of classes in the loss, and a few rows of each class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Weights = Literal["none", "balanced"] | dict[str, float]
 
 
 def balanced_weights(labels: Iterable[str]) -> dict[str, float]:
-    """Weights by which all classes count alike in a sum over rows: N / (K n_c).
+    """Weights that give each class the same sum over its rows: N / (K n_c).
 
     The formula is scikit-learn's (``compute_class_weight("balanced")``), after King and Zeng, Logistic Regression in
     Rare Events Data, 2001.
@@ -32,10 +32,10 @@ def balanced_weights(labels: Iterable[str]) -> dict[str, float]:
 
 
 def class_weights(setting: Weights, labels: Iterable[str]) -> dict[str, float]:
-    """The weights that ``data.class_weights`` means; a class that is not named counts 1.
+    """The weights of the classes by ``data.class_weights``; a class that is missing has weight 1.
 
     Args:
-        setting: As in the recipe.
+        setting: The value of ``data.class_weights``.
         labels: The class of each training row.
     """
     if isinstance(setting, Mapping):
@@ -44,10 +44,10 @@ def class_weights(setting: Weights, labels: Iterable[str]) -> dict[str, float]:
 
 
 def check_balance(setting: Weights, sampling: str, names: Sequence[str]) -> None:
-    """Refuses settings that cannot be meant.
+    """Refuses contradictory settings.
 
     Raises:
-        UserError: A weight is not more than 0, or belongs to no class; or classes would be balanced twice over.
+        UserError: A weight is not above 0 or belongs to no class, or both settings balance the classes.
     """
     if isinstance(setting, Mapping):
         unknown = sorted(set(setting) - set(names))
@@ -69,13 +69,13 @@ def check_balance(setting: Weights, sampling: str, names: Sequence[str]) -> None
 
 
 def sentence(weights: Mapping[str, float]) -> str:
-    """What the smallest and the largest weight are, for people."""
+    """The smallest and the largest weight, as a sentence."""
     low, high = (pick(weights, key=lambda name: weights[name]) for pick in (min, max))
     return f"Rows weigh from {weights[low]:.3g} ({low}) to {weights[high]:.3g} ({high}) by their class."
 
 
 def spread(rows: Sequence[Row], limit: int, seed: int) -> list[Row]:
-    """At most ``limit`` rows, as many of each class as of any other where it has them; 0 takes all."""
+    """At most ``limit`` rows, spread evenly over the classes; 0 takes all."""
     if limit <= 0 or limit >= len(rows):
         return list(rows)
     classes: dict[str, list[Row]] = {}

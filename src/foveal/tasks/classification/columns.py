@@ -1,7 +1,7 @@
 """Guesses which columns of a table are the picture and its label, and says why.
 
-Types are asked first (`datasets` notes them), then names. What is not one picture with one class is refused with the
-reason: masks, boxes, several labels in a row, scores, captions, questions with answers.
+Columns are recognised by their types (as `datasets` stores them) and then by their names. Tables that are not one picture
+with one class are refused with the reason: masks, boxes, several labels, scores, captions, questions with answers.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from foveal.errors import UserError
 from foveal.tasks.readers.splits import SPLIT_NAMES
 from foveal.tasks.readers.tables import Kind, class_names, kind_of
 
-#: Usual names of a column of pictures, of paths too.
+#: Usual names of a column of pictures or of paths to them.
 IMAGE_NAMES = (
     "image", "img", "pixel_values", "picture", "photo", "jpg", "png", "jpeg", "webp", "images", "tile", "image_path",
     "img_path", "image_file_path", "file_name", "filename", "file_path", "filepath", "file_id", "path", "file", "image_id",
 )  # fmt: skip
-#: Usual names of a column of labels, the more telling first; the first two win over the others.
+#: Usual names of a column of labels; the first two are preferred over the others.
 LABEL_NAMES = (
     "label", "labels", "fine_label", "category", "class", "class_label", "target", "y", "species", "digit", "cls",
     "class_name", "class_id", "category_id", "breed", "variety", "ner", "coarse_label",
 )  # fmt: skip
-#: Columns that spell out what the numbers in a column ``label`` stand for.
+#: Columns with the names that belong to the numbers in a column ``label``.
 SPELLED = (
     "label_name", "label_text", "label_str", "class_name", "category_name", "feature_name", "species_name", "cls_name",
 )  # fmt: skip
-#: Columns that say which split a row belongs to.
+#: Columns that hold the split of each row.
 SPLIT_COLUMNS = ("split", "subset", "set", "phase")
 _MASKS = re.compile(r"mask|annot|segm|seg\b|label|semantic|depth|target|gt", re.IGNORECASE)
 _CAPTIONS = (
@@ -40,13 +40,13 @@ _ASK = "set data.{key} to the right one."
 
 @dataclass(frozen=True)
 class Detected:
-    """What was guessed, or taken from the recipe, and why.
+    """The columns that were guessed, or taken from the recipe, and why.
 
     Attributes:
         image: Column of the pictures.
         label: Column of the labels.
-        names: What the label's numbers stand for, where the data say it, in order; empty otherwise.
-        split: Column that says which split a row belongs to; empty where there is none.
+        names: The class names of the label's numbers, in order; empty where the data have none.
+        split: Column with the split of each row; empty where there is none.
         reasons: A sentence for each guess.
     """
 
@@ -68,11 +68,11 @@ def detect(
     """Finds the columns of a table of classified pictures.
 
     Args:
-        features: Name of each column to what ``kind_of`` takes.
+        features: For each column its type, as ``kind_of`` takes it.
         samples: A few rows.
         image_column: Taken instead of a guess.
         label_column: Taken instead of a guess.
-        where: What a message calls the table.
+        where: What messages call the table.
 
     Raises:
         UserError: There is no such column, or several could be it, or the table is for another task.
@@ -183,7 +183,7 @@ def _only_other(
 
 
 def _preferred(candidates: Sequence[str], among: str, where: str) -> tuple[str, str]:
-    """The one of several labels that is meant, and why."""
+    """The label column among several candidates, and why."""
     if len(candidates) == 1:
         return candidates[0], f"the only one {among}"
     first = [name for name in candidates if _usual(name) in LABEL_NAMES[:2]]
@@ -200,7 +200,7 @@ def _preferred(candidates: Sequence[str], among: str, where: str) -> tuple[str, 
 
 
 def _refuse_task(others: Mapping[str, Kind], named: Sequence[str], where: str) -> None:
-    """Refuses tables of other tasks, which have no column of one class for each picture."""
+    """Refuses tables of other tasks."""
     if any(others[name] in ("integer", "bool", "text") for name in named):
         return
     lower = {_usual(name): name for name in others}

@@ -1,4 +1,4 @@
-"""Counts pictures that are in two splits at once, byte for byte, which makes a measurement look better than it is."""
+"""Counts pictures that two splits share, byte for byte: a test on pictures of the training is too optimistic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from foveal.examples import SPLITS, Split
 from foveal.images import Encoded
 from foveal.tasks.classification.rows import Row
 
-#: Of more rows than this the pictures are not compared.
+#: Pictures are compared up to this number of rows.
 LIMIT = 100_000
 
 
@@ -24,7 +24,7 @@ def shared_pictures(parts: Mapping[Split, Sequence[Row]], of: Split) -> tuple[st
 
     Args:
         parts: The rows of each split.
-        of: One of them.
+        of: The split that is compared with the others.
     """
     if sum(map(len, parts.values())) > LIMIT:
         return (f"Identical pictures in two splits were not looked for: there are more than {LIMIT:,} rows.",)
@@ -48,8 +48,8 @@ def shared_pictures(parts: Mapping[Split, Sequence[Row]], of: Split) -> tuple[st
 
 
 def _marks(parts: Mapping[Split, Sequence[Row]]) -> dict[Split, list[bytes | None]]:
-    """A hash of each picture that may be in another split; files whose length no other split has are not read."""
-    # Threads wait for a disk together; on bytes that are in memory they only wait for each other.
+    """A hash of each picture; None for files whose length occurs in no other split, which are not read."""
+    # Threads speed up reading from a disk, but not reading from memory.
     count = min(8, os.cpu_count() or 1) if any(not _is_encoded(row) for rows in parts.values() for row in rows) else 1
     with ThreadPoolExecutor(count) as pool:
         each: Callable[..., Iterable[Any]] = pool.map if count > 1 else map
@@ -70,7 +70,7 @@ def _is_encoded(row: Row) -> bool:
 
 
 def _size(row: Row) -> int:
-    """Length of a picture's file; -1 where only reading tells it, -2 where it cannot be compared."""
+    """Length of a picture's file in bytes; -1 where it must be read to know, -2 where it cannot be compared."""
     source = row.picture.source
     if isinstance(source, Encoded):
         return -1
@@ -83,13 +83,12 @@ def _size(row: Row) -> int:
 def _hash(row: Row) -> bytes | None:
     source = row.picture.source
     try:
-        data = (
-            source.read()
-            if isinstance(source, Encoded)
-            else Path(source).read_bytes()
-            if isinstance(source, str | os.PathLike)
-            else None
-        )
+        if isinstance(source, Encoded):
+            data = source.read()
+        elif isinstance(source, str | os.PathLike):
+            data = Path(source).read_bytes()
+        else:
+            return None
     except (OSError, ImageError):
         return None
-    return hashlib.blake2b(data, digest_size=16).digest() if data is not None else None
+    return hashlib.blake2b(data, digest_size=16).digest()

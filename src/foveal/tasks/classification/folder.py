@@ -1,7 +1,6 @@
-"""Reads folders of pictures in which each class has a folder of its own.
+"""Reads pictures in class folders: ``root/<split>/<class>/...`` or ``root/<class>/...``.
 
-Two layouts: ``root/<split>/<class>/...`` and ``root/<class>/...``. A class's pictures may lie in folders inside its
-own. A picture outside every class folder has no label and is no row.
+A class folder may hold further folders. A picture outside every class folder has no label and is left out.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def class_names(root: Path) -> tuple[str, ...]:
 def class_splits(root: Path) -> dict[Split, Path]:
     """The folder of each split; none where ``root`` holds the class folders itself.
 
-    A folder called as a split is one only if it holds folders: a class may be called "train".
+    A folder with the name of a split is one only if it holds folders, for a class may be called "train".
 
     Raises:
         UserError: There is no such folder, two folders are one split, or splits lie beside other pictures.

@@ -1,4 +1,4 @@
-"""Turns the labels of a column, numbers or words, into class names, and never guesses what a number means."""
+"""Turns the labels of a column, numbers or words, into class names; the meaning of a number is never guessed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from foveal.errors import UserError
 from foveal.tasks.readers.tables import Kind
 
-#: So many classes of a list are written out in a message.
-_SHOWN = 20
+#: Most classes that a message lists.
+_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Labels:
     """Labels as class names.
 
     Attributes:
-        names: All class names, in the data's own order.
+        names: All class names, in the order of the data.
         of: The class of each row of each split; None where a row has none.
-        numbered: The data themselves say which number means which name.
-        notes: What was taken for granted, a sentence each.
+        numbered: The data themselves have the name of each number.
+        notes: What was assumed, a sentence each.
     """
 
     names: tuple[str, ...]
@@ -41,15 +41,15 @@ def name_labels(
 ) -> Labels:
     """The class of each row.
 
-    Words are class names, sorted where the data have no order. Numbers mean what the data say; where they do not say
-    it, the names given, counted from 0; without such, each number is a name.
+    Words are class names, sorted where the data have no order. Numbers have the names that the data give; without them,
+    the names given, counted from 0; without those, each number is its own name.
 
     Args:
         values: The cells of each split, ``train`` first.
         kind: What the column holds, see ``columns.kind_of``.
-        known: Which number means which name, where the data say it.
+        known: The name of each number, where the data have them.
         given: ``data.class_names``.
-        where: What a message calls the column.
+        where: What messages call the column.
 
     Raises:
         UserError: The names given contradict the data's own, a number has no name, or a split has a class that
@@ -60,8 +60,11 @@ def name_labels(
     if kind == "bool":
         cleaned = {split: [None if v is None else str(v).lower() for v in cells] for split, cells in cleaned.items()}
         if given and set(given) != {"false", "true"}:
+            if len(given) != 2:
+                raise UserError(
+                    f"data.class_names: has {len(given)} names, but {where} has 2 values; give one for each."
+                )
             known_bool = {"false": given[0], "true": given[-1]}
-            _check_count(given, 2, where)
             note = f"False is {given[0]!r} and True is {given[1]!r}, by the order of data.class_names."
             of = {split: [known_bool.get(v or "") for v in cells] for split, cells in cleaned.items()}
             return Labels(tuple(given), of, False, (note,))
@@ -73,7 +76,7 @@ def name_labels(
 
 
 def _cleaned(value: Any, hidden: bool) -> Any:
-    """A cell without its spaces; None for one that says that there is no label, as -1 does where numbers have names."""
+    """A cell without blanks around it; None where it is empty, or -1 in a column whose numbers have names."""
     if isinstance(value, str):
         value = value.strip()
     return None if value == "" or (hidden and str(value) == "-1") else value
@@ -126,28 +129,23 @@ def _by_word(values: Mapping[str, Sequence[Any]], where: str) -> Labels:
         unknown = sorted(words - names)
         if unknown:
             raise UserError(
-                f"{where}: the {split} split has {', '.join(map(repr, unknown[:_SHOWN]))}, which train lacks; rename or "
+                f"{where}: the {split} split has {', '.join(map(repr, unknown[:_LISTED]))}, which train lacks; rename or "
                 "remove such rows, or add some to train."
             )
     of = {split: [None if v is None else str(v) for v in cells] for split, cells in values.items()}
     return Labels(tuple(sorted(names)), of, False, (f"The {len(names)} class names are the words in {where}.",))
 
 
-def _check_count(given: Sequence[str], count: int, where: str) -> None:
-    if len(given) != count:
-        raise UserError(f"data.class_names: has {len(given)} names, but {where} has {count} values; give one for each.")
-
-
 def _numbered(names: Mapping[int, str]) -> str:
-    shown = [f"{number} {names[number]}" for number in sorted(names)]
-    return ", ".join(shown) if len(shown) <= _SHOWN else f"{', '.join(shown[:_SHOWN])} … ({len(shown)} classes)"
+    texts = [f"{number} {names[number]}" for number in sorted(names)]
+    return ", ".join(texts) if len(texts) <= _LISTED else f"{', '.join(texts[:_LISTED])} … ({len(texts)} classes)"
 
 
 def read_mapping(folder: Path) -> dict[int, str]:
-    """Which number means which class, from a file mapping.json in a folder; nothing where there is none.
+    """The class of each number, from a file mapping.json in a folder; empty where there is none.
 
     Raises:
-        UserError: It is there and says something else.
+        UserError: The file is malformed, or names a number or a class twice.
     """
     file = folder / "mapping.json"
     if not file.is_file():

@@ -31,14 +31,14 @@ METRICS = Metrics(
     )
 )
 
-#: The k of the top-k accuracies, each where there are more classes.
+#: The k of the top-k accuracies; each is measured where there are more than k classes.
 TOP = (2, 3, 5)
 
 
 def top_k_accuracy(probabilities: ArrayLike, truths: ArrayLike, k: int) -> float:
     """Share of the rows whose truth is among the k likeliest classes.
 
-    Of classes of equal probability the truth counts as the last, so that a model that tells none apart gains nothing.
+    Among classes of equal probability the truth counts as the last, so that equal probabilities gain nothing.
 
     Args:
         probabilities: Of each class, [N, K].
@@ -46,13 +46,13 @@ def top_k_accuracy(probabilities: ArrayLike, truths: ArrayLike, k: int) -> float
         k: From 1 to below K.
     """
     p, classes = np.asarray(probabilities, dtype=np.float64), np.asarray(truths, dtype=np.int64)
-    own = p[np.arange(len(p)), classes][:, None]
+    of_truth = p[np.arange(len(p)), classes][:, None]
     # The truth itself is among those that are not below it.
-    return float(((p >= own).sum(axis=1) <= k).mean())
+    return float(((p >= of_truth).sum(axis=1) <= k).mean())
 
 
 def probability_metrics(probabilities: ArrayLike, truths: ArrayLike, right: ArrayLike) -> dict[str, float]:
-    """What probabilities add to the values.
+    """Metrics of the classes' probabilities.
 
     Args:
         probabilities: Of each class, [N, K].
@@ -85,7 +85,7 @@ def measure_classes(
     Args:
         examples: The rows.
         predictions: One of each row, in any order.
-        names: The classes, which are the answers, too.
+        names: The classes.
 
     Raises:
         UserError: There are no rows.
@@ -99,14 +99,13 @@ def measure_classes(
         "accuracy": confusion.accuracy(matrix),
         "balanced_accuracy": confusion.balanced_accuracy(matrix),
         "macro_f1": confusion.macro_f1(matrix),
-        "unparsable": confusion.unparsable(matrix) if (lost := unparsable(predictions)) is None else lost,
+        "unparsable": confusion.unparsable(matrix) if (share := unparsable(predictions)) is None else share,
     }
-    chances = [by_id[e.id].probabilities for e in examples]
-    known = [[row[name] for name in names] for row in chances if row is not None]
-    if len(known) == len(examples):
-        places = [names.index(truth) for truth in truths]
+    by_name = [by_id[e.id].probabilities for e in examples]
+    probabilities = [[row[name] for name in names] for row in by_name if row is not None]
+    if len(probabilities) == len(examples):
         right = [value == truth for value, truth in zip(values, truths, strict=True)]
-        measured |= probability_metrics(known, places, right)
+        measured |= probability_metrics(probabilities, [names.index(truth) for truth in truths], right)
     occurs = matrix.sum(axis=1) > 0
     each = {
         "recall": confusion.recalls(matrix),
@@ -120,6 +119,6 @@ def measure_classes(
 
 
 def unparsable(predictions: Sequence[Prediction]) -> float | None:
-    """Share of the replies with reasons whose own answer is no class; None where no such replies were written."""
-    own = [p.extra["generated"] for p in predictions if "generated" in p.extra]
-    return sum(value is None for value in own) / len(own) if own else None
+    """Share of the replies with reasons whose written answer is no class; None where no such replies were written."""
+    answers = [p.extra["generated"] for p in predictions if "generated" in p.extra]
+    return sum(answer is None for answer in answers) / len(answers) if answers else None

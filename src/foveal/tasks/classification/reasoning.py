@@ -1,4 +1,4 @@
-"""Prompts and reasons: texts from files, what is asked, what an answer with reasons is, and how a reply is taken apart.
+"""Prompts, answers with reasons, and the parts of replies with reasons; texts may come from files.
 
 A reply with reasons has the form ``Reasoning: ...`` and, on a line of its own, ``Answer: CLASS``.
 """
@@ -83,7 +83,7 @@ def check_reasons(data: ClassificationData, names: Sequence[str]) -> None:
         names: The class names.
 
     Raises:
-        UserError: Names the key and the remedy.
+        UserError: Two keys contradict each other, or one needs another that is missing.
     """
     if data.reasoning_source != "none" and data.answer_format != "reasoning":
         raise UserError(
@@ -128,24 +128,24 @@ def asked(data: ClassificationData) -> tuple[str, str | None]:
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
-    """A text with its {places} filled in one pass, so that braces in a value stay as they are."""
+    """A text with its {places} filled, in one pass, so that braces in a value stay as they are."""
     return re.sub("|".join(rf"\{{{name}\}}" for name in values), lambda match: values[match[0][1:-1]], text)
 
 
 def answer(data: ClassificationData, name: str, reason: str | None) -> str:
-    """What the model shall write about a picture of the class.
+    """The answer that is learned for a picture of the class.
 
     Args:
         data: The section.
         name: The class.
-        reason: The row's own, of ``reasoning_source: column``.
+        reason: The reason of the row, with ``reasoning_source: column``.
     """
     if data.answer_format == "label":
         return name
     if data.reasoning_source == "template":
         description = data.descriptions.get(name, "").strip().rstrip(".")
         reason = _filled(data.reasoning_template, {"class": name, "description": description})
-    # Without a reason there is none: an invented one would teach the model to make reasons up.
+    # A row without a reason gets none: a made-up one would teach the model to make reasons up.
     return f"Reasoning: {reason}\nAnswer: {name}" if reason else f"Answer: {name}"
 
 
@@ -173,12 +173,12 @@ def reason_of(row: Row, column: str) -> str:
 
 
 def reply_start(reply: str) -> str:
-    """The reply up to its last ``Answer:``, which is put behind it where it has none."""
+    """The reply up to its last ``Answer:``; one is appended where it has none."""
     marks = list(_MARK.finditer(reply))
     return reply[: marks[-1].end()].strip() if marks else f"{reply.strip()}\nAnswer:".lstrip()
 
 
 def behind_answer(reply: str) -> str:
-    """What stands behind the last ``Answer:`` of a reply, in its line; nothing where there is none."""
+    """The rest of the line behind the last ``Answer:`` of a reply; empty where there is none."""
     marks = list(_MARK.finditer(reply))
     return reply[marks[-1].end() :].partition("\n")[0] if marks else ""

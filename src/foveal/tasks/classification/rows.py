@@ -1,9 +1,9 @@
-"""Labelled pictures, and how those of tables are read: numbers become class names, and pictures stay where they are."""
+"""Labelled pictures, and how they are read from tables; a picture's file is opened only when the picture is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from foveal.images import Encoded, Picture
 from foveal.tasks.classification.columns import Detected, detect
 from foveal.tasks.classification.labels import name_labels, read_mapping
 from foveal.tasks.readers.pictures import picture_path
-from foveal.tasks.readers.splits import find_splits
+from foveal.tasks.readers.splits import Splits, find_splits
 from foveal.tasks.readers.tables import Frame, class_names, kind_of
 
 
@@ -26,7 +26,7 @@ class Row:
         id: Unique in its source and the same on every machine, e.g. the path below the source's folder.
         picture: Decoded when opened.
         label: Name of its class.
-        reason: What its table says about why it is of that class, as the cell has it; None where it says nothing.
+        reason: Why it is of that class, as its table's cell has it; None where the table has no reasons.
     """
 
     id: str
@@ -37,14 +37,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """What a reader returns.
+    """The labelled pictures of a source.
 
     Attributes:
-        names: All class names, in the source's own order.
+        names: All class names, in the source's order.
         splits: The rows of each split that the source has.
-        whole: The source has no splits: ``splits`` holds all its rows as ``train``, and the test rows, too, are to
-            be held out of them.
-        numbered: The data themselves say which number means which name, in the order of ``names``.
+        whole: The source has no splits: ``splits`` holds all rows as ``train``, and the test rows are held out of them.
+        numbered: The data themselves have the name of each number, in the order of ``names``.
         origin: Where the rows came from; empty for the source as it was given.
         notes: What was guessed about the source, and why, a sentence each.
     """
@@ -59,14 +58,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a recipe says about its source; what is empty is guessed.
+    """The settings of a recipe about its source; what is empty is guessed.
 
     Attributes:
         image_column: Column of the pictures.
         label_column: Column of the labels.
         class_names: The names of the classes; where numbers have no names in the data, from 0 on.
-        splits: Which of the source's splits serves as train, validation or test.
-        config: Which of several tables.
+        splits: The source's split that serves as train, validation or test.
+        config: The configuration, where the source has several tables.
         reasoning_column: Column of the reasons; none are read without it.
     """
 
@@ -90,84 +89,111 @@ class _Cell:
     reason: Any = None
 
 
-def table_of(
-    files: Mapping[str, Sequence[Path]],
-    opened: Callable[[Path], Frame],
-    wanted: Wanted,
-    root: Path,
-    origin: str,
-    *,
-    names: Mapping[str, Sequence[str]],
-    notes: Sequence[str] = (),
-    confined: bool = False,
-) -> Table:
-    """The rows of a source's tables.
+@dataclass(frozen=True)
+class Tables:
+    """The tables of a source.
 
-    Args:
-        files: The files of each of the source's own splits.
-        opened: Opens one.
-        wanted: What the recipe says.
+    Attributes:
+        files: The files of each split of the source.
+        opened: Opens a file.
         root: Where a mapping.json may lie.
         origin: What messages call the source.
-        names: Class names of columns that the source's card notes.
-        notes: What was guessed before.
+        names: Class names of columns, from the source's README.md.
+        notes: What was guessed before, a sentence each.
         confined: Whether pictures must lie in the folder of their table.
+    """
+
+    files: Mapping[str, Sequence[Path]]
+    opened: Callable[[Path], Frame]
+    root: Path
+    origin: str
+    names: Mapping[str, Sequence[str]]
+    notes: Sequence[str] = ()
+    confined: bool = False
+
+
+def table_of(tables: Tables, wanted: Wanted) -> Table:
+    """The rows of a source's tables.
 
     Raises:
         UserError: Columns, splits or labels are missing, ambiguous, contradictory or for another task.
     """
-    own = list(files)
-    likely = next((n for n in own if n == wanted.splits.get("train", "train")), own[0])
-    first = opened(files[likely][0])
-    reasons_in = wanted.reasoning_column
-    if reasons_in and reasons_in not in first.features:
-        raise UserError(
-            f"data.reasoning_column: {first.place} has no column {reasons_in!r}; its columns are {', '.join(first.features)}."
-        )
-    columns = detect(
-        # Reasons look like captions, and are no label.
-        {name: feature for name, feature in first.features.items() if name != reasons_in},
-        first.samples(),
-        image_column=wanted.image_column,
-        label_column=wanted.label_column,
-        where=str(first.place),
-    )
-    column = f"the column {columns.label!r} of {origin}"
-    if columns.split and len(own) == 1:
-        cells = _by_column([opened(file) for file in files[likely]], columns, reasons_in)
-        splits = find_splits(list(cells), wanted.splits, origin)
-        reasons = columns.reasons
-    else:
-        splits = find_splits(own, wanted.splits, origin)
-        cells = {n: _cells([opened(f) for f in files[n]], columns, n, reasons_in) for n in splits.chosen.values()}
-        reasons = tuple(r for r in columns.reasons if not columns.split or repr(columns.split) not in r)
-    chosen = {split: cells[splits.chosen[split]] for split in SPLITS if split in splits.chosen}
-    known, naming = _known(columns, first, names, root)
-    kind = kind_of(first.features[columns.label], [row.get(columns.label) for row in first.samples()])
+    train = wanted.splits.get("train", "train")
+    likely_train = train if train in tables.files else next(iter(tables.files))
+    first = tables.opened(tables.files[likely_train][0])
+    columns = _columns(first, wanted)
+    if len(tables.files) > 1 and columns.split:
+        reasons = tuple(reason for reason in columns.reasons if repr(columns.split) not in reason)
+        columns = replace(columns, split="", reasons=reasons)
+    splits, cells = _read_splits(tables, columns, wanted)
+    known, naming = _known(columns, first, tables.names, tables.root)
     labels = name_labels(
-        {split: [cell.label for cell in rows] for split, rows in chosen.items()},
-        kind,
+        {split: [cell.label for cell in rows] for split, rows in cells.items()},
+        kind_of(first.features[columns.label], [row.get(columns.label) for row in first.samples()]),
         known,
         wanted.class_names,
-        column,
+        f"the column {columns.label!r} of {tables.origin}",
     )
     parts: dict[Split, Sequence[Row]] = {}
-    more: list[str] = []
-    for split, rows in chosen.items():
-        truths = labels.of[split]
-        if rows and all(truth is None for truth in truths):
-            more.append(f"The {split} split has no labels and is left out.")
+    notes: list[str] = []
+    for split, rows in cells.items():
+        truths = _truths(rows, labels.of[split], columns.label)
+        if rows and not truths:
+            notes.append(f"The {split} split has no labels and is left out.")
             continue
-        missing = next((cell for cell, truth in zip(rows, truths, strict=True) if truth is None), None)
-        if missing is not None:
-            raise UserError(f"{missing.where}: has no label in {columns.label!r}; fill it in or remove the row.")
-        parts[split], lying = _rows(rows, [str(t) for t in truths], splits.chosen[split], confined)
-        more += lying
+        parts[split], places = _rows(rows, truths, splits.chosen[split], tables.confined)
+        notes += places
     if not any(parts.values()):
-        raise UserError(f"{origin}: holds no labelled rows; check data.source.")
+        raise UserError(f"{tables.origin}: holds no labelled rows; check data.source.")
     whole = splits.whole or (list(parts) == ["train"] and not wanted.splits)
-    sentences = (*notes, *reasons, *splits.reasons, *naming, *labels.notes, *more)
-    return Table(labels.names, parts, whole, labels.numbered, origin, tuple(dict.fromkeys(sentences)))
+    sentences = (*tables.notes, *columns.reasons, *splits.reasons, *naming, *labels.notes, *notes)
+    return Table(labels.names, parts, whole, labels.numbered, tables.origin, tuple(dict.fromkeys(sentences)))
+
+
+def _columns(frame: Frame, wanted: Wanted) -> Detected:
+    """The columns of the pictures, labels and splits."""
+    reasons = wanted.reasoning_column
+    if reasons and reasons not in frame.features:
+        raise UserError(
+            f"data.reasoning_column: {frame.place} has no column {reasons!r}; its columns are {', '.join(frame.features)}."
+        )
+    return detect(
+        # Reasons look like captions, and are no label.
+        {name: feature for name, feature in frame.features.items() if name != reasons},
+        frame.samples(),
+        image_column=wanted.image_column,
+        label_column=wanted.label_column,
+        where=str(frame.place),
+    )
+
+
+def _read_splits(tables: Tables, columns: Detected, wanted: Wanted) -> tuple[Splits, dict[Split, list[_Cell]]]:
+    """The splits that are used, and the rows of each: by the column of splits where there is one, else by file."""
+    cells: Mapping[str, list[_Cell]]
+    if columns.split:
+        (files,) = tables.files.values()
+        cells = _by_column([tables.opened(file) for file in files], columns, wanted.reasoning_column)
+        splits = find_splits(list(cells), wanted.splits, tables.origin)
+    else:
+        splits = find_splits(list(tables.files), wanted.splits, tables.origin)
+        cells = {
+            name: _cells([tables.opened(f) for f in tables.files[name]], columns, name, wanted.reasoning_column)
+            for name in splits.chosen.values()
+        }
+    return splits, {split: cells[splits.chosen[split]] for split in SPLITS if split in splits.chosen}
+
+
+def _truths(cells: Sequence[_Cell], labels: Sequence[str | None], column: str) -> list[str]:
+    """The classes of the rows; none where no row has one.
+
+    Raises:
+        UserError: Some rows have a class, and others have none.
+    """
+    truths = [label for label in labels if label is not None]
+    if truths and len(truths) < len(cells):
+        missing = next(cell for cell, label in zip(cells, labels, strict=True) if label is None)
+        raise UserError(f"{missing.where}: has no label in {column!r}; fill it in or remove the row.")
+    return truths
 
 
 def _cells(frames: Sequence[Frame], columns: Detected, split: str, reasons_in: str) -> list[_Cell]:
@@ -187,8 +213,8 @@ def _cells(frames: Sequence[Frame], columns: Detected, split: str, reasons_in: s
         pictures, labels = frame.pictures(columns.image), frame.values(columns.label)
         keys = frame.values("__key__") if "__key__" in frame.features else []
         # A split that nothing is learned from needs no reasons; the rows of train are asked for theirs.
-        there = reasons_in and reasons_in in frame.features
-        reasons = frame.values(reasons_in) if there else [None] * len(labels)
+        has_reasons = reasons_in and reasons_in in frame.features
+        reasons = frame.values(reasons_in) if has_reasons else [None] * len(labels)
         for i, (picture, label, reason) in enumerate(zip(pictures, labels, reasons, strict=True)):
             name = picture if isinstance(picture, str) else f"{frame.place.stem}/{keys[i]}" if keys else ""
             name = name or f"{split}/{len(cells)}"
@@ -200,7 +226,7 @@ def _cells(frames: Sequence[Frame], columns: Detected, split: str, reasons_in: s
 
 
 def _by_column(frames: Sequence[Frame], columns: Detected, reasons_in: str) -> dict[str, list[_Cell]]:
-    """The rows of each value of the column that says which split a row belongs to."""
+    """The rows of each value of the column of splits."""
     splits = [str(value).strip() for frame in frames for value in frame.values(columns.split)]
     groups: dict[str, list[_Cell]] = {}
     for split, cell in zip(splits, _cells(frames, columns, "row", reasons_in), strict=True):
@@ -211,10 +237,10 @@ def _by_column(frames: Sequence[Frame], columns: Detected, reasons_in: str) -> d
 def _known(
     columns: Detected, frame: Frame, names: Mapping[str, Sequence[str]], root: Path
 ) -> tuple[dict[int, str], list[str]]:
-    """Which number means which class, where the data say it, and the sentence that says where.
+    """The class of each number, where the data have it, and a sentence about where it was found.
 
     Raises:
-        UserError: Two places say it differently.
+        UserError: Two places contradict each other.
     """
     known = dict(enumerate(columns.names))
     notes = []
@@ -264,7 +290,7 @@ _PATTERNS = (
 
 
 def _pattern(cell: _Cell, label: str, split: str) -> str:
-    """Where the picture of a row lies; the plain path where it lies nowhere.
+    """The pattern by which the picture of a row is found; the plain path where no pattern fits.
 
     Raises:
         UserError: The cell is an address.
@@ -274,8 +300,7 @@ def _pattern(cell: _Cell, label: str, split: str) -> str:
         raise UserError(f"{cell.where}: {path} is an address, and none is fetched; save the pictures and give paths.")
     if Path(path).is_absolute() or ".." in Path(path).parts:
         return "{cell}"
-    there = (p for p in _PATTERNS if (cell.folder / _at(p, path, split, label)).is_file())
-    return next(there, "{cell}")
+    return next((p for p in _PATTERNS if (cell.folder / _at(p, path, split, label)).is_file()), "{cell}")
 
 
 def _at(pattern: str, path: str, split: str, label: str) -> str:

@@ -1,6 +1,6 @@
-"""Finds out what a source of classified pictures is, fetches it where it is on the Hub, and lists its files.
+"""Recognises a source of classified pictures, fetches it where it is on the Hub, and lists its files.
 
-Where a data set has a README.md, its card says which file is of which configuration and split.
+The card in the README.md of a data set names the files of each configuration and split.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import yaml
 from foveal.errors import UserError
 from foveal.images import SUFFIXES
 from foveal.tasks.classification.folder import class_names, has_pictures, read_folder
-from foveal.tasks.classification.rows import Table, Wanted, table_of
+from foveal.tasks.classification.rows import Table, Tables, Wanted, table_of
 from foveal.tasks.readers.shards import read_tar
 from foveal.tasks.readers.splits import split_of_file, subfolders
 from foveal.tasks.readers.tables import IN_MEMORY, Frame, open_arrow, read_csv
@@ -34,7 +34,7 @@ _FETCHED = (
     "README.md", "mapping.json", "state.json", "dataset_dict.json", "dataset_info.json",
     *(f"*{s}" for s in _TABLES), *(f"*{s}" for s in SUFFIXES), *(f"*{s.upper()}" for s in SUFFIXES),
 )  # fmt: skip
-#: Data sets that are often called by a name without an owner, which the Hub has no more.
+#: Data sets that are often called without their owner, under names that the Hub no longer has.
 _MOVED = {
     "cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100", "food101": "ethz/food101", "mnist": "ylecun/mnist",
     "fashion_mnist": "zalando-datasets/fashion_mnist", "beans": "AI-Lab-Makerere/beans", "svhn": "ufldl-stanford/svhn",
@@ -44,12 +44,12 @@ _MOVED = {
 
 @dataclass(frozen=True)
 class Card:
-    """The YAML at the head of a README.md, as far as it says where which rows are.
+    """The facts about files and classes in the YAML at the head of a README.md.
 
     Attributes:
         files: For each configuration, patterns of the files of each split; empty where the card is silent.
-        default: Configurations that call themselves the default one.
-        names: For each configuration and column, the class names that it notes.
+        default: Configurations that are marked as the default.
+        names: For each configuration and column, its class names.
     """
 
     files: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
@@ -70,8 +70,8 @@ class Files:
     """The files of a source's splits.
 
     Attributes:
-        splits: The files of each of the source's own splits.
-        card: What its README.md says.
+        splits: The files of each split of the source.
+        card: The facts in its README.md.
         config: The configuration that was chosen.
         notes: What was guessed.
     """
@@ -83,7 +83,7 @@ class Files:
 
 
 def read_source(source: str, wanted: Wanted) -> Table:
-    """All rows of a source, whatever it is.
+    """All rows of a source.
 
     In the order in which they are looked for: a table or an archive; a folder that `datasets` saved; a folder with
     ``metadata.csv``; of class folders; of parquet or Arrow files; of tar archives (WebDataset); of tables with paths.
@@ -92,7 +92,7 @@ def read_source(source: str, wanted: Wanted) -> Table:
 
     Args:
         source: The path or name.
-        wanted: What the recipe says about it.
+        wanted: The recipe's settings about it.
 
     Raises:
         UserError: There is no such source, it is malformed, or for another task.
@@ -132,13 +132,13 @@ def _read(path: Path, origin: str, wanted: Wanted, *, confined: bool = False) ->
         return _table(files, path.parent, origin, wanted, confined)
     if saved := _saved(path):
         return _table(Files(saved), path, origin, wanted, confined)
-    listed = [p for p in _find(path, (".csv", ".tsv"), depth=3) if p.stem.lower() == "metadata"]
-    if not listed and _class_folders(path) and not wanted.label_column:
+    metadata = [p for p in _find(path, (".csv", ".tsv"), depth=3) if p.stem.lower() == "metadata"]
+    if not metadata and _class_folders(path) and not wanted.label_column:
         return _folders(path, origin, wanted, confined)
     for endings in ((".parquet",), (".arrow",), (".tar",), (".csv", ".tsv")):
-        files_there = listed or _find(path, endings, depth=1 if ".csv" in endings else 3)
-        if files_there:
-            return _table(_sorted(files_there, path, wanted, origin), path, origin, wanted, confined)
+        tables = metadata or _find(path, endings, depth=1 if ".csv" in endings else 3)
+        if tables:
+            return _table(_sorted(tables, path, wanted, origin), path, origin, wanted, confined)
     if confined and not has_pictures(path):
         raise UserError(
             f"{origin}: has no table and no loose pictures, perhaps archives or a script; give "
@@ -177,14 +177,14 @@ def _table(files: Files, root: Path, origin: str, wanted: Wanted, confined: bool
         return open_arrow(file, mapped=mapped, confined=confined)
 
     names = files.card.names.get(files.config) or files.card.names.get(files.config or "default") or {}
-    return table_of(files.splits, opened, wanted, root, origin, names=names, notes=files.notes, confined=confined)
+    return table_of(Tables(files.splits, opened, root, origin, names, files.notes, confined), wanted)
 
 
 def _saved(path: Path) -> dict[str, list[Path]]:
-    """The files of each split of a folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote.
+    """The files of each split of a folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`.
 
     Raises:
-        UserError: A file that says what belongs to it is missing or damaged.
+        UserError: One of its index files is missing or damaged.
     """
     whole = path / "dataset_dict.json"
     file = whole
@@ -264,7 +264,7 @@ def read_card(folder: Path) -> Card:
         block = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
         head = yaml.safe_load(block[1]) if block else None
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return Card()  # it helps where it is there, and nothing needs it
+        return Card()  # nothing depends on the card
     if not isinstance(head, dict):
         return Card()
     files: dict[str, dict[str, list[str]]] = {}

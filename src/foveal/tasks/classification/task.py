@@ -29,9 +29,9 @@ from foveal.tasks.task import Task
 
 __all__ = ["Classification", "ClassificationData"]
 
-#: Up to so many pictures of a split are decoded before the training; of more, the headers alone are checked.
+#: A split with at most so many pictures is decoded to check it; in a larger one only the headers are checked.
 FULL_CHECK = 20_000
-#: Laid aside at both ends of a reply and of a class name before the two are compared.
+#: Stripped from both ends of a reply and of a class name before the two are compared.
 WRAPPING = " \t\r\n\"'`“”‘’«».*[]"
 
 
@@ -100,9 +100,9 @@ class Classification(ClosedAnswers, BlindGuess, WeightedRows, ReasonsFirst, Task
         return Loaded(examples, source, refused, tuple(notes))
 
     def _fields(self, row: Row, split: Split, weights: Mapping[str, float]) -> dict[str, Any]:
-        """What the row's prompt and its part in the loss need beside picture and label."""
+        """The reason and the loss weight of a row, where it has them."""
         fields: dict[str, Any] = {"weight": weights.get(row.label, 1.0)} if weights else {}
-        # What nothing is learned from needs no reasons.
+        # Only training rows must have reasons.
         if self.data.reasoning_column and (split == "train" or row.reason):
             fields["reason"] = reasoning.reason_of(row, self.data.reasoning_column)
         return fields
@@ -122,14 +122,14 @@ class Classification(ClosedAnswers, BlindGuess, WeightedRows, ReasonsFirst, Task
         return shared_pictures(limited, split)
 
     def _check_names(self, table: Table, origin: str) -> None:
-        given, own = set(self.data.class_names), set(table.names)
+        given, known = set(self.data.class_names), set(table.names)
         kind = "classes" if table.origin else "class folders"
         short = "classes" if table.origin else "folders"
-        if given != own:
+        if given != known:
             raise UserError(
                 f"data.class_names: {', '.join(self.data.class_names)} are not the {kind} of {origin}, which are "
-                f"{', '.join(table.names)} (only in class_names: {', '.join(sorted(given - own)) or 'none'}; only "
-                f"{short}: {', '.join(sorted(own - given)) or 'none'}); give exactly the {short}' names."
+                f"{', '.join(table.names)} (only in class_names: {', '.join(sorted(given - known)) or 'none'}; only "
+                f"{short}: {', '.join(sorted(known - given)) or 'none'}); give exactly the {short}' names."
             )
 
     def _parts(self, table: Table) -> tuple[dict[Split, float], dict[Split, Sequence[Row]]]:
@@ -206,7 +206,7 @@ class Classification(ClosedAnswers, BlindGuess, WeightedRows, ReasonsFirst, Task
         return reasoning.reply_start(reply) if self.data.answer_format == "reasoning" else None
 
     def _written(self, name: str) -> tuple[str, ...]:
-        """The answer as it is written behind reasons, where they are asked for."""
+        """The answer as it stands behind reasons, where these are asked for."""
         return (f"Answer: {name}",) if self.data.answer_format == "reasoning" else ()
 
     def _class(self, text: str) -> str | None:

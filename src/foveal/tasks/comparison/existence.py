@@ -21,12 +21,12 @@ Ints = NDArray[np.int64]
 
 
 def check_graph(items: int, low: Ints, high: Ints, won: Floats) -> tuple[int, str | None]:
-    """Groups that nothing links, and why there are no finite strengths without a prior.
+    """The groups of linked items, and the reason why there are no finite strengths without a prior.
 
     Args:
-        items: How many items there are.
+        items: Number of items.
         low: One item of each pair, [P].
-        high: The other one, [P].
+        high: The other item, [P].
         won: Weight of low's wins, of ties and of high's wins, [P, 3].
 
     Returns:
@@ -58,7 +58,7 @@ def check_graph(items: int, low: Ints, high: Ints, won: Floats) -> tuple[int, st
 
 
 def _reached(items: int, start: int, tails: Ints, heads: Ints) -> NDArray[np.bool_]:
-    """Items that arcs from tails to heads lead to."""
+    """The items that are reached from ``start`` along arcs from tails to heads, [items]."""
     reached = np.zeros(items, dtype=bool)
     reached[start] = True
     count = 0
@@ -85,7 +85,7 @@ def davidson_exists(items: int, low: Ints, high: Ints, won: Floats) -> bool:
     # Strong items first: where the winners form an order, one pass finds all of it.
     net = np.bincount(low, won[:, 0] - won[:, 2], items) + np.bincount(high, won[:, 2] - won[:, 0], items)
     order = np.argsort(tails, kind="stable")
-    # Of a win and a tie of one pair the win is the cheaper arc; both may stay, for the minimum takes care of it.
+    # A pair with a win and a tie has two arcs; the minimum takes the cheaper one.
     tails, heads, costs = tails[order], heads[order], costs[order]
     bounds = np.searchsorted(tails, np.arange(items + 1))
     distance = np.zeros(items, dtype=np.int64)

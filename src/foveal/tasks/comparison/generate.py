@@ -7,8 +7,8 @@ A score is from 1 to 5 and a rising function of the quality alone:
 * ``brightness``: the mean of the picture's luma (ITU-R BT.601), 40 to 215;
 * ``slope``: the angle between a line and the horizontal, 4 to 86 degrees.
 
-The last three have 241 steps of 1/60. All else (colours, places, shapes, sizes, direction) is drawn without regard to
-the score and says nothing of it. A picture depends on the quality, the seed, the split and its index.
+The last three have 241 steps of 1/60. Colours, places, shapes, sizes and directions are random and independent of the
+score. A picture depends on the quality, the seed, the split and its index.
 """
 
 from __future__ import annotations
@@ -39,29 +39,29 @@ Quality = Literal["dots", "area", "brightness", "slope"]
 PART = 60
 LOWEST, HIGHEST = 1 * PART, 5 * PART
 FEWEST_DOTS, MOST_DOTS = 4, 64
-#: Parts of a score that a dot is worth.
+#: Sixtieths of a score for each dot.
 DOT_STEP = (HIGHEST - LOWEST) // (MOST_DOTS - FEWEST_DOTS)
 SMALLEST_AREA, LARGEST_AREA = 0.02, 0.22
 DARKEST, BRIGHTEST = 40.0, 215.0
 FLATTEST, STEEPEST = 4.0, 86.0
 #: Smallest and largest side in pixels: below it dots run together.
 SIDES = (64, 2048)
-#: Kept free at the border, in sides of the picture.
+#: Width of the free border, as a share of the side.
 _MARGIN = 0.03
-#: By how much Pillow's polygons are larger than their outlines all around, in pixels; measured.
+#: Pillow's polygons are larger than their outlines by this many pixels on each side (measured).
 _BORDER = 0.33
-#: What red, green and blue count for brightness (ITU-R BT.601).
+#: Weights of red, green and blue in the luma (ITU-R BT.601).
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
 
 @dataclass(frozen=True)
 class Synthetic(Lazy[Rated]):
-    """A split of rated pictures, made when they are asked for.
+    """A split of rated pictures, drawn when they are opened.
 
     Attributes:
         quality: What is rated.
-        length: How many pictures there are.
-        split: Another split's pictures are drawn from other random numbers.
+        length: Number of pictures.
+        split: Each split has random numbers of its own.
         seed: Decides all pictures and scores.
         image_size: Width and height of the pictures in pixels.
     """
@@ -89,7 +89,7 @@ class Synthetic(Lazy[Rated]):
         return Rated(f"{index:05d}", picture, Fraction(self.parts(index), PART))
 
     def parts(self, index: int) -> int:
-        """A picture's score in sixtieths; all that its quality has are as likely."""
+        """A picture's score in sixtieths; all scores of the quality are equally likely."""
         step = DOT_STEP if self.quality == "dots" else 1
         rng = random.Random(f"{self.quality}/{self.seed}/{self.split}/score {index}")
         return LOWEST + step * rng.randrange((HIGHEST - LOWEST) // step + 1)
@@ -101,19 +101,19 @@ class Synthetic(Lazy[Rated]):
 
 
 def amount(quality: Quality, parts: int) -> float:
-    """How much of the quality a score stands for, in the unit that the module's docstring gives."""
+    """The amount of the quality at a score of so many sixtieths, in the unit of the module's docstring."""
     low, high = RANGES[quality]
     return low + (high - low) * (parts - LOWEST) / (HIGHEST - LOWEST)
 
 
 def draw(quality: Quality, value: float, size: int, rng: random.Random) -> Image.Image:
-    """A picture with so much of a quality; all else is drawn from the source.
+    """A picture with a given amount of a quality.
 
     Args:
-        quality: Which one.
+        quality: The quality.
         value: See ``amount``.
         size: Width and height in pixels.
-        rng: Source of all that says nothing of the score.
+        rng: Decides everything else in the picture.
     """
     if quality == "brightness":
         return _brightness(value, size, rng)
@@ -137,18 +137,18 @@ def _colours(rng: random.Random) -> tuple[Colour, Colour]:
 
 
 def _dots(value: float, canvas: ImageDraw.ImageDraw, side: int, ink: Colour, rng: random.Random) -> None:
-    # A dot in each of some cells of a grid, anywhere in it: dots never touch, and no place needs to be tried twice.
-    cells = rng.choice((9, 10, 11))
-    cell = (1 - 2 * _MARGIN) / cells
-    radius = cell * rng.uniform(0.18, 0.31)
+    # Each dot has a square of a grid to itself, so that dots never touch.
+    squares = rng.choice((9, 10, 11))
+    square = (1 - 2 * _MARGIN) / squares
+    mean_radius = square * rng.uniform(0.18, 0.31)
     spread = rng.uniform(0, 0.2)
-    for number in rng.sample(range(cells * cells), round(value)):
-        row, column = divmod(number, cells)
-        own = radius * (1 + rng.uniform(-spread, spread))
-        free = cell * 0.42 - own
-        x = _MARGIN + (column + 0.5) * cell + rng.uniform(-free, free)
-        y = _MARGIN + (row + 0.5) * cell + rng.uniform(-free, free)
-        canvas.ellipse(((x - own) * side, (y - own) * side, (x + own) * side - 1, (y + own) * side - 1), fill=ink)
+    for number in rng.sample(range(squares * squares), round(value)):
+        row, column = divmod(number, squares)
+        r = mean_radius * (1 + rng.uniform(-spread, spread))
+        free = square * 0.42 - r
+        x = _MARGIN + (column + 0.5) * square + rng.uniform(-free, free)
+        y = _MARGIN + (row + 0.5) * square + rng.uniform(-free, free)
+        canvas.ellipse(((x - r) * side, (y - r) * side, (x + r) * side - 1, (y + r) * side - 1), fill=ink)
 
 
 @lru_cache(maxsize=1)
@@ -172,7 +172,7 @@ def _outlines() -> Mapping[str, tuple[Point, ...]]:
 
 
 def blob(area: float, rng: random.Random) -> list[Point]:
-    """An outline of that area inside the unit square, of any shape, place and direction."""
+    """An outline of a given area inside the unit square; shape, place and direction are random."""
     outline = rng.choice(list(_outlines().values()))
     while True:
         stretch, turn = math.sqrt(rng.uniform(1, 1.6)), rng.uniform(0, 2 * math.pi)
@@ -204,7 +204,7 @@ def _fill(canvas: ImageDraw.ImageDraw, side: int, ink: Colour, outline: Sequence
 
 
 def _brightness(value: float, size: int, rng: random.Random) -> Image.Image:
-    # A pattern of waves and a tinge without brightness of its own, on a gray of the mean that is asked for.
+    # A pattern of waves and a tinge, both of mean brightness 0, on a gray of the wanted brightness.
     pattern = np.zeros((size, size), np.float32)
     for _ in range(rng.randint(2, 4)):
         angle, phase = rng.uniform(0, math.pi), rng.uniform(0, 2 * math.pi)
@@ -230,7 +230,7 @@ def _ramp(size: int) -> NDArray[np.float32]:
 
 
 def line(angle: float, rng: random.Random) -> tuple[Point, Point]:
-    """Two ends inside the unit square of a line that rises or falls by that angle, of any length and place."""
+    """The ends of a line in the unit square that rises or falls by an angle in degrees; length and place are random."""
     length, turn = rng.uniform(0.35, 0.85), math.radians(angle)
     width, height = length * math.cos(turn), length * math.sin(turn)
     x = _MARGIN + rng.random() * (1 - 2 * _MARGIN - width)

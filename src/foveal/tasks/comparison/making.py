@@ -1,4 +1,4 @@
-"""Writes the pairs of a rated set's folds: balanced ones to learn from, and all of them to evaluate on."""
+"""Writes files of pairs for each fold of a rated set: balanced pairs for training, all pairs for evaluation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 from foveal.errors import UserError
 from foveal.files import check_writable, new_folder
 from foveal.tasks.comparison.pair_files import write_pairs
-from foveal.tasks.comparison.pairs import LABELS, Label, Pairs, all_pairs, check_threshold, shares, training_pairs
+from foveal.tasks.comparison.pairs import LABELS, Pairs, all_pairs, check_threshold, shares, training_pairs
 from foveal.tasks.comparison.scores import Rated, RatedSet, decimal_text
 from foveal.tasks.comparison.sources import folds_of, read_rated
 
@@ -96,18 +96,18 @@ def make_pairs(options: PairsMake) -> Path:
         score_column=options.score_column,
         raters=options.raters,
     )
-    table: list[str] = []
+    lines: list[str] = []
     with new_folder(folder) as temporary:
         for fold in folds_of(rated, options.folds, options.seed):
             seed = options.seed + fold.number
             if options.split != "eval":
                 scores = [row.score for row in fold.train]
                 drawn = training_pairs(scores, threshold, options.number, seed, options.intervals)
-                table.append(_write(temporary, f"train_fold{fold.number}", fold.train, drawn, len(drawn)))
+                lines.append(_write(temporary, f"train_fold{fold.number}", fold.train, drawn, len(drawn)))
             if options.split != "train":
                 every = all_pairs([row.score for row in fold.test], threshold, seed)
-                table.append(_write(temporary, f"eval_fold{fold.number}", fold.test, every, len(every)))
-        card = _card(options, rated) + "\n".join(table) + "\n"
+                lines.append(_write(temporary, f"eval_fold{fold.number}", fold.test, every, len(every)))
+        card = _card(options, rated) + "\n".join(lines) + "\n"
         (temporary / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
     return folder
 
@@ -116,12 +116,9 @@ def _write(folder: Path, name: str, rows: Sequence[Rated], pairs: Pairs | Iterab
     """Writes a file and returns its line of the card's table."""
     file = f"{name}_{number}.csv"
     counts = write_pairs(folder / file, rows, pairs)
-    return f"| {file} | {len(rows):,} | {number:,} | {_counted(counts)} |"
-
-
-def _counted(counts: dict[Label, int]) -> str:
     part = shares(counts)
-    return " | ".join(f"{counts[name]:,} ({100 * part[name]:.1f} %)" for name in LABELS)
+    columns = " | ".join(f"{counts[label]:,} ({100 * part[label]:.1f} %)" for label in LABELS)
+    return f"| {file} | {len(rows):,} | {number:,} | {columns} |"
 
 
 def _card(options: PairsMake, rated: RatedSet) -> str:

@@ -1,7 +1,6 @@
-"""Metrics of First, Similar and Second, of their dependence on position, of their probabilities, and of scores.
+"""Metrics of verdicts (First, Similar, Second), of their dependence on position, of probabilities, and of scores.
 
-A verdict of None is a reply that could not be read. It counts as wrong, as inconsistent and as unstable: a model gains
-nothing by it, and it is never taken for one of the three.
+A verdict of None is a reply that could not be read. It counts as wrong and as inconsistent.
 
 Fitted strengths have a scale of their own, so errors in points of the human scale need a map from one to the other: a
 straight line by least squares. Its two numbers must not come from the item that is measured. Either they come from other
@@ -12,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +26,32 @@ from foveal.results import Metric, Metrics, Prediction
 from foveal.tasks.comparison.ranking import VERDICTS, Comparisons, Ranking, fit
 
 Floats = NDArray[np.float64]
+Verdict = str | None
+#: The verdict on (A, B) that says the same of (B, A).
+MIRRORED: Final = {"First": "Second", "Similar": "Similar", "Second": "First"}
+
+#: What the task measures.
+METRICS = Metrics(
+    (
+        Metric("accuracy", "share", "higher", of_rows=True),
+        Metric("macro_accuracy", "share", "higher"),
+        Metric("consistency", "share", "higher"),
+        Metric("fairness", direction="higher"),
+        Metric("primacy_share", "share"),
+        Metric("recency_share", "share"),
+        Metric("calibration_error", direction="lower"),
+        Metric("brier", direction="lower", title="Brier"),
+        Metric("nll", direction="lower", title="NLL"),
+        Metric("pearson", direction="higher"),
+        Metric("spearman", direction="higher"),
+        Metric("kendall", direction="higher"),
+        Metric("mae", direction="lower", title="MAE"),
+        Metric("rmse", direction="lower", title="RMSE"),
+    )
+)
+
+#: Precision of the strengths' normal prior: weak, but every ranking is finite, also of items that always win.
+PRIOR = 0.1
 
 
 def _both(x: ArrayLike, y: ArrayLike, least: int) -> tuple[Floats, Floats]:
@@ -128,11 +153,11 @@ def leave_one_out(strengths: ArrayLike, scores: ArrayLike) -> Floats:
 
 
 def score_metrics(strengths: ArrayLike, scores: ArrayLike, scale: Scale | None = None) -> dict[str, float]:
-    """How well strengths tell human scores.
+    """How well strengths agree with human scores.
 
     Args:
-        strengths: Fitted ones, [n]; the correlations take them as they are.
-        scores: Human ones, [n].
+        strengths: Fitted strengths, [n]; the correlations take them as they are.
+        scores: Human scores, [n].
         scale: The line to the human scale, fitted on other pictures; None for ``leave_one_out``.
 
     Returns:
@@ -153,11 +178,6 @@ def score_metrics(strengths: ArrayLike, scores: ArrayLike, scale: Scale | None =
     }
 
 
-Verdict = str | None
-#: The verdict on (A, B) that says the same of (B, A).
-MIRRORED: Final = {"First": "Second", "Similar": "Similar", "Second": "First"}
-
-
 # -------------------------------------------------------------------- verdicts
 
 
@@ -176,7 +196,7 @@ def verdict_metrics(truths: Sequence[str], values: Sequence[Verdict]) -> dict[st
     Returns:
         ``accuracy``; ``macro_accuracy``, the mean of the per-class accuracies of the classes that occur; ``accuracy_first``,
         ``accuracy_similar`` and ``accuracy_second``, the shares of such pairs that were found (recall), NaN for a class
-        that does not occur; ``majority``, what always giving the commonest truth reaches; ``unparsable``.
+        that does not occur; ``unparsable``.
 
     Raises:
         UserError: There are no pairs.
@@ -189,12 +209,11 @@ def verdict_metrics(truths: Sequence[str], values: Sequence[Verdict]) -> dict[st
         "accuracy": accuracy(matrix),
         "macro_accuracy": balanced_accuracy(matrix),
         **parts,
-        "majority": float(matrix.sum(1).max() / matrix.sum()),
         "unparsable": unparsable(matrix),
     }
 
 
-# -------------------------------------------------------------------- position and repetition
+# -------------------------------------------------------------------- position
 
 
 @dataclass(frozen=True)
@@ -248,97 +267,34 @@ def swap_metrics(values: Sequence[Verdict], swapped: Sequence[Verdict]) -> Swapp
     )  # fmt: skip
 
 
-def repetition_stability(trials: Sequence[Sequence[Verdict]]) -> float:
-    """Mean share of the commonest verdict among repetitions of the same question (arXiv 2406.07791).
-
-    1 where all repetitions agree. An unreadable reply is a repetition and no verdict.
-
-    Args:
-        trials: For each question the verdicts of its repetitions, in the same order of pictures.
-
-    Raises:
-        UserError: There are no questions, or one has no repetitions.
-    """
-    if not trials or not all(trials):
-        raise UserError("Stability needs at least one question, and repetitions of each; ask them first.")
-    most = [max(Counter(v for v in row if v in MIRRORED).values(), default=0) / len(row) for row in trials]
-    return float(np.mean(most))
-
-
 # -------------------------------------------------------------------- probabilities
 
 
-def _checked(truths: Sequence[str], probabilities: ArrayLike) -> tuple[NDArray[np.int64], Floats]:
-    p = np.asarray(probabilities, dtype=np.float64)
-    if p.shape != (len(truths), len(VERDICTS)) or not len(truths):
-        raise UserError(f"{len(truths)} truths and probabilities of shape {p.shape}; give three for each truth.")
-    place = {name: k for k, name in enumerate(VERDICTS)}
-    return np.array([place[t] for t in truths], dtype=np.int64), calibration.checked(p)
-
-
-def reliability(truths: Sequence[str], probabilities: ArrayLike, bins: int = calibration.BINS) -> list[calibration.Bin]:
-    """Confidence against accuracy of the likeliest verdict, in bins of equal width; see ``calibration.reliability``.
+def probability_metrics(truths: Sequence[str], probabilities: ArrayLike) -> dict[str, float]:
+    """Calibration and scores of probabilities.
 
     Args:
         truths: The right one of ``VERDICTS`` for each pair.
         probabilities: Of ``VERDICTS``, [N, 3]; of equal ones the earlier verdict is the prediction.
-        bins: How many.
+
+    Returns:
+        ``calibration_error`` over 15 bins of equal width, ``brier`` (0 to 2) and ``nll`` (nats).
 
     Raises:
-        UserError: There are no pairs, or probabilities do not sum to 1. The same holds for all metrics of probabilities.
+        UserError: There are no pairs, or probabilities do not sum to 1.
     """
-    classes, p = _checked(truths, probabilities)
-    return calibration.reliability(p.max(1), p.argmax(1) == classes, bins)
-
-
-def expected_calibration_error(truths: Sequence[str], probabilities: ArrayLike, bins: int = calibration.BINS) -> float:
-    """``calibration.calibration_error`` of ``reliability``."""
-    return calibration.calibration_error(reliability(truths, probabilities, bins))
-
-
-def brier_score(truths: Sequence[str], probabilities: ArrayLike) -> float:
-    """``calibration.brier_score`` over the three verdicts."""
-    classes, p = _checked(truths, probabilities)
-    return calibration.brier_score(p, classes)
-
-
-def negative_log_likelihood(truths: Sequence[str], probabilities: ArrayLike) -> float:
-    """``calibration.negative_log_likelihood`` of the right verdicts."""
-    classes, p = _checked(truths, probabilities)
-    return calibration.negative_log_likelihood(p, classes)
-
-
-def calibration_metrics(truths: Sequence[str], probabilities: ArrayLike) -> dict[str, float]:
-    """``ece`` (15 bins), ``brier`` and ``nll``."""
+    p = np.asarray(probabilities, dtype=np.float64)
+    if p.shape != (len(truths), len(VERDICTS)) or not len(truths):
+        raise UserError(f"{len(truths)} truths and probabilities of shape {p.shape}; give three for each truth.")
+    p, classes = calibration.checked(p), np.array([VERDICTS.index(t) for t in truths], dtype=np.int64)
     return {
-        "ece": expected_calibration_error(truths, probabilities),
-        "brier": brier_score(truths, probabilities),
-        "nll": negative_log_likelihood(truths, probabilities),
+        "calibration_error": calibration.calibration_error(calibration.reliability(p.max(1), p.argmax(1) == classes)),
+        "brier": calibration.brier_score(p, classes),
+        "nll": calibration.negative_log_likelihood(p, classes),
     }
 
 
-#: What the task measures.
-METRICS = Metrics(
-    (
-        Metric("accuracy", "share", "higher", of_rows=True),
-        Metric("macro_accuracy", "share", "higher"),
-        Metric("consistency", "share", "higher"),
-        Metric("fairness", direction="higher"),
-        Metric("primacy_share", "share"),
-        Metric("recency_share", "share"),
-        Metric("calibration_error", direction="lower"),
-        Metric("brier", direction="lower", title="Brier"),
-        Metric("nll", direction="lower", title="NLL"),
-        Metric("pearson", direction="higher"),
-        Metric("spearman", direction="higher"),
-        Metric("kendall", direction="higher"),
-        Metric("mae", direction="lower", title="MAE"),
-        Metric("rmse", direction="lower", title="RMSE"),
-    )
-)
-
-#: Precision of the strengths' normal prior: weak, but every ranking is finite, also of items that always win.
-PRIOR = 0.1
+# -------------------------------------------------------------------- the task's metrics
 
 
 def measure_verdicts(examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
@@ -357,39 +313,45 @@ def measure_verdicts(examples: Sequence[Example], predictions: Sequence[Predicti
     if not examples:
         raise UserError("There are no rows to measure.")
     by_id = {p.id: p for p in predictions}
-    rows = [(e, by_id.get(e.id, Prediction(e.id, None, ""))) for e in examples]
-    truths, values = [e.truth for e, _ in rows], [p.value for _, p in rows]
-    measured = dict(verdict_metrics(truths, values))
-    measured.pop("majority", None)
-    by_pair: dict[int, dict[bool, str | None]] = {}
-    for example, prediction in rows:
+    ordered = [by_id.get(e.id, Prediction(e.id, None, "")) for e in examples]
+    truths = [e.truth for e in examples]
+    measured = verdict_metrics(truths, [p.value for p in ordered]) | _position_metrics(examples, ordered)
+    if all(p.probabilities is not None for p in ordered):
+        measured |= probability_metrics(truths, np.array([outcome_weights(p) for p in ordered], np.float64))
+    measured |= _ranking_metrics(examples, ordered)
+    return {name: float(value) for name, value in measured.items() if math.isfinite(value)}
+
+
+def _position_metrics(examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
+    """Metrics of the pairs that come in both orders; none where there are none."""
+    by_pair: dict[int, dict[bool, Verdict]] = {}
+    for example, prediction in zip(examples, predictions, strict=True):
         if "pair" in example.fields:
             by_pair.setdefault(example.fields["pair"], {})[example.fields["swapped"]] = prediction.value
     both = [pair for pair in by_pair.values() if len(pair) == 2]
-    if both:
-        swapped = swap_metrics([p[False] for p in both], [p[True] for p in both])
-        measured |= {
-            "consistency": swapped.consistency, "fairness": swapped.fairness, "primacy_share": swapped.primacy,
-            "recency_share": swapped.recency,
-        }  # fmt: skip
-    chances = [_row(p.probabilities) for _, p in rows]
-    if all(c is not None for c in chances):
-        table = np.array(chances)
-        measured |= {
-            "calibration_error": expected_calibration_error(truths, table), "brier": brier_score(truths, table),
-            "nll": negative_log_likelihood(truths, table),
-        }  # fmt: skip
-    if all("scores" in e.fields for e in examples):
-        scores = {i: s for e in examples for i, s in zip(e.fields["ids"], e.fields["scores"], strict=True)}
-        try:
-            ranked = rank_by(examples, [p for _, p in rows])
-        except UserError:
-            # A model that has learned nothing yet may say Similar to all, which must not end its training.
-            ranked = None
-        if ranked is not None and len(scores) > 2:
-            names, ranking = ranked
-            measured |= score_metrics(ranking.strengths, [scores[n] for n in names])
-    return {name: float(value) for name, value in measured.items() if math.isfinite(value)}
+    if not both:
+        return {}
+    swapped = swap_metrics([p[False] for p in both], [p[True] for p in both])
+    return {
+        "consistency": swapped.consistency, "fairness": swapped.fairness, "primacy_share": swapped.primacy,
+        "recency_share": swapped.recency,
+    }  # fmt: skip
+
+
+def _ranking_metrics(examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
+    """``score_metrics`` of the strengths that follow from the verdicts; none where nothing can be ranked."""
+    if not all("scores" in e.fields for e in examples):
+        return {}
+    scores = {i: s for e in examples for i, s in zip(e.fields["ids"], e.fields["scores"], strict=True)}
+    try:
+        ranked = rank_by(examples, predictions)
+    except UserError:
+        # Before it has learned anything, a model may say Similar to all pairs; training must go on.
+        return {}
+    if ranked is None or len(scores) < 3:
+        return {}
+    names, ranking = ranked
+    return score_metrics(ranking.strengths, [scores[name] for name in names])
 
 
 def rank_by(examples: Sequence[Example], predictions: Sequence[Prediction]) -> tuple[list[str], Ranking] | None:
@@ -408,7 +370,7 @@ def rank_by(examples: Sequence[Example], predictions: Sequence[Prediction]) -> t
     place = {name: i for i, name in enumerate(names)}
     first, second, outcomes = [], [], []
     for example, prediction in zip(examples, predictions, strict=True):
-        weights = _row(prediction.probabilities) or _certain(prediction.value)
+        weights = outcome_weights(prediction)
         if weights is not None:
             a, b = (place[name] for name in example.fields["ids"])
             first.append(a)
@@ -420,10 +382,8 @@ def rank_by(examples: Sequence[Example], predictions: Sequence[Prediction]) -> t
     return names, fit(comparisons, prior=PRIOR)
 
 
-def _row(probabilities: Mapping[str, float] | None) -> list[float] | None:
-    """Probabilities in the order of ``VERDICTS``."""
-    return None if probabilities is None else [probabilities[v] for v in VERDICTS]
-
-
-def _certain(value: str | None) -> list[float] | None:
-    return None if value is None else [float(value == v) for v in VERDICTS]
+def outcome_weights(prediction: Prediction) -> list[float] | None:
+    """The probabilities of ``VERDICTS``, or 1 for the verdict; None where the reply could not be read."""
+    if prediction.probabilities is not None:
+        return [prediction.probabilities[v] for v in VERDICTS]
+    return None if prediction.value is None else [float(prediction.value == v) for v in VERDICTS]

@@ -14,7 +14,7 @@ import numpy as np
 
 from foveal.errors import UserError
 from foveal.files import replacing
-from foveal.tasks.comparison.pairs import LABELS, Label, Pairs, by_score
+from foveal.tasks.comparison.pairs import LABELS, Label, Pairs
 from foveal.tasks.comparison.scores import Rated, decimal_text, exact
 from foveal.tasks.readers.tables import csv_lines
 
@@ -34,17 +34,6 @@ class PairFile:
     names: tuple[str, ...]
     scores: tuple[Fraction, ...]
     pairs: Pairs
-
-    def disagreeing(self, threshold: float | str | Fraction) -> int:
-        """How many of the labels are not what the scores give with this threshold.
-
-        Raises:
-            UserError: The file has no scores, or the threshold is no number.
-        """
-        if not self.scores:
-            raise UserError("The pairs have no scores with which their labels could be compared.")
-        expected = by_score(self.scores, threshold).labels(self.pairs.first, self.pairs.second)
-        return int((expected != self.pairs.label).sum())
 
 
 def write_pairs(path: Path, rows: Sequence[Rated], blocks: Pairs | Iterable[Pairs]) -> dict[Label, int]:
@@ -97,51 +86,70 @@ def read_pairs(path: Path, raters: int = 0) -> PairFile:
             picture another score than an earlier one does.
     """
     first, second, labels = array("i"), array("i"), array("b")
-    known: dict[str, int] = {}
-    scores: list[Fraction] = []
-    texts: list[str] = []
+    pictures = _Pictures(raters)
     codes: dict[str, int] = {name: code for code, name in enumerate(LABELS)}
-    for where, cells, scored in _lines(path):
-        pair = []
-        for name, text in (cells[:2], cells[2:4]):
-            if not name:
-                raise UserError(f"{where}: a picture's name is empty; fill it in or remove the line.")
-            index = known.setdefault(name, len(known))
-            if scored and index == len(scores):
-                try:
-                    scores.append(exact(text, raters))
-                except ValueError as error:
-                    raise UserError(f"{where}: the score {error}; correct or remove it.") from None
-                texts.append(text)
-            elif scored and text != texts[index] and _other(text, raters) != scores[index]:
-                raise UserError(
-                    f"{where}: {name} has the score {text or 'of nothing'}, but {texts[index]} in an earlier line; "
-                    "correct one of them."
-                )
-            pair.append(index)
-        if pair[0] == pair[1]:
-            raise UserError(f"{where}: {cells[0]} is compared with itself; remove the line.")
-        label = codes.get(cells[4])
-        if label is None:
-            raise UserError(f"{where}: the label is {cells[4]!r}, not {', '.join(LABELS)}; correct or remove it.")
-        first.append(pair[0])
-        second.append(pair[1])
-        labels.append(label)
+    for where, (img1, score1, img2, score2, label) in _lines(path):
+        a, b = pictures.add(img1, score1, where), pictures.add(img2, score2, where)
+        if a == b:
+            raise UserError(f"{where}: {img1} is compared with itself; remove the line.")
+        if label not in codes:
+            raise UserError(f"{where}: the label is {label!r}, not {', '.join(LABELS)}; correct or remove it.")
+        first.append(a)
+        second.append(b)
+        labels.append(codes[label])
     if not labels:
         raise UserError(f"{path}: holds no pairs; make it again.")
     pairs = Pairs(np.array(first, np.int32), np.array(second, np.int32), np.array(labels, np.int8))
-    return PairFile(tuple(known), tuple(scores), pairs)
+    return PairFile(tuple(pictures.places), tuple(pictures.scores), pairs)
 
 
-def _other(text: str, raters: int) -> Fraction | None:
-    try:
-        return exact(text, raters)
-    except ValueError:
-        return None
+class _Pictures:
+    """The pictures of a file of pairs, each with one score, in the order in which they come first."""
+
+    def __init__(self, raters: int) -> None:
+        self.raters = raters
+        self.places: dict[str, int] = {}
+        self.scores: list[Fraction] = []
+        self.texts: list[str] = []
+
+    def add(self, name: str, text: str | None, where: str) -> int:
+        """The place of a picture.
+
+        Args:
+            name: The picture.
+            text: Its score; None in a file without scores.
+            where: What errors call the line.
+
+        Raises:
+            UserError: The name is empty, or the score is malformed or not the one of an earlier line.
+        """
+        if not name:
+            raise UserError(f"{where}: a picture's name is empty; fill it in or remove the line.")
+        place = self.places.setdefault(name, len(self.places))
+        if text is None:
+            return place
+        if place == len(self.scores):
+            try:
+                self.scores.append(exact(text, self.raters))
+            except ValueError as error:
+                raise UserError(f"{where}: the score {error}; correct or remove it.") from None
+            self.texts.append(text)
+        elif text != self.texts[place] and not self._equals(text, self.scores[place]):
+            raise UserError(
+                f"{where}: {name} has the score {text or 'of nothing'}, but {self.texts[place]} in an earlier line; "
+                "correct one of them."
+            )
+        return place
+
+    def _equals(self, text: str, score: Fraction) -> bool:
+        try:
+            return exact(text, self.raters) == score
+        except ValueError:
+            return False
 
 
-def _lines(path: Path) -> Iterator[tuple[str, tuple[str, str, str, str, str], bool]]:
-    """Where each line stands; img1, score1, img2, score2 and label; and whether the file has scores."""
+def _lines(path: Path) -> Iterator[tuple[str, tuple[str, str | None, str, str | None, str]]]:
+    """What errors call each line, and its img1, score1, img2, score2 and label; the scores are None where there are none."""
     if not path.exists():
         raise UserError(f"{path}: there is no such file of pairs; check the path.")
     lines = csv_lines(path, "cannot be read ({error}); make it again.", errors="surrogateescape")
@@ -159,5 +167,5 @@ def _lines(path: Path) -> Iterator[tuple[str, tuple[str, str, str, str, str], bo
         where = f"{path}, line {number}"
         if len(row) <= widest:
             raise UserError(f"{where}: has {len(row)} cells of {len(names)}; correct or remove it.")
-        scores = (row[score1], row[score2]) if scored else ("", "")
-        yield where, (row[img1], scores[0], row[img2], scores[1], row[label].strip()), scored
+        scores = (row[score1], row[score2]) if scored else (None, None)
+        yield where, (row[img1], scores[0], row[img2], scores[1], row[label].strip())

@@ -1,4 +1,4 @@
-"""Active pairing: which two items to compare next, so that few comparisons rank many items.
+"""Active pairing: chooses which two items to compare next, so that few comparisons rank many items.
 
 First a ring in random order, which links all items. Then, after every batch of answers, the strengths are fitted with
 a prior, and the posterior is taken as the normal distribution of Laplace's approximation, N(s, C). Asking about
@@ -9,7 +9,7 @@ one answer at the expected difference. By the matrix determinant lemma the entro
 
 which is the D-optimal criterion (Chaloner and Verdinelli, "Bayesian experimental design: a review", Statistical
 Science 10 (1995), 273-304): a pair is worth asking where the difference is uncertain and so is the answer. Within a
-batch each chosen pair counts as answered (C loses w C x x' C / (1 + w v)), which sends the next ones elsewhere.
+batch each chosen pair counts as answered (C loses w C x x' C / (1 + w v)), so that the next ones differ from it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def ring(items: int, seed: int) -> list[Pair]:
 
 
 def expected_gain(ranking: Ranking) -> Floats:
-    """By how much one answer about (i, j) is expected to lower the entropy of the strengths, in nats, [n, n]."""
+    """Expected fall of the strengths' entropy by one answer about (i, j), in nats, [n, n]."""
     return np.asarray(np.log1p(_information(ranking) * ranking.difference_variance()) / 2)
 
 
@@ -54,13 +54,13 @@ def best_pairs(
     """The pairs to ask next, the most informative first.
 
     Args:
-        ranking: What is known; fitted with a prior if a pair of items is not linked.
-        count: How many; fewer come where fewer are left.
+        ranking: The fit so far; with a prior where some items are not linked.
+        count: Number of pairs; fewer come where fewer are left.
         without: [n, n], true for pairs not to ask (in either order).
-        seed: Picks among pairs of equal gain, and which item is shown first.
+        seed: Decides between pairs of equal gain, and which item is shown first.
 
     Returns:
-        Different pairs; each item is as often shown first as chance has it, which evens out a preference for a position.
+        Different pairs; which item is shown first is random, so that a preference for a position evens out.
     """
     rng = np.random.default_rng(seed)
     n = len(ranking.strengths)
@@ -71,8 +71,8 @@ def best_pairs(
     information *= 1 + 1e-9 * rng.random((n, n))
     covariance, pairs = ranking.covariance.copy(), []
     for _ in range(count):
-        own = np.diagonal(covariance)
-        gain = information * np.maximum(own[:, None] + own - 2 * covariance, 1e-300)
+        variances = np.diagonal(covariance)
+        gain = information * np.maximum(variances[:, None] + variances - 2 * covariance, 1e-300)
         i, j = divmod(int(gain.argmax()), n)
         w = float(information[i, j])
         if w < 0:
@@ -85,17 +85,17 @@ def best_pairs(
 
 
 class ActivePairing:
-    """A ranking in the making: ask about ``next``, pass the answers to ``tell``, until ``next`` is empty.
+    """Ranks items by asking: ask about the pairs of ``next``, pass the answers to ``tell``, until ``next`` is empty.
 
-    A pair is asked about once, in one order: a model that is asked the same again says the same.
+    Each pair is asked about once, in one order, for a model repeats its answer to the same question.
 
     Args:
-        items: How many items there are.
-        comparisons: After how many to stop; all pairs at the most.
-        batch: How many to ask between two fits.
+        items: Number of items.
+        comparisons: Number of pairs to ask about; all pairs at the most.
+        batch: Number of pairs between two fits.
         prior: Precision of the strengths' normal prior; see ``ranking.fit``.
         ties: How Similar is read in ``ranking``; pairs are chosen with half wins.
-        seed: Of the ring, of equal gains and of who is shown first.
+        seed: Decides the ring, between pairs of equal gain, and which item is shown first.
 
     Raises:
         UserError: There are fewer than two items, too few comparisons to link them, or no prior or batch.
@@ -142,7 +142,7 @@ class ActivePairing:
 
         Args:
             outcomes: One of ``VERDICTS`` for each pair, or weights or probabilities of them [pairs, 3]. A row of zeros
-                is an answer that could not be read: its pair is spent and tells nothing.
+                is an answer that could not be read: its pair is used up without any information.
 
         Raises:
             ValueError: There are not as many as pairs, or one is no answer.
@@ -160,7 +160,7 @@ class ActivePairing:
         self._open = []
 
     def ranking(self) -> Ranking:
-        """The strengths as the answers so far have them.
+        """The strengths that fit the answers so far.
 
         Raises:
             UserError: No answer could be read, or all were Similar and ties are Davidson's.

@@ -1,9 +1,9 @@
 """Pairs of rated pictures: First, Second or Similar, drawn for training or all of them for evaluation.
 
 Two pictures are Similar where their scores differ by at most the threshold; otherwise First or Second says which one's
-score is larger. Everything is computed on the pictures in the order of their scores: those that are within a threshold
-of a picture and after it are a stretch there, so that pairs of a class can be counted, and any of them drawn by its
-number, without making the others. Comparisons are of whole numbers, see ``scores``.
+score is larger. Everything is computed on the pictures sorted by score: the pictures within a threshold of one and behind it are
+neighbours there, so that the pairs of a label can be counted, and any of them drawn by its number, without making the
+others. Scores are compared as whole numbers, see ``scores``.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from foveal.errors import UserError
 from foveal.tasks.comparison.scores import decimal_text, exact, whole_units
 
 Label = Literal["First", "Second", "Similar"]
-#: A pair's label is the place of its name here.
+#: A pair's label is an index in this list.
 LABELS: tuple[Label, ...] = ("First", "Second", "Similar")
 FIRST, SECOND, SIMILAR = range(3)
-#: Pairs that ``AllPairs`` makes at a time.
+#: Largest number of pairs in a block of ``AllPairs``.
 BLOCK = 65_536
 
 
@@ -58,10 +58,6 @@ class Pairs:
         at = chosen if isinstance(chosen, slice) else np.asarray(chosen, np.intp)
         return Pairs(self.first[at], self.second[at], self.label[at])
 
-    def mirrored(self) -> Pairs:
-        """Each pair the other way round: First becomes Second and Second First, Similar stays."""
-        return Pairs(self.second, self.first, np.array([SECOND, FIRST, SIMILAR], np.int8)[self.label])
-
     def counts(self) -> dict[Label, int]:
         """How many pairs have each label."""
         counts = np.bincount(self.label, minlength=len(LABELS))
@@ -70,7 +66,7 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class ByScore:
-    """Pictures in the order of their scores, and how far from each on they are within the threshold.
+    """Pictures sorted by score, and for each the end of the range that is within the threshold.
 
     Attributes:
         order: (n,) index of the picture at each place; pictures of one score stay in their own order.
@@ -106,7 +102,7 @@ def check_threshold(threshold: float | str | Fraction) -> Fraction:
     """The threshold as an exact number.
 
     Raises:
-        UserError: It is none, or negative.
+        UserError: It is no number, or negative.
     """
     try:
         value = exact(threshold)
@@ -115,13 +111,6 @@ def check_threshold(threshold: float | str | Fraction) -> Fraction:
     if value < 0:
         raise UserError(f"threshold: {decimal_text(value)} is negative; give 0 or more.")
     return value
-
-
-def label_of(score1: Fraction, score2: Fraction, threshold: Fraction) -> Label:
-    """The label of one pair, by the definition: Similar where the scores differ by at most the threshold."""
-    if abs(score1 - score2) <= threshold:
-        return "Similar"
-    return "First" if score1 > score2 else "Second"
 
 
 def _ends(values: Sequence[int], difference: int) -> NDArray[np.int32]:
@@ -134,25 +123,12 @@ def pair_total(pictures: int) -> int:
     return pictures * (pictures - 1) // 2
 
 
-def pairs_within(scores: Sequence[Fraction], differences: Sequence[float | str | Fraction]) -> list[int]:
-    """How many of all pairs of pictures have scores that differ by at most so much, for each of the differences.
-
-    Raises:
-        UserError: One is no number, or negative.
-    """
-    counts = []
-    for difference in differences:
-        end = by_score(scores, difference).end
-        counts.append(int((end.astype(np.int64) - np.arange(1, len(end) + 1)).sum()))
-    return counts
-
-
 # ------------------------------------------------------------------------------------------------------ all pairs
 
 
 @dataclass(frozen=True, eq=False)
 class AllPairs:
-    """Each pair of n pictures once, made in blocks when they are asked for; see ``all_pairs``.
+    """Each pair of n pictures once, in blocks that are made one after the other; see ``all_pairs``.
 
     Attributes:
         scale: The pictures in the order of their scores.
@@ -189,40 +165,17 @@ class AllPairs:
         second = np.where(heads, high, low).astype(np.int32)
         return Pairs(first, second, self.scale.labels(first, second))
 
-    def sample(self, number: int, seed: int = 42) -> Pairs:
-        """So many of the pairs, none twice, in the order of their numbers; all of them for 0.
-
-        Args:
-            number: How many.
-            seed: Decides which.
-
-        Raises:
-            UserError: There are fewer.
-        """
-        if not 0 <= number <= len(self):
-            raise UserError(f"{number} pairs cannot be drawn from {len(self):,}; give 1 to that many, or 0 for all.")
-        chosen = random.Random(f"{seed}/sample").sample(range(len(self)), number) if number else range(len(self))
-        return self.take(np.sort(np.array(chosen, np.int64)))
-
-    def counts(self) -> dict[Label, int]:
-        """How many pairs have each label; all are made for it, but never more than a block held."""
-        counts: dict[Label, int] = dict.fromkeys(LABELS, 0)
-        for block in self:
-            for name, n in block.counts().items():
-                counts[name] += n
-        return counts
-
 
 def all_pairs(scores: Sequence[Fraction], threshold: float | str | Fraction, seed: int = 42) -> AllPairs:
     """All n (n - 1) / 2 pairs of pictures.
 
-    Which picture comes first is a coin of the seed and the pair's number, whatever the scores: First and Second are as
-    frequent but for chance, and the place tells nothing.
+    A coin that depends on the seed and the pair's number decides which picture comes first, so that the position says
+    nothing about the scores.
 
     Args:
         scores: The pictures' scores.
         threshold: Largest difference that is Similar.
-        seed: Of the coins.
+        seed: Seed of the coins.
 
     Raises:
         UserError: The threshold is no number, or negative.
@@ -245,12 +198,12 @@ def _coins(numbers: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Stretches:
-    """Pairs whose second picture is within a stretch of places that depends on the first's.
+class _Ranges:
+    """Pairs whose second picture lies in a range of places that depends on the first's place.
 
     Attributes:
-        start: (n,) for each place the first place of its stretch.
-        total: (n + 1,) how many pairs the places before have.
+        start: (n,) for each place the first place of its range.
+        total: (n + 1,) number of pairs of all places before.
     """
 
     start: NDArray[np.int64]
@@ -260,15 +213,15 @@ class _Stretches:
         return int(self.total[-1])
 
     def draw(self, number: int, rng: random.Random) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Lower and higher place of so many of the pairs, none twice, each as likely."""
+        """Lower and higher places of ``number`` of the pairs, drawn without replacement."""
         chosen = np.array(rng.sample(range(len(self)), number), np.int64)
         low = np.searchsorted(self.total, chosen, side="right") - 1
         return low, self.start[low] + chosen - self.total[low]
 
 
-def _stretches(start: NDArray[np.integer], stop: NDArray[np.integer]) -> _Stretches:
+def _ranges(start: NDArray[np.integer], stop: NDArray[np.integer]) -> _Ranges:
     lengths = np.maximum(stop.astype(np.int64) - start, 0)
-    return _Stretches(start.astype(np.int64), np.concatenate([[0], np.cumsum(lengths)]))
+    return _Ranges(start.astype(np.int64), np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def training_pairs(
@@ -280,8 +233,8 @@ def training_pairs(
 ) -> Pairs:
     """Draws as many pairs of each label, in random order: 15,000 of each of 45,000.
 
-    Where the number is not divisible by three, First, then Second, has one more. No pair is there twice, nor both ways
-    round. Each pair of a label is as likely as any other, unless intervals say otherwise.
+    Where the number is not divisible by three, First, then Second, has one more. No pair occurs twice, in either order.
+    Each pair of a label is as likely as any other, unless there are intervals.
 
     Args:
         scores: The pictures' scores.
@@ -295,42 +248,55 @@ def training_pairs(
     Raises:
         UserError: There are too few pairs of a label or in an interval, or an argument is out of range.
     """
-    scale = by_score(scores, threshold)
-    bounds = _check_bounds(intervals or (), check_threshold(threshold))
+    limit = check_threshold(threshold)
+    bounds = _check_bounds(intervals or (), limit)
     if number < 1:
         raise UserError(f"number: {number} is too few pairs; give at least 1.")
-    n, rng = len(scores), random.Random(f"{seed}/training pairs")
-    places = np.arange(n)
-    wanted = [number // 3 + (label < number % 3) for label in range(3)]
-    similar = _stretches(places + 1, scale.end)
-    _check_supply(similar, wanted[SIMILAR], f"whose scores differ by at most {_said(threshold)}", number)
-    parts = [(*similar.draw(wanted[SIMILAR], rng), np.full(wanted[SIMILAR], SIMILAR, np.int8))]
-    if bounds:
-        ends = [by_score(scores, bound).end for bound in bounds]
-        groups = [_stretches(a, b) for a, b in itertools.pairwise(ends)]
-        kinds = [f"whose scores differ by {_said(a)} to {_said(b)}" for a, b in itertools.pairwise(bounds)]
-    else:
-        groups = [_stretches(scale.end, np.full(n, n))]
-        kinds = [f"whose scores differ by more than {_said(threshold)}"]
+    scale, places, rng = by_score(scores, limit), np.arange(len(scores)), random.Random(f"{seed}/training pairs")
+    similar = np.full(number // 3, SIMILAR, np.int8)
     # First and Second by turns, so that each interval has as many of both, to within one.
-    different = (np.arange(wanted[FIRST] + wanted[SECOND]) % 2).astype(np.int8)
-    for turn, (group, words) in enumerate(zip(groups, kinds, strict=True)):
-        labels = different[_share(len(different), len(groups), turn)]
-        _check_supply(group, len(labels), words, number)
-        parts.append((*group.draw(len(labels), rng), labels))
+    different = (np.arange(number - len(similar)) % 2).astype(np.int8)
+    groups = [(similar, _ranges(places + 1, scale.end), f"whose scores differ by at most {decimal_text(limit)}")]
+    if bounds:
+        groups += _in_intervals(scores, bounds, different)
+    else:
+        beyond = _ranges(scale.end, np.full(len(scores), len(scores)))
+        groups.append((different, beyond, f"whose scores differ by more than {decimal_text(limit)}"))
+    parts = []
+    for labels, ranges, which in groups:
+        _check_supply(ranges, len(labels), which, number)
+        parts.append((*ranges.draw(len(labels), rng), labels))
+    return _in_random_order(parts, scale, rng)
+
+
+def _in_intervals(
+    scores: Sequence[Fraction], bounds: Sequence[Fraction], labels: NDArray[np.int8]
+) -> list[tuple[NDArray[np.int8], _Ranges, str]]:
+    """For each interval of differences its share of the labels, its pairs, and which pairs these are, in words."""
+    ends = [by_score(scores, bound).end for bound in bounds]
+    total, parts = len(labels), len(bounds) - 1
+    return [
+        (
+            labels[total * k // parts : total * (k + 1) // parts],
+            _ranges(ends[k], ends[k + 1]),
+            f"whose scores differ by {decimal_text(bounds[k])} to {decimal_text(bounds[k + 1])}",
+        )
+        for k in range(parts)
+    ]
+
+
+def _in_random_order(
+    parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]], scale: ByScore, rng: random.Random
+) -> Pairs:
+    """Pairs of lower places, higher places and labels, shuffled, as pairs of pictures."""
     low, high, label = (np.concatenate(column) for column in zip(*parts, strict=True))
     # The higher place is the better picture; of Similar ones a coin decides which comes first.
-    coins = np.array([rng.random() < 0.5 for _ in range(number)])
+    coins = np.array([rng.random() < 0.5 for _ in range(len(label))])
     higher_first = np.where(label == SIMILAR, coins, label == FIRST)
-    order = list(range(number))
+    order = list(range(len(label)))
     rng.shuffle(order)
     left, right = np.where(higher_first, high, low), np.where(higher_first, low, high)
     return Pairs(scale.order[left], scale.order[right], label).take(order)
-
-
-def _share(total: int, parts: int, turn: int) -> slice:
-    """The stretch of ``total`` that the part of that turn gets; the parts' sizes differ by at most one."""
-    return slice(total * turn // parts, total * (turn + 1) // parts)
 
 
 def _check_bounds(intervals: Sequence[float | str | Fraction], threshold: Fraction) -> list[Fraction]:
@@ -348,16 +314,12 @@ def _check_bounds(intervals: Sequence[float | str | Fraction], threshold: Fracti
     return bounds
 
 
-def _check_supply(group: _Stretches, wanted: int, which: str, number: int) -> None:
+def _check_supply(group: _Ranges, wanted: int, which: str, number: int) -> None:
     if len(group) < wanted:
         raise UserError(
             f"number: {number:,} pairs need {wanted:,} {which}, but there are {len(group):,}; ask for fewer, or change "
             "the threshold or the intervals."
         )
-
-
-def _said(value: float | str | Fraction) -> str:
-    return decimal_text(exact(value))
 
 
 def shares(counts: Mapping[Label, int]) -> dict[Label, float]:

@@ -1,4 +1,4 @@
-"""Ranks pictures of one's own by a model's comparisons, asking about the pair that tells most next."""
+"""Ranks pictures by a model's comparisons; each next pair is the one expected to add most information."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from foveal.errors import UserError
 from foveal.examples import Example
 from foveal.images import Picture
 from foveal.results import Prediction
+from foveal.tasks.comparison.metrics import outcome_weights
 from foveal.tasks.comparison.pairing import ActivePairing
 from foveal.tasks.comparison.ranking import VERDICTS, Ranked
 from foveal.tasks.comparison.scores import Rated
@@ -48,11 +49,10 @@ def rank_pictures(
         task: Makes the questions.
         ask: Answers them, in their order.
         paths: The pictures, two or more.
-        comparisons: How many pairs to ask about; all of them at the most, and as many as link the pictures, one less
-            than these, at the least.
-        batch: Pairs between two looks at what is known.
+        comparisons: How many pairs to ask about: from one less than there are pictures, which links them, to all.
+        batch: Pairs to ask about between two fits.
         both_orders: Ask each pair in both orders and average, which evens out a preference for a place.
-        seed: Of the first pairs and of equal gains.
+        seed: Decides the first pairs, and between pairs of equal gain.
         progress: Called with the number of pairs done since the last call.
 
     Raises:
@@ -78,14 +78,8 @@ def rank_pictures(
 
 
 def _outcomes(predictions: Sequence[Prediction]) -> NDArray[np.float64]:
-    """Probabilities of ``VERDICTS``, or the verdict; zeros where the reply could not be read. [N, 3]"""
-    rows = []
-    for p in predictions:
-        if p.probabilities is not None:
-            rows.append([p.probabilities[v] for v in VERDICTS])
-        else:
-            rows.append([float(p.value == v) for v in VERDICTS])
-    return np.array(rows, dtype=np.float64)
+    """The weights of ``VERDICTS``, [N, 3]; zeros where the reply could not be read."""
+    return np.array([outcome_weights(p) or [0.0] * len(VERDICTS) for p in predictions], dtype=np.float64)
 
 
 def strip(places: Sequence[Place], columns: int = 10, limit: int = 60) -> Image.Image:
@@ -94,18 +88,17 @@ def strip(places: Sequence[Place], columns: int = 10, limit: int = 60) -> Image.
     Args:
         places: See ``rank_pictures``.
         columns: Pictures in a row.
-        limit: Most pictures; of more, the first and the last halves of them.
+        limit: Most pictures; of more, the first and the last are drawn, half of the limit each.
     """
-    shown = list(places)
-    if len(shown) > limit:
-        shown = [*shown[: limit // 2], *shown[-(limit - limit // 2) :]]
-    columns = min(columns, len(shown))
-    rows = -(-len(shown) // columns)
+    if len(places) > limit:
+        places = [*places[: limit // 2], *places[-(limit - limit // 2) :]]
+    columns = min(columns, len(places))
+    rows = -(-len(places) // columns)
     font = ImageFont.load_default(12)
     height = _CELL + 52
     sheet = Image.new("RGB", (_GAP + columns * (_CELL + _GAP), _GAP + rows * height), "white")
     draw = ImageDraw.Draw(sheet)
-    for k, place in enumerate(shown):
+    for k, place in enumerate(places):
         left, top = _GAP + k % columns * (_CELL + _GAP), _GAP + k // columns * height
         picture = Picture(str(place.path), place.path).open()
         picture.thumbnail((_CELL, _CELL))

@@ -17,7 +17,6 @@ direction so badly that rounding alone makes larger steps, it stops at steps bel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -30,9 +29,9 @@ from foveal.tasks.comparison.existence import check_graph, davidson_exists
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: What can be said of two pictures, from the first's favour to the second's; the order of all columns of outcomes.
+#: The answers about two pictures; the order of all columns of outcomes.
 VERDICTS: Final = ("First", "Similar", "Second")
-#: How "Similar" is read: an outcome of its own with Davidson's nu, or half a win for either.
+#: How "Similar" counts: as an outcome of its own with Davidson's nu, or half a win for either.
 Ties = Literal["davidson", "half"]
 
 _STEPS: Final = 200
@@ -46,7 +45,7 @@ class Comparisons:
     """Answers to questions about two items each.
 
     Attributes:
-        items: How many items there are; they are numbered from 0.
+        items: Number of items; they are numbered from 0.
         first: The item shown first, [M].
         second: The item shown second, [M].
         outcomes: Weight of each of ``VERDICTS``, float64 [M, 3]: 1 and zeros for an answer, probabilities for a
@@ -74,18 +73,6 @@ class Comparisons:
         bad = ~np.isfinite(self.outcomes).all(1) | (self.outcomes < 0).any(1) | (self.outcomes.sum(1) <= 0)
         _refuse(bad, "has outcomes that are no weights; give numbers from 0 up that are not all 0")
 
-    @classmethod
-    def from_verdicts(cls, items: int, first: ArrayLike, second: ArrayLike, verdicts: Sequence[str]) -> Comparisons:
-        """Rows with one answer of ``VERDICTS`` each.
-
-        Raises:
-            UserError: An answer is none of them; leave out what could not be read, and say how much that was.
-        """
-        place = {name: k for k, name in enumerate(VERDICTS)}
-        codes = np.array([place.get(v, -1) for v in verdicts], dtype=np.int64)
-        _refuse(codes < 0, f"has an answer that is none of {', '.join(VERDICTS)}; leave the row out")
-        return cls(items, np.asarray(first, np.int64), np.asarray(second, np.int64), np.eye(3)[codes])
-
 
 def _refuse(bad: NDArray[np.bool_], reason: str) -> None:
     if bad.any():
@@ -102,8 +89,8 @@ class Ranked:
         strength: Logarithmic; the mean over the items is 0.
         lower: Lower end of the 95 % interval of the strength.
         upper: Upper end.
-        best: The best rank that the comparisons leave open; see ``Ranking.ranked``.
-        worst: The worst one.
+        best: The best rank that agrees with the comparisons; see ``Ranking.ranked``.
+        worst: The worst such rank.
     """
 
     item: int
@@ -153,8 +140,8 @@ class Ranking:
 
     def difference_variance(self) -> Floats:
         """Variance of s_i - s_j, [n, n]."""
-        own = np.diagonal(self.covariance)
-        return np.maximum(own[:, None] + own - 2 * self.covariance, 0)
+        variances = np.diagonal(self.covariance)
+        return np.maximum(variances[:, None] + variances - 2 * self.covariance, 0)
 
     def probabilities(self, first: ArrayLike, second: ArrayLike) -> Floats:
         """Probabilities of ``VERDICTS`` for questions about (first, second).
@@ -172,9 +159,9 @@ class Ranking:
     def ranked(self, quantile: float = _QUANTILE_95) -> list[Ranked]:
         """All items, the strongest first, items of one strength by their number.
 
-        Ranks that are left open count only differences that are sure, each at its own level of 95 % (no correction for
-        asking about many): an item's best rank has those before it that are stronger by more than ``quantile``
-        standard errors of the difference, its worst rank leaves those behind it that are weaker by as much.
+        Best and worst ranks count only significant differences, each at the level of 95 % (without a correction for many
+        tests): before an item's best rank are those that are stronger by more than ``quantile`` standard errors of the
+        difference, behind its worst rank those that are weaker by as much.
         """
         s, count = self.strengths, len(self.strengths)
         ahead = s[:, None] - s  # [i, j]: by how much i is stronger than j
@@ -199,7 +186,7 @@ def outcome_probabilities(difference: ArrayLike, nu: float) -> Floats:
 
 
 def outcome_information(probabilities: Floats) -> Floats:
-    """Fisher information that one answer holds about d, [...], given its probabilities [..., 3].
+    """Fisher information of one answer about d, [...], given its probabilities [..., 3].
 
     The variance of the score d/dd log P, which is 1/2, 0 or -1/2 plus a constant: for nu = 0 it is p (1 - p).
     """
@@ -218,7 +205,7 @@ class _Pairs:
 
 
 def _add_up(comparisons: Comparisons, ties: Ties) -> _Pairs:
-    """Every pair once. Nothing is lost, for the model does not know which item was shown first."""
+    """Every pair once; the model does not depend on which item was shown first."""
     low, high = np.minimum(comparisons.first, comparisons.second), np.maximum(comparisons.first, comparisons.second)
     keys, which = np.unique(low * comparisons.items + high, return_inverse=True)
     weights = comparisons.outcomes
@@ -235,7 +222,7 @@ def fit(comparisons: Comparisons, *, ties: Ties = "davidson", prior: float = 0.0
     Args:
         comparisons: The answers. A row with probabilities counts like that many answers of each kind, and the
             standard errors take every row as one independent answer.
-        ties: How Similar is read.
+        ties: How Similar counts.
         prior: Precision (1 / variance) of a normal distribution of each strength around 0, which makes every answer
             finite; 0 for none. The penalty is ``prior / 2 * sum(s^2)``: `choix.opt_pairwise` calls ``prior / 2`` alpha.
 
@@ -291,7 +278,7 @@ def _newton(pairs: _Pairs, prior: float, odds: float, components: int, estimable
             "The strengths do not settle, for some answers are all but impossible; give a larger prior (e.g. 0.1)."
         )
     pinned = _pinned(information, n)
-    # What was added in the direction of equal shifts, and the prior's share of it, goes again.
+    # Removes what was added in the direction of equal shifts, with the prior's share of it.
     shift = pinned[:n, :n].sum() / n
     covariance = np.linalg.inv(pinned)[:n, :n] - 1 / (n * shift)
     likelihood = -(value - prior / 2 * float(x[:n] @ x[:n]))
@@ -302,7 +289,7 @@ def _newton(pairs: _Pairs, prior: float, odds: float, components: int, estimable
 
 
 def _pinned(information: Floats, n: int) -> Floats:
-    """The information with weight on shifting all strengths alike, about which comparisons say nothing."""
+    """The information with weight on equal shifts of all strengths, which comparisons do not determine."""
     out = information.copy()
     out[:n, :n] += np.trace(information[:n, :n]) / n / n
     return out

@@ -1,4 +1,4 @@
-"""Rated pictures: the contract between their readers and the task, with exact scores.
+"""Rated pictures, their folds, and exact scores.
 
 A score is a fraction, not a float: whether two scores are at most a threshold apart must not depend on how a decimal
 is rounded. 2.5 - 2.4 <= 0.1 is false in floating point.
@@ -59,12 +59,12 @@ class Fold:
 
 @dataclass(frozen=True)
 class RatedSet:
-    """What a reader returns.
+    """The rated pictures of a source.
 
     Attributes:
-        rows: All pictures, each once, in the source's own order.
+        rows: All pictures, each once, in the order of the source.
         place: Where they came from, in words.
-        folds: The divisions that the source brings; none where it has none, see ``draw_folds``.
+        folds: The folds of the source; empty where it has none, see ``draw_folds``.
     """
 
     rows: tuple[Rated, ...]
@@ -81,7 +81,7 @@ def exact(value: str | float | Fraction | np.floating | np.integer, raters: int 
             173/60. 0 takes the number as it is written.
 
     Raises:
-        ValueError: It is no finite number, or no such mean; says so as the end of a sentence.
+        ValueError: It is no finite number, or no such mean; the text is the end of a sentence.
     """
     if isinstance(value, Fraction):
         score = value
@@ -132,7 +132,7 @@ def check_rows(rows: Sequence[Rated], place: str, least: int = 2) -> None:
     """Refuses a set with too few pictures to compare, or with one picture twice.
 
     Raises:
-        UserError: It is such a set.
+        UserError: There are too few pictures, or one occurs twice.
     """
     if len(rows) < least:
         raise UserError(f"{place}: holds {len(rows)} rated pictures; to compare takes {least} at least.")
@@ -196,9 +196,9 @@ def _dealt(rows: Sequence[Rated], count: int, seed: int) -> list[int]:
     ordered = sorted(range(len(rows)), key=lambda i: (rows[i].score, short_rank(seed, rows[i].id)))
     places = [0] * len(rows)
     for start in range(0, len(rows), count):
-        hand = ordered[start : start + count]
-        # Which part begins changes too, or the last hand, which may be short, would always leave the same ones out.
+        members = ordered[start : start + count]
+        # The part that begins is random, too: otherwise the same parts would always miss out in a short last round.
         turn = int.from_bytes(short_rank(seed, f"turn {start}")) % count
-        for place, i in enumerate(sorted(hand, key=lambda i: short_rank(seed, rows[i].id))):
+        for place, i in enumerate(sorted(members, key=lambda i: short_rank(seed, rows[i].id))):
             places[i] = (place + turn) % count
     return places

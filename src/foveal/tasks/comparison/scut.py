@@ -1,7 +1,7 @@
 """Reads SCUT-FBP5500 (Liang et al. 2018, arXiv 1801.06345; github.com/HCIILAB/SCUT-FBP5500-Database-Release).
 
 5,500 faces, 350 x 350 pixels, each rated from 1 to 5 by the same 60 people; the score is the mean. For research that is
-not commercial only. Both layouts are read, wherever they lie below the folder that is given::
+not commercial only. Both layouts are read, wherever they lie below the given folder::
 
     data/{1..5}/{train,test}_{1..5}.txt                                        as on GitHub; names ftw437.jpg
     Images/*.jpg                                                               as in the release's zip; names CF437.jpg
@@ -90,7 +90,7 @@ def read_scut(root: Path) -> RatedSet:
     _check_disjoint(lists, numbers)
     tests = [line for number in numbers for line in lists[number, "test"]]
     trains = [line for number in numbers for line in lists[number, "train"]]
-    known = _agreed([*(line for own in labels for line in own), *tests, *trains])
+    known = _agreed([*(line for lines in labels for line in lines), *tests, *trains])
     pictures = _Pictures(root)
     rows = {line.id: Rated(line.id, pictures.find(line), line.score) for line in known.values()}
     folds = tuple(
@@ -150,7 +150,7 @@ def _read(path: Path) -> list[_Line]:
 
 
 def _one(versions: list[list[_Line]]) -> list[_Line]:
-    """The one list of a fold's part; several, as where both layouts lie side by side, must say the same."""
+    """The list of a fold's part; where both layouts lie side by side, their lists must be equal."""
     for other in versions[1:]:
         if [(line.id, line.score) for line in other] != [(line.id, line.score) for line in versions[0]]:
             first, second = (v[0].where.rsplit(", line", 1)[0] for v in (versions[0], other))
@@ -182,7 +182,7 @@ def _agreed(lines: Iterable[_Line]) -> dict[str, _Line]:
 
 
 class _Pictures:
-    """Finds a picture's file without asking the disk for each."""
+    """The files of the pictures, from one listing of their folder."""
 
     def __init__(self, root: Path) -> None:
         folders = sorted(
@@ -196,7 +196,7 @@ class _Pictures:
         """The picture of a line.
 
         Raises:
-            UserError: Its folder is there, but it is not in it.
+            UserError: The folder of pictures exists and lacks the picture.
         """
         path = self.names.get(line.id, self.folder / line.id)
         if self.there and line.id not in self.names:

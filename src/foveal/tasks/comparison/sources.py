@@ -1,4 +1,4 @@
-"""Finds out what a source of rated pictures is, and reads it: SCUT-FBP5500, or tables of pictures and scores."""
+"""Reads rated pictures from SCUT-FBP5500 or from tables of pictures and scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from foveal.tasks.comparison.scut import is_scut, read_scut
 from foveal.tasks.readers.pictures import parts_of_cell
 from foveal.tasks.readers.tables import arrow_schema, csv_rows, read_columns
 
-#: What the columns may be called where no option names them; the first that is there holds.
+#: Usual names of the columns, the preferred ones first.
 IMAGE_COLUMNS = (
     "image", "img", "picture", "photo", "file_name", "filename", "file", "image_path", "path", "image_name",
 )  # fmt: skip
@@ -135,7 +135,7 @@ def find_column(path: Path, names: Sequence[str], chosen: str, candidates: Seque
 
 
 def _cells(path: Path, image_column: str, score_column: str) -> Iterator[tuple[str, Any, Any]]:
-    """Where each row stands, its picture as the table has it, and its score."""
+    """What errors call each row, the cell of its picture, and its score."""
     trouble = "cannot be read ({error}); save it with `Dataset.to_parquet`."
     parquet = path.suffix == ".parquet"
     names, rows = (arrow_schema(path, trouble).names, []) if parquet else csv_rows(path)
@@ -145,9 +145,9 @@ def _cells(path: Path, image_column: str, score_column: str) -> Iterator[tuple[s
         yield f"{path}, line {number}", row[image].strip(), row[score]
     if parquet:
         table = read_columns(path, [image, score], trouble)
-        # Through NumPy, a number of 32 bits keeps its own shortest text.
-        known = table.column(score)
-        numbers = known.to_pylist() if known.null_count else known.to_numpy()
+        # NumPy keeps the shortest text of a number of 32 bits.
+        scores = table.column(score)
+        numbers = scores.to_pylist() if scores.null_count else scores.to_numpy()
         for number, (cell, value) in enumerate(zip(table.column(image), numbers, strict=True)):
             yield f"{path}, row {number}", cell.as_py(), value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,19 +21,17 @@ from foveal.results import Prediction
 from foveal.tasks.capabilities import BlindGuess, ClosedAnswers, Drawing, Generator, MirroredPairs
 from foveal.tasks.comparison.generate import SIDES, Quality, Synthetic
 from foveal.tasks.comparison.making import PairsMake, make_pairs
-from foveal.tasks.comparison.metrics import METRICS, measure_verdicts
+from foveal.tasks.comparison.metrics import METRICS, MIRRORED, measure_verdicts
 from foveal.tasks.comparison.pairs import LABELS, Pairs, all_pairs, check_threshold, training_pairs
 from foveal.tasks.comparison.scores import Rated, hold_out
 from foveal.tasks.comparison.sources import folds_of, read_rated
 from foveal.tasks.task import Task
 
-#: What a verdict becomes when the pictures change places.
-MIRRORED: Mapping[str, str] = {"First": "Second", "Second": "First", "Similar": "Similar"}
 #: A verdict as a word of its own: not the one in "first-rate" or "dissimilar".
 _VERDICT = re.compile(r"(?<![\w-])(first|second|similar)(?![\w-])", re.IGNORECASE)
-#: Words after which a verdict means something else.
+#: Words that deny a verdict.
 _NEGATION = re.compile(r"\b(not|neither|nor|never|cannot)\b|n['’]t\b", re.IGNORECASE)
-#: Between the seeds of two folds' generated pictures.
+#: Distance between the seeds of two folds' generated pictures.
 _FOLD_STEP = 1_000_000
 
 
@@ -186,7 +184,7 @@ class Comparison(ClosedAnswers, BlindGuess, MirroredPairs, Drawing, Generator, T
         )
 
     def parse(self, reply: str, example: Example | None = None) -> str | None:
-        """The one verdict that a reply gives; None where it gives none, several, or denies something."""
+        """The one verdict in a reply; None where there are none or several, or the reply has a negation."""
         verdicts = {word.capitalize() for word in _VERDICT.findall(reply)}
         return verdicts.pop() if len(verdicts) == 1 and not _NEGATION.search(reply) else None
 
@@ -235,7 +233,7 @@ class Comparison(ClosedAnswers, BlindGuess, MirroredPairs, Drawing, Generator, T
 
 @contextmanager
 def _settings(**keys: str) -> Iterator[None]:
-    """Lets an error that begins with an argument's name begin with that of the setting in ``data`` in its place."""
+    """In an error that begins with an argument's name, puts the name of the setting in ``data`` in its place."""
     try:
         yield
     except UserError as error:
@@ -247,7 +245,7 @@ def _settings(**keys: str) -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class _PairRows(Sequence[Example]):
-    """Pairs as rows, made when they are asked for; all in one order, then all in the other where they come twice."""
+    """Pairs as examples, made on access: all in one order, then, with ``twice``, all in the other."""
 
     rows: Sequence[Rated]
     pairs: Pairs

@@ -1,4 +1,4 @@
-"""Annotations in JSON, COCO's among them: values with sentences instead of tracebacks, and what cannot be used."""
+"""Annotations in JSON, among them COCO's, read with checks, and the records that cannot be used."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 from foveal.errors import UserError
 
-#: What is done at an object or picture that cannot be used: stop with a sentence, or leave it out and report it.
+#: What happens at an object or picture that cannot be used: an error, or it is left out and reported.
 OnBad = Literal["refuse", "skip"]
 Id = int | str
 
 
 class Refusals:
-    """What of a source cannot be used: it stops the reading, or is left out and noted.
+    """Records that cannot be used: they stop the reading, or are left out and noted.
 
     Args:
         on_bad: Which of the two.
@@ -31,25 +31,25 @@ class Refusals:
         self.rows: list[tuple[str, str]] = []
 
     def add(self, where: str, reason: str, sentence: str = "") -> None:
-        """Notes what cannot be used.
+        """Notes a record that cannot be used.
 
         Args:
             where: The object or file.
             reason: The end of a sentence with a remedy.
-            sentence: What the error says; where and reason by default.
+            sentence: The text of the error; where and reason by default.
 
         Raises:
-            UserError: It is not to be left out.
+            UserError: ``on_bad`` is refuse.
         """
         if self.on_bad == "refuse":
             raise UserError(sentence or f"{where}: {reason}")
         self.rows.append((where, reason))
 
     def add_error(self, where: str, error: UserError) -> None:
-        """The same for an error that was raised.
+        """Notes a record whose reading raised an error.
 
         Raises:
-            UserError: The error, where it is not to be left out.
+            UserError: The error itself, where ``on_bad`` is refuse.
         """
         if self.on_bad == "refuse":
             raise error
@@ -111,18 +111,17 @@ def json_in(text: str | bytes, name: str, *, fallback: str = "") -> Any:
         UserError: It is no JSON.
     """
     try:
-        return json.loads(_decoded(text, fallback) if isinstance(text, bytes) else text)
+        if isinstance(text, bytes):
+            encoded = text
+            try:
+                text = encoded.decode("utf-8-sig")
+            except UnicodeDecodeError:
+                if not fallback:
+                    raise
+                text = encoded.decode(fallback)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{name}: is no JSON ({error}); get the file again.") from None
-
-
-def _decoded(text: bytes, fallback: str) -> str:
-    try:
-        return text.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        if not fallback:
-            raise
-        return text.decode(fallback)
 
 
 def kind(value: Any) -> str:
@@ -216,7 +215,7 @@ def side_in(record: Mapping[str, Any], key: str, where: str) -> int:
 
 
 def numbers(value: Any, length: int) -> tuple[float, ...] | None:
-    """The list's finite numbers, or None where it is no list of ``length`` such."""
+    """The numbers of a list; None where it is not a list of ``length`` finite numbers."""
     if not isinstance(value, list) or len(value) != length:
         return None
     if any(isinstance(v, bool) or not isinstance(v, int | float) for v in value):

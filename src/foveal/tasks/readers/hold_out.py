@@ -1,4 +1,4 @@
-"""Which rows are held out of training: by the seed and the rows' names alone, so the same ones on every machine."""
+"""Holds rows out of training; the choice depends on the seed and the rows' names alone, not on the machine."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any, TypeVar
 from foveal.examples import Split
 
 Row = TypeVar("Row")
-#: Of names, shares and a seed makes the split of each name that is held out.
+#: Takes names, shares and a seed, and returns the split of each name that is held out.
 Draw = Callable[[Sequence[str], Mapping[Split, float], int], Mapping[str, Split]]
 
 
 def rank(seed: int, name: str) -> bytes:
-    """A sorting key for names: random, but the same on every machine and whatever other names there are."""
+    """A random sorting key for a name; it depends on nothing but the seed and the name."""
     return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
 
 
 def short_rank(seed: int, name: str) -> bytes:
-    """The same in eight bytes and in another order."""
+    """Another such key, of eight bytes."""
     return hashlib.blake2b(f"{seed}/{name}".encode(errors="surrogateescape"), digest_size=8).digest()
 
 
 def origin(file: str) -> str:
-    """The picture that a file is a version of: NAME of ``NAME.rf.HASH.jpg``, as Roboflow calls what it made of NAME."""
+    """The name of the original picture: NAME of ``NAME.rf.HASH.jpg``, the names of Roboflow's versions of it."""
     return Path(file).name.split(".rf.")[0]
 
 
@@ -55,7 +55,7 @@ def below_half(names: Sequence[str], shares: Mapping[Split, float], seed: int) -
 
 
 def spread_by(values: Mapping[str, Any]) -> Draw:
-    """Draws one name of each stretch of the names in the order of their values, so that the parts have like values.
+    """Sorts the names by value, cuts them into runs and draws one name of each, so that both parts have like values.
 
     At least two names are drawn, and two left over.
     """
@@ -64,8 +64,8 @@ def spread_by(values: Mapping[str, Any]) -> Draw:
         ((split, share),) = shares.items()
         count = min(max(2, round(share * len(names))), len(names) - 2)
         ordered = sorted(names, key=lambda name: (values[name], short_rank(seed, name)))
-        stretches = (ordered[k * len(names) // count : (k + 1) * len(names) // count] for k in range(count))
-        return {min(stretch, key=lambda name: short_rank(seed, name)): split for stretch in stretches}
+        runs = (ordered[k * len(names) // count : (k + 1) * len(names) // count] for k in range(count))
+        return {min(run, key=lambda name: short_rank(seed, name)): split for run in runs}
 
     return draw
 
@@ -84,10 +84,10 @@ def hold_out(
     Args:
         rows: All rows, in the order that each split keeps.
         shares: Share of the names for each split beside ``train``.
-        seed: Decides with the names which.
-        name: What a row is called; rows of one name stay together.
-        group: Each group gives every split its share, e.g. the rows of a class.
-        draw: How many are drawn, and in which order.
+        seed: Decides, with the names, which rows are drawn.
+        name: The name of a row; rows of one name stay together.
+        group: Every split gets its share of each group, e.g. of the rows of a class.
+        draw: Draws the names of a group.
 
     Returns:
         The rows of ``train`` and of each split of ``shares``.

@@ -1,4 +1,4 @@
-"""The pictures of annotated data: in the cells of tables, in files beside the annotations, and of a known size."""
+"""Pictures in the cells of tables and beside annotations, and pictures whose size is known."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def bytes_of(cell: Any, name: str, folder: Path, *, confined: bool) -> bytes:
 
     Args:
         cell: See ``parts_of_cell``.
-        name: What a message calls the row.
+        name: What messages call the row.
         folder: What paths are relative to.
         confined: See ``picture_path``.
 
@@ -107,7 +107,7 @@ def picture_path(folder: Path, path: str, name: str, *, confined: bool) -> Path:
     Args:
         folder: What paths are relative to.
         path: The cell.
-        name: What a message calls the row.
+        name: What messages call the row.
         confined: Whether the file must lie in the folder, as that of a table from elsewhere must.
 
     Raises:

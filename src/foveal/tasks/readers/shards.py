@@ -19,7 +19,7 @@ _TEXTS = ("cls", "txt", "text", "label", "caption")
 
 
 def read_tar(path: Path) -> Lines:
-    """The rows of an archive; pictures are read from it when they are asked for, labels at once.
+    """The rows of an archive; labels are read at once, pictures when they are opened.
 
     A row's columns are the endings of its files, as `datasets` names them, and the values of its JSON file as
     ``json.NAME``.
@@ -80,7 +80,7 @@ def _cells(path: Path, member: tarfile.TarInfo, ending: str, key: str) -> Mappin
 
 
 def _feature(values: list[Any]) -> Any:
-    """What `datasets` would call a column of such values."""
+    """The type of a column as `datasets` would describe it."""
     filled = [value for value in values if value is not None]
     if filled and all(isinstance(value, Encoded) for value in filled):
         return {"_type": "Image"}

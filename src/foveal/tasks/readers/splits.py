@@ -1,4 +1,4 @@
-"""What splits are called: the one list of names, and how a source's folders, files and splits are found by it."""
+"""The names of splits, and how the folders, files and splits of a source are found by them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from foveal.errors import UserError
 from foveal.examples import Split
 
-#: What a split may be called, the more usual name first.
+#: The names of splits, the more usual ones first.
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
     "validation": "validation",
@@ -19,7 +19,7 @@ SPLIT_NAMES: dict[str, Split] = {
     "dev": "validation",
     "test": "test",
 }
-#: What published data sets call their splits.
+#: The usual names of the splits of published data sets.
 RELEASED: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -39,7 +39,7 @@ class Splits:
 
 
 def split_named(text: str) -> Split | None:
-    """The split that the first word of a name that is one tells: ``reason-val-2`` is validation."""
+    """The split that the first such word in a text names: ``reason-val-2`` is validation; None without one."""
     words = re.split("[^a-z]+", text.lower())
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
 
@@ -68,7 +68,7 @@ def split_folders(*roots: Path) -> dict[Split, list[Path]]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in ``folder``, sorted; hidden ones and what macOS adds to archives are left out."""
+    """The folders in ``folder``, sorted; hidden ones and those that macOS adds to archives are left out."""
     return sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX")) and p.is_dir())
 
 
@@ -86,24 +86,46 @@ def find_splits(names: Sequence[str], given: Mapping[str, str] | None = None, wh
     asked for by name; splits are never merged. A source whose only split is train, or one of any name, has no splits.
 
     Args:
-        names: The source's own.
-        given: Which of them serves as ``train``, ``validation`` or ``test``.
-        where: What a message calls the source.
+        names: The splits of the source.
+        given: The one that serves as ``train``, ``validation`` or ``test``, where the recipe names it.
+        where: What messages call the source.
 
     Raises:
         UserError: There is no such split, two could be one, or none has a usual name.
     """
     given = dict(given or {})
     there = f"the source has {', '.join(names) or 'none'}"
-    chosen: dict[Split, str] = {}
-    reasons = []
+    chosen = _given_splits(names, given, where, there)
+    reasons = [f"The {split} split is {name!r}: data.splits says so." for split, name in chosen.items()]
+    reasons += _usual_splits(names, chosen, where)
+    if not chosen and len(names) == 1:
+        return Splits({"train": names[0]}, True, (f"All rows are in {names[0]!r}: there are no splits.",))
+    if not chosen:
+        raise UserError(f"{where}: none of its splits is called train, validation or test; {there}; set data.splits.")
+    left = [name for name in names if name not in chosen.values()]
+    if left:
+        reasons.append(
+            f"Left out, and never merged with another: {', '.join(map(repr, left))}; data.splits chooses by name."
+        )
+    whole = list(chosen) == ["train"] and not given
+    if whole:
+        reasons.append(f"The source has no split beside {chosen['train']!r}: the others are held out of it.")
+    return Splits(chosen, whole, tuple(reasons))
+
+
+def _given_splits(names: Sequence[str], given: Mapping[str, str], where: str, there: str) -> dict[Split, str]:
+    """The splits that the recipe names, checked."""
     for key, name in given.items():
         if key not in SPLIT_NAMES.values():
             raise UserError(f"data.splits: {key!r} is no split; give train, validation or test.")
         if name not in names:
             raise UserError(f"data.splits: {where} has no split {name!r}; {there}.")
-        chosen[SPLIT_NAMES[key]] = name
-        reasons.append(f"The {key} split is {name!r}: data.splits says so.")
+    return {SPLIT_NAMES[key]: name for key, name in given.items()}
+
+
+def _usual_splits(names: Sequence[str], chosen: dict[Split, str], where: str) -> list[str]:
+    """Adds the splits that have a usual name to those that the recipe names; a sentence for each guess."""
+    given, reasons = dict(chosen), []
     for name in names:
         split = SPLIT_NAMES.get(name.lower())
         if split is None or split in given or name in given.values():
@@ -116,23 +138,11 @@ def find_splits(names: Sequence[str], given: Mapping[str, str] | None = None, wh
         chosen[split] = name
         if name != split:
             reasons.append(f"The {split} split is {name!r}: a usual name of it.")
-    left = [name for name in names if name not in chosen.values()]
-    if not chosen and len(names) == 1:
-        return Splits({"train": names[0]}, True, (*reasons, f"All rows are in {names[0]!r}: there are no splits."))
-    if not chosen:
-        raise UserError(f"{where}: none of its splits is called train, validation or test; {there}; set data.splits.")
-    if left:
-        reasons.append(
-            f"Left out, and never merged with another: {', '.join(map(repr, left))}; data.splits chooses by name."
-        )
-    whole = list(chosen) == ["train"] and not given
-    if whole:
-        reasons.append(f"The source has no split beside {chosen['train']!r}: the others are held out of it.")
-    return Splits(chosen, whole, tuple(reasons))
+    return reasons
 
 
 def split_of_file(path: str) -> tuple[str, str]:
-    """The configuration and the split that the name of a table's file tells, as `datasets` lays files out.
+    """The configuration and the split in the name of a table's file, as `datasets` lays files out.
 
     ``data/train-00000-of-00002.parquet`` is train, ``fine/test-0.parquet`` is test of fine, ``fine/val/0000.parquet``
     is val of fine.

@@ -1,4 +1,4 @@
-"""Tables, read piece by piece: CSV and TSV, parquet and Arrow; what their columns hold, and the pictures in them."""
+"""Tables (CSV, TSV, parquet, Arrow): their rows, the kinds of their columns, and the pictures in them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from foveal.errors import UserError
 from foveal.images import SUFFIXES, Encoded
 from foveal.tasks.readers.pictures import bytes_of
 
-#: Parquet files of more bytes than this together are unpacked into the cache of `datasets` once, and mapped from there.
+#: Parquet files of more bytes in all are unpacked into the cache of `datasets` once, and mapped from there.
 IN_MEMORY = 1 << 30
-#: So many rows are looked at to tell what the columns hold.
+#: Number of rows by which the kind of a column is recognised.
 SAMPLES = 50
 Kind = Literal["image", "encoded", "path", "class", "integer", "bool", "text", "float", "list", "group", "other"]
-#: What encoded pictures begin with.
+#: The first bytes of encoded pictures.
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
 _TROUBLE = "cannot be read ({error}); save it as CSV in UTF-8."
 _DAMAGED = "cannot be read as a table ({error}); fetch or save it again."
@@ -33,9 +33,9 @@ class Lines:
 
     Attributes:
         place: The file.
-        features: Name of each column to what ``kind_of`` takes.
+        features: For each column its type, as ``kind_of`` takes it.
         columns: The values of each column; those of pictures are paths or encoded pictures.
-        names: What a message calls each row.
+        names: What messages call each row.
     """
 
     place: Path
@@ -57,7 +57,7 @@ class Lines:
         return self.columns[column]
 
     def where(self, row: int) -> str:
-        """What a message calls a row."""
+        """What messages call a row."""
         return f"{self.place}, {self.names[row]}"
 
 
@@ -68,10 +68,10 @@ def csv_lines(
 
     Args:
         path: The file, in UTF-8 with or without a mark at its start.
-        trouble: What an error says behind the path, with a place for the {error}.
-        mark: What is between cells; of several characters the one that is in the first line most often.
+        trouble: The text of an error behind the path, with a place for the {error}.
+        mark: The separator of cells; of several characters the one that is most frequent in the first line.
         strict: Whether quotes that are not closed are an error.
-        errors: What is done with bytes that are no UTF-8, see ``open``.
+        errors: How bytes that are no UTF-8 are treated, see ``open``.
 
     Raises:
         UserError: It cannot be read.
@@ -147,7 +147,7 @@ def _type_of_texts(values: Sequence[str]) -> str:
 
 
 def kind_of(feature: Any, samples: Sequence[Any] = ()) -> Kind:
-    """What a column holds.
+    """The kind of a column.
 
     Args:
         feature: As `datasets` describes it in JSON, e.g. ``{"_type": "Image"}``, or the name of a type in Arrow, e.g.
@@ -157,16 +157,16 @@ def kind_of(feature: Any, samples: Sequence[Any] = ()) -> Kind:
     if isinstance(feature, list):
         return "list"
     if isinstance(feature, Mapping):
-        named = feature.get("_type")
-        if named == "Image":
+        type_name = feature.get("_type")
+        if type_name == "Image":
             return "image"
-        if named == "ClassLabel":
-            # Numbers that are called as they are have no names.
+        if type_name == "ClassLabel":
+            # Names that are the numbers themselves are none.
             return "class" if class_names(feature) else "integer"
-        if named in ("Sequence", "List", "LargeList") or str(named).startswith("Array"):
+        if type_name in ("Sequence", "List", "LargeList") or str(type_name).startswith("Array"):
             return "list"
-        if named != "Value":
-            return "group" if named is None else "other"
+        if type_name != "Value":
+            return "group" if type_name is None else "other"
         feature = feature.get("dtype", "")
     return _kind_of_type(str(feature), [s for s in samples if s is not None and s not in ("", b"")])
 
@@ -236,7 +236,7 @@ class ArrowFile:
         return [Encoded(name, partial(read, i, name)) for i, name in enumerate(names)]
 
     def where(self, row: int) -> str:
-        """What a message calls a row."""
+        """What messages call a row."""
         return f"{self.place}, row {row}"
 
 
@@ -251,12 +251,12 @@ def open_arrow(path: Path, *, mapped: bool = False, confined: bool = False) -> A
         UserError: It is none.
     """
     schema = arrow_schema(path)
-    noted = features_of(schema)
-    return ArrowFile(path, {f.name: noted.get(f.name, str(f.type)) for f in schema}, mapped, confined)
+    stored = features_of(schema)
+    return ArrowFile(path, {f.name: stored.get(f.name, str(f.type)) for f in schema}, mapped, confined)
 
 
 def features_of(schema: Any) -> Mapping[str, Any]:
-    """What `datasets` noted about the columns in a schema; nothing where it did not write it."""
+    """The types of the columns that `datasets` stored in a schema; empty where another program wrote it."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError):
@@ -266,11 +266,11 @@ def features_of(schema: Any) -> Mapping[str, Any]:
 
 @contextmanager
 def arrow_errors(path: Path, trouble: str = _DAMAGED) -> Iterator[None]:
-    """Turns what goes wrong with a parquet or Arrow file into a sentence.
+    """Turns errors at a parquet or Arrow file into a sentence.
 
     Args:
         path: The file.
-        trouble: What the error says behind the path, with a place for the {error}.
+        trouble: The text of the error behind the path, with a place for the {error}.
 
     Raises:
         UserError: In place of the other library's error.
