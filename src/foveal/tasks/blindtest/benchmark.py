@@ -248,16 +248,16 @@ def run(given: Mapping[str, Any], console: Console, *, out: Path | None = None, 
             seconds, new = time.monotonic() - started, len(replies) - known
     answers = [_answer(row, p) for row, p in zip(rows, predictions, strict=True)]
     scores = score(answers, _chances(rows))
-    shown = table(scores, every=len(all_puzzles()))
+    text = table(scores, every=len(all_puzzles()))
     cut = sum(p.extra.get("finish") == "length" for p in predictions)
     if cut:
         longest = recipe.evaluation.max_new_tokens
         note = f"{cut:,} of {len(predictions):,} replies were cut at {longest} tokens; --max_new_tokens allows longer ones."
-        shown = replace(shown, notes=(*shown.notes, note))
+        text = replace(text, notes=(*text.notes, note))
     facts |= {"served_model": options.served_model}
-    _write(folder, options, facts, answers, predictions, scores, shown, name)
+    _write(folder, options, facts, answers, predictions, scores, text, name)
     console.print(f"{new:,} new replies in {seconds:.1f} s", soft_wrap=True)
-    return Done(scores, shown, folder)
+    return Done(scores, text, folder)
 
 
 @contextmanager
@@ -382,7 +382,7 @@ def _write(
     answers: Sequence[Answer],
     predictions: Sequence[Prediction],
     scores: Scores,
-    shown: Table,
+    text: Table,
     name: str,
 ) -> None:
     """Writes the results, ``results.json`` last: where it is, all is."""
@@ -391,7 +391,7 @@ def _write(
         folder / "predictions.jsonl",
         "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines),
     )
-    write_text(folder / "table.md", shown.markdown(f"BlindTest: {name}"))
+    write_text(folder / "table.md", text.markdown(f"BlindTest: {name}"))
     others = published()
     replies = [p.extra for p in predictions]  # what servers tell of each
     results = {

@@ -81,11 +81,14 @@ def save_split(
                 folder.rmdir()
         raise
     if place != target:
-        old = folder / f".{split}.old"
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(target, old)
-        os.replace(place, target)
-        shutil.rmtree(old, ignore_errors=True)
+        _replace(target, place, folder / f".{split}.old")
+
+
+def _replace(target: Path, new: Path, old: Path) -> None:
+    shutil.rmtree(old, ignore_errors=True)
+    os.replace(target, old)
+    os.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _save_pictures(
