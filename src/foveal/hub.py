@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -41,14 +41,35 @@ def is_source(text: str) -> bool:
     return is_name(name) and (not at or bool(revision))
 
 
-def fetch(source: str, patterns: Sequence[str]) -> Path:
+def locate(source: str, patterns: tuple[str, ...]) -> tuple[Path, str]:
+    """The file or folder of a data set, and what messages call it.
+
+    Args:
+        source: A path; where nothing has that path, also the name of a data set on the Hub, see ``fetch``.
+        patterns: Files to fetch from the Hub, e.g. ``*.parquet``.
+
+    Returns:
+        The path, which need not exist, and its text; for the Hub the folder in the cache and ``NAME (Hub, commit ...)``.
+
+    Raises:
+        UserError: See ``fetch``.
+    """
+    path = Path(source).expanduser()
+    if path.exists() or not is_source(source):
+        return path, str(path)
+    folder = fetch(source, patterns)
+    return folder, f"{source} (Hub, commit {folder.name[:7]})"
+
+
+@cache
+def fetch(source: str, patterns: tuple[str, ...]) -> Path:
     """The folder of a data set on the Hub, from the cache where that is up to date or the Hub does not answer.
 
-    Who reads several splits of it wraps this in ``functools.cache``, so that all are of one commit.
+    A process fetches a data set once, so that all its splits are of one commit.
 
     Args:
         source: OWNER/NAME, or OWNER/NAME@REVISION (a branch, a tag or a commit).
-        patterns: Which of its files are fetched, e.g. ``*.parquet``.
+        patterns: Files to fetch, e.g. ``*.parquet``.
 
     Raises:
         UserError: The Hub has no such data set, or cannot be reached while no complete copy is in the cache.
@@ -83,7 +104,7 @@ def reach(name: str, revision: str | None, kind: Literal["dataset", "model"] = "
 
 
 def status(error: HfHubHTTPError) -> int:
-    """The number of an answer's HTTP status."""
+    """The HTTP status of the Hub's response."""
     return int(error.response.status_code)
 
 
@@ -94,7 +115,6 @@ def reason(error: Exception) -> str:
 
 
 def _not_fetched(source: str, error: Exception) -> UserError:
-    """The sentence for a data set that could not be had."""
     name, _, revision = source.partition("@")
     missing = "no complete copy of it is in the cache"
     if isinstance(error, OfflineModeIsEnabled):

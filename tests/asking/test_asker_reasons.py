@@ -17,7 +17,7 @@ from foveal.examples import Example
 from foveal.images import Picture
 from foveal.results import Prediction
 from foveal.tasks.classification.task import Classification, ClassificationData
-from foveal.vlm.generation import Written
+from foveal.vlm.generation import Generated
 from foveal.vlm.logits import IGNORE
 
 NAMES = ("cat", "black bird", "star", "3")
@@ -137,7 +137,7 @@ def test_the_label_objective_needs_the_bare_answer(tmp_path: Path) -> None:
 
 def test_the_models_own_answer_is_kept_beside_the_scored_one(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     said = ["Reasoning: It shines.\nAnswer: [star]", "Answer: a star", "It is red"]
-    monkeypatch.setattr("foveal.asking.models.write", lambda *_, **__: [Written(text, 1.0) for text in said])
+    monkeypatch.setattr("foveal.asking.models.generate", lambda *_, **__: [Generated(text, 1.0) for text in said])
     asker, rows = asked(), examples()
     found = list(asker.ask(rows))
     assert [p.extra["generated"] for p in found] == ["star", None, None]

@@ -54,7 +54,7 @@ def test_it_is_an_ordinary_model_folder():
 def test_blank_white_picture_is_a_picture_and_not_padding(builtin):
     vlm, encoder = builtin
     white = Prompt((Image.new("RGB", (112, 112), "white"),), "How many shapes are in the picture?")
-    reply = generate(vlm, encoder, [white], max_new_tokens=8, names=["white"])[0]
+    reply = generate(vlm, encoder, [white], max_new_tokens=8, names=["white"])[0].text
     assert re.fullmatch(r"\d+", reply)
 
 

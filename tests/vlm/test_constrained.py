@@ -121,7 +121,7 @@ def test_builtin_model_writes_what_it_writes_freely_where_that_is_among_the_answ
         for i, size in enumerate(sizes)
     ]
     names, numbers = list("abc"), tuple(str(n) for n in range(13))
-    free = generate(vlm, encoder, rows, max_new_tokens=8, names=names)
+    free = [g.text for g in generate(vlm, encoder, rows, max_new_tokens=8, names=names)]
     assert generate_choice(vlm, encoder, rows, (*numbers, *sorted({*free} - {*numbers})), names=names) == free
     among = generate_choice(vlm, encoder, rows, numbers, names=names)
     assert set(among) <= set(numbers) and among == [greedy(vlm, encoder, row, numbers) for row in rows]

@@ -1,9 +1,8 @@
-"""Files of answers that grow while a model is asked, and are continued after an interruption at any moment.
+"""Files of answers that grow while a model is asked, and can be continued after an interruption at any moment.
 
-JSON lines are appended a batch at a time. Parquet cannot be appended to: its rows go to parts, each of which appears
-whole, in a folder beside the file, and are joined at the end in one step. Beside either lies ``FILE.state.json``, which
-tells whose answers they are. The batches of a continued file are those that it would have had without the
-interruption, so that its rows are equal bit for bit.
+JSON lines are appended a batch at a time. Parquet cannot be appended to: its rows go to complete parts in a folder
+beside the file, which are joined at the end in one step. ``FILE.state.json`` beside the file holds what its answers
+depend on. A continued file has the same batches as without the interruption, so that its rows are equal bit for bit.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from foveal.files import check_writable, disk_errors, replacing, write_text
 from foveal.runs import Run
 from foveal.vlm.finding import is_url
 
-#: Rows of a row group. One that is not full is written, too, when so many seconds have passed.
+#: Rows of a part, and the seconds after which a smaller one is written.
 PART_ROWS, PART_SECONDS = 1000, 30.0
 
 
 def facts_of(recipe: Recipe, run: Run | None, checkpoint: str, text: str | None) -> dict[str, Any]:
-    """What answers depend on besides the pictures; a file holds answers of one such table.
+    """What answers depend on besides the pictures, the same for all answers of a file.
 
     Raises:
         UserError: The run has no such checkpoint.
@@ -48,10 +47,10 @@ def facts_of(recipe: Recipe, run: Run | None, checkpoint: str, text: str | None)
 
 
 class AnswerFile(ABC):
-    """A file of answers, new or continued; see the module. Nothing is written before the first ``append``.
+    """A file of answers, new or continued. Nothing is written before the first ``append``.
 
-    What is known of pictures that have answers takes 8 bytes each: two of a million pictures are taken for one with
-    a chance of 3 in 100 million.
+    Pictures with answers are remembered by 8 bytes each: among a million pictures two are mistaken for one with a
+    probability of 3 in 100 million.
 
     Args:
         path: The file.
@@ -60,7 +59,7 @@ class AnswerFile(ABC):
 
     Attributes:
         path: The file.
-        tally: All of its rows.
+        tally: Counts of all its rows.
 
     Raises:
         UserError: The file cannot be written, or holds something else.
@@ -71,8 +70,8 @@ class AnswerFile(ABC):
         self._facts, self._size = dict(facts), batch_size
         self._state_file = path.with_name(f"{path.name}.state.json")
         self._digests = array("Q")
-        there = any(p.exists() for p in self._places())
-        self._state = self._read_state() if there else {"begun": 0, "finished": False}
+        exists = any(p.exists() for p in self._places())
+        self._state = self._read_state() if exists else {"begun": 0, "finished": False}
         self._load()
         self._sorted = np.frombuffer(self._digests, np.uint64) if self._digests else np.zeros(0, np.uint64)
         self._sorted.sort()
@@ -95,19 +94,19 @@ class AnswerFile(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Keeps what was appended, for a later continuation."""
+        """Saves what was appended, to be continued later."""
 
     @abstractmethod
     def finish(self) -> None:
-        """Makes the file whole, once all pictures were asked."""
+        """Completes the file, once all pictures are answered."""
 
     @abstractmethod
     def _places(self) -> list[Path]:
-        """Where rows may lie."""
+        """The files and folders that may hold rows."""
 
     @abstractmethod
     def _load(self) -> None:
-        """Takes note of the rows that are there; cuts off what is not whole."""
+        """Counts the existing rows, and cuts off an incomplete batch."""
 
     @abstractmethod
     def _write(self, batch: Sequence[Answered]) -> None: ...
@@ -220,7 +219,7 @@ class ParquetAnswers(AnswerFile):
         self._waiting: list[dict[str, Any]] = []
         self._since = time.monotonic()
         sources = [self.path] if self.path.exists() else []
-        # Killed when the file was whole but its parts were still there: they are in it.
+        # Parts that are left from a kill after the joining are in the file already.
         self._next = 0
         try:
             if sources:
@@ -263,7 +262,7 @@ class ParquetAnswers(AnswerFile):
         self._since = time.monotonic()
 
     def finish(self) -> None:
-        """Joins the parts, and the file where there is one, into the file; takes the parts away."""
+        """Joins the existing file and the parts into one file, and removes the parts."""
         import pyarrow
         import pyarrow.parquet
 
@@ -275,15 +274,9 @@ class ParquetAnswers(AnswerFile):
                 # Inside the folder of parts, so that a kill leaves nothing beside the file.
                 joined = self._folder / "joined"
                 with replacing(joined) as stream, pyarrow.parquet.ParquetWriter(stream, schema) as writer:
-                    waiting: list[Any] = []
-                    for source in [*([self.path] if self.path.exists() else []), *parts]:
-                        for batch in _batches(source):
-                            waiting.append(batch)
-                            if sum(b.num_rows for b in waiting) >= PART_ROWS:
-                                writer.write_table(_table(waiting, schema), row_group_size=2 * PART_ROWS)
-                                waiting = []
-                    if waiting:
-                        writer.write_table(_table(waiting, schema), row_group_size=2 * PART_ROWS)
+                    for group in _groups([*([self.path] if self.path.exists() else []), *parts]):
+                        table = pyarrow.Table.from_batches(group).replace_schema_metadata(schema.metadata)
+                        writer.write_table(table, row_group_size=2 * PART_ROWS)
                 os.replace(joined, self.path)
             if self._folder.exists():
                 shutil.rmtree(self._folder)
@@ -337,10 +330,17 @@ def _schema() -> Any:
     return pa.schema([(name, kinds.get(name, pa.string())) for name in names])
 
 
-def _table(batches: Sequence[Any], schema: Any) -> Any:
-    import pyarrow
-
-    return pyarrow.Table.from_batches(batches).replace_schema_metadata(schema.metadata)
+def _groups(sources: Sequence[Path]) -> Iterator[list[Any]]:
+    """The files' record batches in groups of ``PART_ROWS`` rows or more; the last may be smaller."""
+    group: list[Any] = []
+    for source in sources:
+        for batch in _batches(source):
+            group.append(batch)
+            if sum(b.num_rows for b in group) >= PART_ROWS:
+                yield group
+                group = []
+    if group:
+        yield group
 
 
 def _batches(source: Path) -> Iterator[Any]:
@@ -351,7 +351,7 @@ def _batches(source: Path) -> Iterator[Any]:
 
 
 def _utf8(text: str) -> str:
-    # A file's name that is not UTF-8 has lone surrogates here.
+    # A file name that is not UTF-8 has lone surrogates.
     return text.encode(errors="backslashreplace").decode()
 
 

@@ -1,4 +1,4 @@
-"""What came of pictures that a model was asked about: one answer each, and counts of all."""
+"""Answers to examples, and counts of them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 from foveal.examples import Example
 from foveal.results import Prediction
 
-#: Of so many different answers, none longer than this, it is counted how often each was given.
+#: Answers are counted one by one up to this number of different ones and this length in characters.
 _DIFFERENT, _LONGEST = 40, 60
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What came of one example.
+    """An example with its answer.
 
     Attributes:
-        example: The row.
+        example: The example.
         prediction: The answer, or None where a picture could not be read.
-        error: Why it could not be.
+        error: The reason why it could not be read.
     """
 
     example: Example
@@ -31,19 +31,19 @@ class Answered:
 
     @property
     def path(self) -> Path:
-        """The first picture, whose name the row of a user's picture bears."""
+        """The user's picture, whose path is the example's id."""
         return Path(self.example.id)
 
 
 @dataclass
 class Tally:
-    """Answers counted.
+    """Counts of answers.
 
     Attributes:
         rows: Pictures, readable or not.
-        bad: Those that could not be read.
-        unread: Replies that are no answer.
-        counts: Answer -> how often; None when there were too many different ones.
+        bad: Unreadable pictures.
+        unread: Unparsable replies.
+        counts: Number of each answer; None where there are too many different ones.
     """
 
     rows: int = 0
@@ -52,7 +52,7 @@ class Tally:
     counts: dict[str, int] | None = field(default_factory=dict)
 
     def add(self, value: Any, error: str | None) -> None:
-        """Counts a picture with its answer, or with the reason why it has none."""
+        """Counts a picture by its answer, or by the error with which it failed."""
         self.rows += 1
         if error is not None:
             self.bad += 1
@@ -71,7 +71,7 @@ class Tally:
             self.add(a.prediction.value if a.prediction else None, a.error)
 
     def sentences(self) -> list[str]:
-        """How often each answer was given, and how many pictures were left out, where there is something to say."""
+        """How often each answer was given, and how many pictures were left out; empty without either."""
         lines = []
         if self.counts and self.rows > 1:
             words = sorted(self.counts.items(), key=lambda item: -item[1])
@@ -84,16 +84,16 @@ class Tally:
 
 
 class Kept:
-    """What of a stream of answers stays in memory, to be shown at its end.
+    """The first answers of a stream, kept in memory.
 
     Args:
-        most: Answers, the first ones; None keeps all.
-        most_bad: Pictures that could not be read.
+        most: Number of answers to keep; None keeps all.
+        most_bad: Number of unreadable pictures to keep.
 
     Attributes:
-        answers: Those with a prediction.
-        bad: Those without.
-        number: How many had a prediction, kept or not.
+        answers: The kept answers.
+        bad: The kept unreadable pictures.
+        number: Number of all answers, kept or not.
     """
 
     def __init__(self, most: int | None, most_bad: int) -> None:
@@ -103,7 +103,7 @@ class Kept:
         self.number = 0
 
     def add(self, batch: Sequence[Answered]) -> None:
-        """Takes a batch."""
+        """Adds a batch."""
         for a in batch:
             if a.prediction is None:
                 self.bad.extend([a] if len(self.bad) < self._most_bad else [])

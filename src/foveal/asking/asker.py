@@ -1,4 +1,4 @@
-"""The one way to ask a model about examples: batches, decoding ahead, and how each kind of question is put."""
+"""Asks a model about examples: in batches, decoding ahead, by scoring, generation or steps."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _THREADS = min(8, os.cpu_count() or 1)
 class Asker:
     """Asks a model about examples of a task.
 
-    A VLM that runs here scores a closed set of answers, writes free text, does both (reasons first), or goes step by
-    step; a served model writes only; a task's own model is asked as it likes.
+    A local VLM scores a closed set of answers, generates text, does both (reasons first), or goes step by step; a served
+    model only generates; a task's own model predicts examples itself.
 
     Args:
-        task: What is asked, and how replies are read.
+        task: The task.
         model: The model.
         options: The recipe's evaluation section.
-        cache: Replies that are kept, and not asked for again. What is scored or chosen is not kept.
+        cache: Known replies, which are not asked for again; scores and choices are not cached.
 
     Attributes:
         batch_size: Examples at a time.
@@ -71,7 +71,7 @@ class Asker:
         """Predictions in the order of the examples, a batch at a time.
 
         Args:
-            examples: What is asked about, opened batch by batch; they may be endless.
+            examples: The examples, opened batch by batch; they may be endless.
             progress: Called with the number of examples done since the last call.
             ahead: See ``batches``.
 
@@ -89,17 +89,16 @@ class Asker:
     ) -> Generator[list[Answered], None, None]:
         """Answers in the order of the examples.
 
-        Batches are made of the examples as they come, the unreadable ones among them, so that which are asked together
-        does not depend on ``skip_bad``.
+        Unreadable examples count towards the size of a batch, so that batches do not depend on ``skip_bad``.
 
         Args:
-            examples: What is asked about.
-            skip_bad: Whether examples with unreadable pictures are answered by the reason; otherwise it is raised.
-            ahead: Whether the next batch is fetched and decoded while the model computes. Examples that have to be
-                waited for, e.g. those of a camera, would keep answers waiting.
+            examples: The examples.
+            skip_bad: Whether the error of an unreadable picture is its answer; otherwise it is raised.
+            ahead: Whether the next batch is fetched and decoded while the model computes. With a slow source, e.g. a
+                camera, that would delay answers.
 
         Raises:
-            ImageError: A picture cannot be read; the batches before it were answered.
+            ImageError: A picture cannot be read; the batches before it are answered.
             UserError: See ``ask``.
         """
         rows = iter(examples)
@@ -108,26 +107,26 @@ class Asker:
             def start() -> list[tuple[Example, Future[Example | ImageError]]]:
                 return [(e, pool.submit(_decoded, e)) for e in islice(rows, self.batch_size)]
 
-            waiting = start()
-            while waiting:
-                now = [(example, decoding.result()) for example, decoding in waiting]
-                good = []
-                for _, row in now:
+            pending = start()
+            while pending:
+                batch = [(example, decoding.result()) for example, decoding in pending]
+                readable = []
+                for _, row in batch:
                     if not isinstance(row, ImageError):
-                        good.append(row)
+                        readable.append(row)
                     elif not skip_bad:
                         raise row
                 if ahead:
-                    waiting = start()
-                predictions = iter(self._batch(good) if good else [])
+                    pending = start()
+                predictions = iter(self._batch(readable) if readable else [])
                 yield [
                     Answered(example, None, str(row))
                     if isinstance(row, ImageError)
                     else Answered(example, next(predictions))
-                    for example, row in now
+                    for example, row in batch
                 ]
                 if not ahead:
-                    waiting = start()
+                    pending = start()
 
     # ---------------------------------------------------------------- one batch
 
@@ -137,13 +136,13 @@ class Asker:
                 return self.model.predict(rows)
             if isinstance(self.task, Episodes):
                 episodes = [self.task.episode(e) for e in rows]
-                talks = [e for e in episodes if e is not None]
-                if len(talks) == len(rows):
-                    return self._in_steps(self.model, talks, rows)
+                running = [e for e in episodes if e is not None]
+                if len(running) == len(rows):
+                    return self._in_steps(self.model, running, rows)
             prompts = [self.task.prompt(e) for e in rows]
             if isinstance(self.model, LocalModel) and self._answers:
-                if (bare := reply_start_of(self.task, "")) is not None:
-                    return self._reasoned(self.model, rows, prompts, bare)
+                if (start := reply_start_of(self.task, "")) is not None:
+                    return self._reasoned(self.model, rows, prompts, start)
                 return self._closed(self.model, rows, prompts, self._answers)
             replies = reply_to(self.model, prompts, [e.id for e in rows], self.cache)
             return [
@@ -154,33 +153,34 @@ class Asker:
     def _closed(
         self, model: LocalModel, rows: Sequence[Example], prompts: Sequence[Prompt], texts: Sequence[str]
     ) -> list[Prediction]:
-        """Scores, or writes, one of the answers; ``texts`` are the answers as they stand behind the prompts."""
+        """Scores the answers, or generates one of them; ``texts`` are the answers as they follow the prompts."""
         names = [e.id for e in rows]
         if self.options.method == "choose":
-            of = dict(zip(texts, self._answers, strict=True))
-            chosen = [of[t] for t in model.choose(prompts, texts, names)]
+            answers = dict(zip(texts, self._answers, strict=True))
+            chosen = [answers[text] for text in model.choose(prompts, texts, names)]
             return [
                 Prediction(e.id, self.task.parse(text, e), text, truth=e.truth)
                 for e, text in zip(rows, chosen, strict=True)
             ]
-        out = []
-        table = model.score(prompts, texts, names)
-        for example, shares in zip(rows, table.double().softmax(-1).tolist(), strict=True):
+        predictions = []
+        scores = model.score(prompts, texts, names)
+        for example, shares in zip(rows, scores.double().softmax(-1).tolist(), strict=True):
             probabilities = dict(zip(self._answers, shares, strict=True))
             text = max(probabilities, key=lambda a: probabilities[a])
-            out.append(Prediction(example.id, self.task.parse(text, example), text, probabilities, example.truth))
-        return out
+            value = self.task.parse(text, example)
+            predictions.append(Prediction(example.id, value, text, probabilities, example.truth))
+        return predictions
 
     def _reasoned(
-        self, model: LocalModel, rows: Sequence[Example], prompts: Sequence[Prompt], bare: str
+        self, model: LocalModel, rows: Sequence[Example], prompts: Sequence[Prompt], start: str
     ) -> list[Prediction]:
-        """The answer behind reasons: the model's own with method auto, none otherwise."""
+        """Scores answers behind the model's reasons with method auto, else behind ``start``, without reasons."""
         texts: list[str] = []
         if self.options.method == "auto":
             texts = [r.text for r in reply_to(model, prompts, [e.id for e in rows], self.cache)]
-        starts = [reply_start_of(self.task, text) or bare for text in texts] or [bare] * len(rows)
-        behind = [replace(p, reply_start=start) for p, start in zip(prompts, starts, strict=True)]
-        scored = self._closed(model, rows, behind, [f" {answer}" for answer in self._answers])
+        starts = [reply_start_of(self.task, text) or start for text in texts] or [start] * len(rows)
+        extended = [replace(p, reply_start=s) for p, s in zip(prompts, starts, strict=True)]
+        scored = self._closed(model, rows, extended, [f" {answer}" for answer in self._answers])
         if not texts:
             return scored
         return [
@@ -191,7 +191,7 @@ class Asker:
     def _in_steps(
         self, model: AnsweringModel, episodes: Sequence[Episode], rows: Sequence[Example]
     ) -> list[Prediction]:
-        """Steps of all episodes together; those that are over leave the batch."""
+        """Asks the next steps of all episodes together, until all are over."""
         while steps := [(e, p, r.id) for e, r in zip(episodes, rows, strict=True) if (p := e.prompt()) is not None]:
             replies = reply_to(model, [p for _, p, _ in steps], [name for _, _, name in steps], self.cache)
             for (episode, _, _), reply in zip(steps, replies, strict=True):
@@ -206,9 +206,10 @@ def reply_to(
 
     Args:
         model: The model.
-        prompts: The questions.
-        names: What an error calls each.
-        cache: What is in it is not asked, and what is new is added as it comes; equal questions are asked once.
+        prompts: The prompts.
+        names: Name of each in errors.
+        cache: Known replies, which are not asked for again; new ones are added as they come. Equal prompts are asked
+            once.
 
     Raises:
         UserError: See ``AnsweringModel.reply``; or the cache cannot be written.
@@ -234,7 +235,7 @@ def _pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def _decoded(example: Example) -> Example | ImageError:
-    """The example with its pictures in memory, or why they cannot be."""
+    """The example with its pictures in memory, or the error of one that cannot be read."""
     try:
         return example.decoded()
     except ImageError as error:

@@ -1,4 +1,4 @@
-"""The client of served models: the official one, with a limit on the size of what a server sends."""
+"""The client of served models: the official one, with a limit on the size of responses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import openai
 
 from foveal.config.sections import Server
 
-#: A server's reply may have so many bytes.
+#: Largest response in bytes.
 LARGEST_REPLY = 16 * 2**20
 
 
@@ -19,8 +19,8 @@ class SendError(Exception):
     """A request that got no response.
 
     Attributes:
-        kind: ``late``; ``away``: no connection; ``broken``: a connection that failed; ``large``: the response will not be
-            read; ``address``: it could not be sent.
+        kind: ``late``: it took too long; ``away``: no connection; ``broken``: the connection failed; ``large``: the
+            response is too large; ``address``: the request could not be sent.
     """
 
     def __init__(self, kind: Literal["late", "away", "broken", "large", "address"], reason: str = "") -> None:
@@ -45,7 +45,7 @@ class _Limited(httpx2.AsyncByteStream):
 
 
 async def _limit(response: httpx2.Response) -> None:
-    # Few bytes can unfold to very many; we asked for plain ones.
+    # A few compressed bytes can expand to very many, so plain ones were asked for.
     if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise SendError("large", "it is compressed, though plain text was asked for")
     response.stream = _Limited(response.stream)
@@ -56,9 +56,9 @@ def make_client(url: str, query: dict[str, str], key: str, server: Server) -> op
 
     Args:
         url: The address below which ``/chat/completions`` lies.
-        query: What each request's address has behind it.
-        key: The server's secret; empty sends none.
-        server: How the server is treated.
+        query: Parameters of each request's address.
+        key: The server's key; empty sends none.
+        server: The recipe's settings of the server.
     """
     http = httpx2.AsyncClient(
         headers={"Accept-Encoding": "identity"},
@@ -66,10 +66,10 @@ def make_client(url: str, query: dict[str, str], key: str, server: Server) -> op
         limits=httpx2.Limits(max_connections=server.concurrency, max_keepalive_connections=server.concurrency),
         event_hooks={"response": [_limit]},
     )
-    # What the environment holds for one server is not sent to another.
-    left_out: Any = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
+    # The environment may hold these for another server.
+    omitted: Any = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
     return openai.AsyncOpenAI(
-        base_url=url, api_key=key, admin_api_key="", max_retries=0, default_headers=left_out, default_query=query,
+        base_url=url, api_key=key, admin_api_key="", max_retries=0, default_headers=omitted, default_query=query,
         http_client=http,
     )  # fmt: skip
 
@@ -80,14 +80,14 @@ async def send(client: openai.AsyncOpenAI, body: dict[str, Any] | None, timeout:
     Args:
         client: See ``make_client``.
         body: A request for a chat completion; None asks for the list of models.
-        timeout: Seconds within which the response must be whole.
+        timeout: Seconds until the complete response.
 
     Raises:
-        SendError: There is none.
+        SendError: There is no response.
     """
     headers: Any = {} if client.api_key else {"Authorization": openai.Omit()}
     try:
-        # The client's own limit is for each packet; this one is for the whole.
+        # The client's limit is for each packet, this one for the whole response.
         async with asyncio.timeout(timeout):
             raw = await (
                 client.models.with_raw_response.list(extra_headers=headers)

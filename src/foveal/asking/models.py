@@ -1,4 +1,4 @@
-"""Models that are asked: what all of them can do, and those that run here."""
+"""Models that can be asked: their interface, and local models."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from foveal.tasks.specialist import Specialist
 from foveal.vlm import scoring
 from foveal.vlm.constrained import generate_choice
 from foveal.vlm.encoding import Encoder
-from foveal.vlm.generation import write
+from foveal.vlm.generation import generate
 from foveal.vlm.loading import Vlm, cpu_has_bfloat16, memory_errors
 from foveal.vlm.processors import save_processor
 
-#: Called with the place of a question and its reply, as soon as it is there.
+#: Called with a prompt's index and its reply as soon as it comes.
 Keep = Callable[[int, Reply], None]
 
 
@@ -38,7 +38,7 @@ def make_encoder(vlm: Vlm, recipe: Recipe) -> Encoder:
 
 
 def precision(recipe: Recipe, device: torch.device) -> torch.dtype:
-    """The type of the forward pass: the recipe's, or bfloat16 where the processor has fast instructions for it."""
+    """The dtype of the forward pass: the recipe's, or bfloat16 where the hardware is fast at it, else float32."""
     if recipe.training.precision != "auto":
         chosen: torch.dtype = getattr(torch, recipe.training.precision)
         return chosen
@@ -58,7 +58,7 @@ def mixed(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def evaluating(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """Eval mode and autocast; training mode is as it was afterwards.
+    """Eval mode and autocast; afterwards the training mode is restored.
 
     Raises:
         UserError: Memory does not suffice.
@@ -73,7 +73,7 @@ def evaluating(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
 
 
 def save_parts(model: Vlm | Specialist[Any], folder: Path) -> None:
-    """Writes beside the weights what loading them needs: the processor, or what a task's own model has in its place."""
+    """Saves what loading needs beside the weights: the processor, or the parts of a task's own model."""
     if isinstance(model, Vlm):
         save_processor(model.processor, folder)
     else:
@@ -84,9 +84,9 @@ class AnsweringModel(ABC):
     """A model that replies to prompts.
 
     Attributes:
-        name: Tells it from all other models; replies are kept under it.
-        settings: What else its replies depend on.
-        least_batch: A batch of fewer questions would keep it waiting.
+        name: Unique name of the model, part of the keys of cached replies.
+        settings: Settings that its replies depend on.
+        least_batch: Smallest batch that keeps it busy.
     """
 
     name: str
@@ -98,33 +98,33 @@ class AnsweringModel(ABC):
         """The replies to a batch, in its order.
 
         Args:
-            prompts: The questions.
-            names: What an error calls each.
-            keep: Gets each reply as it comes, so that it outlives a failure of the others.
+            prompts: The prompts.
+            names: Name of each in errors.
+            keep: Called with each reply as it comes, so that it is saved even if others fail.
 
         Raises:
             UserError: A question does not fit, memory does not suffice, or a server refuses.
         """
 
     def key(self, prompt: Prompt) -> str:
-        """A digest of all that the reply to a prompt depends on."""
+        """A digest of everything that the reply to a prompt depends on."""
         return reply_key(self.name, prompt, self.settings)
 
     def evaluating(self) -> AbstractContextManager[None]:
-        """The state in which the model is asked."""
+        """Prepares the model for replies while it lasts."""
         return nullcontext()
 
 
 class LocalModel(AnsweringModel):
-    """A VLM that runs here. It replies greedily, and knows the probability of every text.
+    """A VLM on this machine. It replies greedily, and can score texts.
 
     Args:
         vlm: The model.
-        recipe: How it is asked.
-        weights: The checkpoint folder that it was loaded from, where it is a run's.
+        recipe: The recipe.
+        weights: The run's checkpoint folder that it was loaded from, if any.
 
     Attributes:
-        version: Digest or Hub commit of the weights, where there is one.
+        version: Digest or Hub commit of the weights, if known.
     """
 
     def __init__(self, vlm: Vlm, recipe: Recipe, *, weights: Path | None = None) -> None:
@@ -150,28 +150,28 @@ class LocalModel(AnsweringModel):
 
     def reply(self, prompts: Sequence[Prompt], names: Sequence[str], keep: Keep | None = None) -> list[Reply]:
         """See ``AnsweringModel.reply``."""
-        written = write(self.vlm, self.encoder, prompts, max_new_tokens=self.options.max_new_tokens, names=names)
-        replies = [Reply(w.text, confidence=w.confidence) for w in written]
+        generated = generate(self.vlm, self.encoder, prompts, max_new_tokens=self.options.max_new_tokens, names=names)
+        replies = [Reply(g.text, confidence=g.confidence) for g in generated]
         for place, reply in enumerate(replies if keep is not None else ()):
             keep(place, reply)  # type: ignore[misc]
         return replies
 
     def score(self, prompts: Sequence[Prompt], answers: Sequence[str], names: Sequence[str]) -> torch.Tensor:
-        """Logarithms of the answers' probabilities, not normalised, [B, K]."""
+        """Log-probabilities of the answers, not normalised, [B, K]."""
         per_token = self.options.length_normalisation
         return scoring.score(self.vlm, self.encoder, prompts, answers, names=names, per_token=per_token)
 
     def choose(self, prompts: Sequence[Prompt], answers: Sequence[str], names: Sequence[str]) -> list[str]:
-        """Replies that can be nothing but one of the answers."""
+        """Replies that are one of the answers each."""
         return generate_choice(self.vlm, self.encoder, prompts, answers, names=names)
 
 
 class OwnModel:
-    """A task's own model, which makes predictions of examples and knows no prompts.
+    """A task's own model, which predicts examples without prompts.
 
     Args:
         specialist: The model.
-        recipe: How it is asked.
+        recipe: The recipe.
     """
 
     def __init__(self, specialist: Specialist[Any], recipe: Recipe) -> None:
@@ -191,7 +191,7 @@ class OwnModel:
 
 
 def fingerprint(folder: Path) -> str:
-    """A short digest that tells a folder's weights from others, made of names, sizes and times, not of all bytes."""
+    """A short digest of a folder's weights, from file names, sizes and times."""
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json", ".jinja")):
         stat = path.stat()

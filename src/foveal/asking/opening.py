@@ -30,10 +30,10 @@ def open_model(
         task: The task.
         recipe: The resolved recipe.
         weights: A checkpoint folder of a run.
-        training: Whether parameters shall learn.
+        training: Whether the model is trained.
 
     Raises:
-        UserError: It does not exist, does not fit, runs on a server, or the recipe asks for what it cannot do.
+        UserError: The model does not exist, does not fit or runs on a server, or cannot do what the recipe asks.
     """
     if training and recipe.objective == "label" and reply_start_of(task, "") is not None:
         raise UserError(
@@ -41,22 +41,22 @@ def open_model(
             "objective: answer, or ask for the answer alone."
         )
     models = task.models if isinstance(task, OwnModels) else {}
-    own = models.get(recipe.model.id) or models.get("*")
-    if own is not None:
-        module, _, name = own.partition(":")
+    path = models.get(recipe.model.id) or models.get("*")
+    if path is not None:
+        module, _, name = path.partition(":")
         kind: type[Specialist[Any]] = getattr(importlib.import_module(module), name)
         return kind.open(task, recipe, weights=weights, training=training)
     return load(recipe.model, weights=weights, training=training)
 
 
 def make_asker(task: Task, model: Vlm | Specialist[Any], recipe: Recipe, cache: Replies | None = None) -> Asker:
-    """Asks a loaded model as the recipe says."""
+    """The asker of a loaded model under a recipe."""
     loaded = LocalModel(model, recipe) if isinstance(model, Vlm) else OwnModel(model, recipe)
     return Asker(task, loaded, recipe.evaluation, cache)
 
 
 def open_asker(recipe: Recipe, run: Run | None, checkpoint: str = "best") -> tuple[Asker, str]:
-    """Asks a run's checkpoint, or the recipe's own model where there is no run: one that runs here, or a served one.
+    """The asker of a run's checkpoint or, without a run, of the recipe's local or served model.
 
     Returns:
         The asker, and the checkpoint's name (without a run, the model's id or its name on the server).

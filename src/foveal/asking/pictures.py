@@ -1,4 +1,4 @@
-"""A user's own pictures: finding them, asking about any number of them, and where files made of the answers go."""
+"""A user's pictures: finding them, asking about any number of them, and exporting their answers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from foveal.tasks.task import Task
 
 
 def find_pictures(places: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
-    """The pictures of files and folders in the order in which these are named; each path comes once.
+    """The pictures of files and folders, in the order of ``places``, each path once.
 
-    A picture that is named itself comes in its own place and not in its folder's, and so does a folder in a folder.
+    A picture or folder that is also named itself comes in its own place, not in that of the folder around it.
 
     Raises:
         ImageError: See ``walk_images``.
@@ -44,24 +44,24 @@ def stream(
     skip_bad: bool = False,
     each: Callable[[list[Answered]], None] | None = None,
 ) -> Tally:
-    """Asks about the pictures that ``answers`` has no row of, and adds their rows to it.
+    """Asks about the pictures that have no row in ``answers`` yet, and appends their rows.
 
-    However many pictures there are, two batches of them are in memory.
+    At most two batches of pictures are in memory.
 
     Args:
         asker: Asks the model.
         pictures: Paths, which may be endless.
-        answers: The file, new or to be continued; None keeps nothing.
+        answers: The file, new or continued; None writes nothing.
         text: The user's words, where the task takes them.
-        skip_bad: Whether unreadable pictures get a row with the reason; otherwise the first one ends it.
-        each: Called with each batch before its rows are written: what it makes is there when they are.
+        skip_bad: Whether an unreadable picture gets a row with the error; otherwise the error is raised.
+        each: Called with each batch before its rows are written.
 
     Returns:
-        Counts of the whole file, or of what was asked where there is none.
+        Counts of the whole file, or of the new answers without a file.
 
     Raises:
         UserError: The text does not fit the task, a picture cannot be read or does not fit the model, or the file
-            cannot be written. What was written stays, to be continued.
+            cannot be written. Rows that were written stay, to be continued.
     """
     task = asker.task
     check_words(task, text)
@@ -95,9 +95,8 @@ def common_folder(places: Sequence[str | os.PathLike[str]]) -> Path:
 
 
 def export_folder(folder: Path, picture: Path, base: Path) -> Path:
-    """Where the files made of an answer go: below ``folder`` as the picture lies below ``base``, so that pictures
-    of one name in several folders do not meet.
-    """
+    """The folder of an answer's files: its path in ``folder`` is the picture's path in ``base``, so that pictures of the
+    same name do not collide."""
     inner = Path(os.path.abspath(picture)).parent
     if not inner.is_relative_to(base):
         return folder.joinpath(*(p for p in inner.parts if p != inner.anchor))

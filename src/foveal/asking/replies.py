@@ -1,4 +1,4 @@
-"""Replies that are kept on disk as they come, so that no question is asked twice."""
+"""Replies, and a cache of them on disk, so that no question is asked twice."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if sys.platform != "win32":
     import fcntl
 
 
-#: Reasoning that a model wrote in front of its answer. One that was cut within it has not answered.
+#: Reasoning in front of an answer; a reply that is cut within it has no answer.
 _THOUGHTS = re.compile(r"^\s*<think>.*?(?:</think>|$)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model answered.
+    """A model's reply; what a model does not report is None.
 
     Attributes:
-        text: Its words.
-        finish: Why it stopped, where that is known: ``stop``, ``length`` (the reply was cut), ...
-        model: The model that a server names, which may be more exact than the name in the request.
-        tokens_in: Length of the question, where it is known.
-        tokens_out: Length of the reply, where it is known.
-        confidence: Product of its tokens' probabilities, where they are known.
+        text: The text.
+        finish: Why it ended: ``stop``, ``length`` (the reply was cut), ...
+        model: The model's name in the server's response, which may be more exact than in the request.
+        tokens_in: Length of the prompt in tokens.
+        tokens_out: Length of the reply in tokens.
+        confidence: Product of the probabilities of its tokens.
     """
 
     text: str
@@ -48,17 +48,17 @@ class Reply:
 
     @property
     def answer(self) -> str:
-        """The text without reasoning that the model wrote between ``<think>`` and ``</think>`` in front of it."""
+        """The text without a leading ``<think>...</think>``."""
         return _THOUGHTS.sub("", self.text)
 
     def facts(self) -> dict[str, Any]:
-        """What a server tells beside the text; empty for models that run here."""
+        """What a server reports beside the text; empty for local models."""
         facts = {"finish": self.finish, "model": self.model, "tokens_in": self.tokens_in, "tokens_out": self.tokens_out}
         return {name: value for name, value in facts.items() if value is not None}
 
 
 def reply_key(model: str, prompt: Prompt, settings: Mapping[str, Any]) -> str:
-    """A digest of all that a reply depends on: the model's name, the messages with their pixels, the settings."""
+    """A digest of everything that a reply depends on: the model's name, the prompt with its pixels, the settings."""
     pictures = []
     for image in prompt.opened():
         pixels = hashlib.sha256(f"{image.mode} {image.size}".encode())
@@ -71,13 +71,13 @@ def reply_key(model: str, prompt: Prompt, settings: Mapping[str, Any]) -> str:
 
 
 class Replies:
-    """A file of replies, a line of JSON each, which grows as they come.
+    """A growing file of replies, a line of JSON each.
 
-    What was written stays whatever happens to the process: a line is written in one step, and half a line that a full
-    disk or a power cut left is dropped when the file is opened again. A lock keeps a second process out.
+    Each line is written in one step, and an incomplete line (after a power cut, say) is dropped when the file is opened
+    again. A lock keeps a second process out.
 
     Args:
-        path: The file; it is made with its folder where it is not there.
+        path: The file; it is created with its folder where it does not exist.
 
     Raises:
         UserError: It may not be written, or another process is writing it.
@@ -126,15 +126,15 @@ class Replies:
         return len(self._known)
 
     def get(self, key: str) -> Reply | None:
-        """The reply to a question that was asked before, or None."""
+        """The reply of a key, or None."""
         return self._known.get(key)
 
     def __getitem__(self, key: str) -> Reply:
-        """The reply to a question that was asked before."""
+        """The reply of a key that is known."""
         return self._known[key]
 
     def add(self, key: str, reply: Reply) -> None:
-        """Keeps a reply.
+        """Writes a reply.
 
         Raises:
             UserError: The disk is full.
@@ -151,7 +151,7 @@ class Replies:
         self._known[key] = reply
 
     def close(self) -> None:
-        """Closes the file, so that another process may write it."""
+        """Closes the file, so that another process can open it."""
         os.close(self._file)
 
     def __enter__(self) -> Self:

@@ -29,9 +29,9 @@ from foveal.errors import UserError
 from foveal.prompts import Prompt
 
 _BUSY = (408, 409, 425, 429)
-#: A server that wants a longer pause than this is not waited for, in seconds.
+#: Longest pause in seconds that a server may ask for.
 _LONGEST_REQUESTED_PAUSE = 900
-#: Seconds before the second try, which double with each further one up to the longest.
+#: Seconds before the second try; they double with each further one up to the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ def base_url(url: str) -> str:
     """The address below which ``/chat/completions`` lies: ``http://host:8000`` gives ``http://host:8000/v1``.
 
     Raises:
-        UserError: It is no web address, or holds a secret, which would end up in files and listings.
+        UserError: It is no web address, or contains a secret, which would end up in files and logs.
     """
     try:
         parts = urlsplit(url.strip())
@@ -49,8 +49,8 @@ def base_url(url: str) -> str:
     except ValueError:
         wrong = True
     if wrong:
-        what = "This" if {"@", "?", "#"} & set(url) else repr(url)  # what may hold a secret is not repeated
-        raise UserError(f"{what} is no address of a server; give one like http://localhost:8000/v1.")
+        shown = "This" if {"@", "?", "#"} & set(url) else repr(url)  # these may precede a secret
+        raise UserError(f"{shown} is no address of a server; give one like http://localhost:8000/v1.")
     queries = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
     if parts.username or parts.password or parts.fragment or queries - {"api-version"}:
         raise UserError(
@@ -69,7 +69,7 @@ def data_url(image: Image.Image) -> str:
 
 
 def chat_messages(prompt: Prompt) -> list[dict[str, Any]]:
-    """A prompt as the messages of a chat-completions request."""
+    """The messages of a chat-completions request."""
     content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": data_url(i)}} for i in prompt.opened()]
     content.append({"type": "text", "text": prompt.user})
     system = [{"role": "system", "content": prompt.system}] if prompt.system else []
@@ -77,7 +77,7 @@ def chat_messages(prompt: Prompt) -> list[dict[str, Any]]:
 
 
 def read_completion(value: Any) -> Reply | None:
-    """The reply in the JSON of a chat completion, or None where it is none."""
+    """The reply in a chat completion, or None where the JSON is no chat completion."""
     try:
         choice = value["choices"][0]
         content = choice["message"].get("content")
@@ -89,7 +89,7 @@ def read_completion(value: Any) -> Reply | None:
     except (KeyError, IndexError, TypeError, AttributeError):
         return None
     counts = usage if isinstance(usage, dict) else {}
-    # No content is a refusal, or a reply that was cut while the model was still thinking.
+    # Without content it is a refusal, or a reply that was cut while the model was thinking.
     return Reply(
         _text(content or "").strip(), _text(finish), _text(model),
         _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens")),
@@ -110,7 +110,7 @@ def _count(value: object) -> int | None:
 
 
 class _RetryError(Exception):
-    """A failure that may pass; ``after`` is the pause in seconds that the server asks for."""
+    """A temporary failure; ``after`` is the pause in seconds that the server asks for."""
 
     def __init__(self, reason: str, after: float | None = None) -> None:
         super().__init__(reason)
@@ -118,21 +118,21 @@ class _RetryError(Exception):
 
 
 class _MissingError(Exception):
-    """The server answers that there is no such address or model."""
+    """The server has no such address or model."""
 
 
 class ServedModel(AnsweringModel):
     """A model on a server.
 
     Args:
-        recipe: ``model.id`` is the server's address, ``model.server`` says how it is treated.
+        recipe: ``model.id`` is the server's address, ``model.server`` its settings.
 
     Attributes:
         url: The address below which ``/chat/completions`` lies.
-        name: The model's name on the server; empty until ``connect`` where it is not given.
+        name: The model's name on the server; where it is not given, empty until ``connect``.
 
     Raises:
-        UserError: The address or the key cannot be right, or the package ``openai`` is missing.
+        UserError: The address or the key is invalid, or the package ``openai`` is missing.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -145,7 +145,7 @@ class ServedModel(AnsweringModel):
         if self.server.temperature > 0:
             self.settings["seed"] = recipe.seed
         self._limit = "max_tokens"
-        self._listed: list[str] = []
+        self._models: list[str] = []
         self._quiet_until = 0.0
         try:
             from foveal.asking import chat_client
@@ -156,10 +156,10 @@ class ServedModel(AnsweringModel):
         self._http = chat_client
 
     def connect(self) -> str:
-        """Finds out whether the server can be reached, and the model's name where none was given.
+        """Checks that the server can be reached, and returns the model's name there.
 
         Raises:
-            UserError: It cannot be reached, refuses the key, or lists several models where none was named.
+            UserError: It cannot be reached, refuses the key, or lists several models while no name is given.
         """
         _run(self._connect())
         return self.name
@@ -172,14 +172,14 @@ class ServedModel(AnsweringModel):
         if not self.name:
             await self._connect()
         replies: dict[int, Reply] = {}
-        places = iter(range(len(prompts)))
+        indices = iter(range(len(prompts)))
 
         async def work(client: Any) -> None:
-            for place in places:
-                # Pictures are encoded beside the event loop, which else would keep other replies waiting.
-                messages = await asyncio.to_thread(chat_messages, prompts[place])
-                replies[place] = await self._complete(client, messages)
-                keep(place, replies[place])
+            for i in indices:
+                # Encoding pictures in a thread does not block the event loop.
+                messages = await asyncio.to_thread(chat_messages, prompts[i])
+                replies[i] = await self._complete(client, messages)
+                keep(i, replies[i])
 
         async with self._client() as client:
             workers = [asyncio.create_task(work(client)) for _ in range(min(self.server.concurrency, len(prompts)))]
@@ -189,7 +189,7 @@ class ServedModel(AnsweringModel):
                 for worker in workers:
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
-        return [replies[place] for place in range(len(prompts))]
+        return [replies[i] for i in range(len(prompts))]
 
     def _client(self) -> Any:
         parts = urlsplit(self.url)
@@ -199,28 +199,27 @@ class ServedModel(AnsweringModel):
     async def _connect(self) -> None:
         async with self._client() as client:
             try:
-                listed = await self._patiently(lambda: self._send(client, None))
+                response = await self._patiently(lambda: self._send(client, None))
             except _MissingError:
-                listed = None
-        rows = listed.get("data") if isinstance(listed, dict) else None
-        self._listed = (
-            [str(r["id"]) for r in rows if isinstance(r, dict) and "id" in r] if isinstance(rows, list) else []
-        )
-        if not self.name and len(self._listed) == 1:
-            self.name = self._listed[0]
+                response = None
+        models = response.get("data") if isinstance(response, dict) else None
+        models = models if isinstance(models, list) else []
+        self._models = [str(model["id"]) for model in models if isinstance(model, dict) and "id" in model]
+        if not self.name and len(self._models) == 1:
+            self.name = self._models[0]
         if not self.name:
-            has = f"has {self._names()}" if self._listed else "lists no models"
+            has = f"has {self._names()}" if self._models else "lists no models"
             raise UserError(f"{self.url}: the server {has}; name the one that is meant with model.server.name.")
 
     def _names(self) -> str:
-        more = f" and {len(self._listed) - 8} more" if len(self._listed) > 8 else ""
-        return ", ".join(self._listed[:8]) + more
+        more = f" and {len(self._models) - 8} more" if len(self._models) > 8 else ""
+        return ", ".join(self._models[:8]) + more
 
     async def _complete(self, client: Any, messages: list[dict[str, Any]]) -> Reply:
         try:
             value = await self._patiently(lambda: self._ask(client, messages))
         except _MissingError as error:
-            has = f"; it has {self._names()}" if self._listed and self.name not in self._listed else ""
+            has = f"; it has {self._names()}" if self._models and self.name not in self._models else ""
             raise UserError(
                 f"{self.url}: the server does not know the address or the model {self.name!r} ({error}){has}; correct "
                 "the address or model.server.name."
@@ -239,15 +238,15 @@ class ServedModel(AnsweringModel):
         try:
             return await self._send(client, {"model": self.name, "messages": messages, **settings})
         except UserError as error:
-            # Newer servers refuse the name that all others know.
+            # Newer servers have another name for the limit.
             if limit == "max_tokens" and "max_completion_tokens" in str(error):
                 self._limit = "max_completion_tokens"
                 return await self._ask(client, messages)
             raise
 
     async def _patiently(self, send: Callable[[], Awaitable[Any]]) -> Any:
-        """What ``send`` gives, tried again while the failure may pass."""
-        tried = 0
+        """The result of ``send``, which is tried again after temporary failures."""
+        tries = 0
         while True:
             pause = self._quiet_until - time.monotonic()
             if pause > 0:
@@ -256,25 +255,25 @@ class ServedModel(AnsweringModel):
             try:
                 return await send()
             except _RetryError as error:
-                tried += 1
+                tries += 1
                 if (error.after or 0) > _LONGEST_REQUESTED_PAUSE:
                     raise UserError(
                         f"{self.url}: {error}, and asks to wait {error.after:,.0f} s; go on then."
                     ) from None
-                if tried >= self.server.tries:
-                    raise UserError(f"{self.url}: gave up after {tried} tries; the last: {error}.") from None
-                if error.after is not None:  # all wait, for the next request would be refused as well
+                if tries >= self.server.tries:
+                    raise UserError(f"{self.url}: gave up after {tries} tries; the last: {error}.") from None
+                if error.after is not None:  # further requests would be refused as well, so all of them wait
                     self._quiet_until = max(self._quiet_until, time.monotonic() + error.after)
-                longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(tried - 1, 60))
+                longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(tries - 1, 60))
                 await asyncio.sleep(longest * random.uniform(0.5, 1.0))
 
     async def _send(self, client: Any, body: dict[str, Any] | None) -> Any:
-        """The JSON that the server answers to a question, or to that for its models.
+        """The JSON of the server's response to a request, or its list of models where the body is None.
 
         Raises:
-            _RetryError: A failure that may pass.
-            _MissingError: There is no such address or model.
-            UserError: Any other refusal.
+            _RetryError: A temporary failure.
+            _MissingError: The server has no such address or model.
+            UserError: Any other failure.
         """
         try:
             response = await self._http.send(client, body, self.server.timeout)
@@ -289,15 +288,15 @@ class ServedModel(AnsweringModel):
             remedy = "check the address, and that it runs" if error.kind == "away" else "check the address"
             what = {"away": "the server cannot be reached", "large": "the reply will not be read"}
             raise UserError(f"{self.url}: {what.get(error.kind, 'cannot be asked')} ({reason}); {remedy}.") from None
-        return self._judge(response.status_code, response.headers, self._masked(response.text))
+        return self._check(response.status_code, response.headers, self._masked(response.text))
 
-    def _judge(self, status: int, headers: Mapping[str, str], text: str) -> Any:
-        """The JSON of a response that went well; see ``_send``."""
+    def _check(self, status: int, headers: Mapping[str, str], text: str) -> Any:
+        """The JSON of a successful response; raises as ``_send`` does."""
         value: Any = None
         with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(text)
         reason = self._short(_message(value) or text or "no reason given")
-        # Some servers pass on the failure of another one inside a reply that went well.
+        # Some servers report the failure of another one with status 200.
         inner = value.get("error") if isinstance(value, dict) and status == 200 else None
         if inner:
             code = inner.get("code") if isinstance(inner, dict) else None
@@ -326,7 +325,7 @@ class ServedModel(AnsweringModel):
         return value
 
     def _masked(self, text: str) -> str:
-        """A server's words without the key, which some repeat. What is shorter is no secret but a filler like EMPTY."""
+        """A server's text without the key. A shorter key is no secret but a filler like EMPTY."""
         return text.replace(self._key, "***") if len(self._key) >= 8 else text
 
     def _short(self, text: str) -> str:
@@ -335,17 +334,17 @@ class ServedModel(AnsweringModel):
 
 
 def _read_key(variable: str | None) -> str:
-    """The secret in an environment variable; empty where none is named.
+    """The key in an environment variable; empty where no variable is named.
 
     Raises:
-        UserError: There is no such variable, or what it holds cannot be a key.
+        UserError: There is no such variable, or its value cannot be a key.
     """
     if not variable:
         return ""
     key = os.environ.get(variable, "").strip()
     if not key:
         raise UserError(
-            # The name is not repeated, for it may be the key itself.
+            # The name is not repeated: it may be the key itself by mistake.
             "model.server.api_key_env: there is no such environment variable, or it is empty; it takes the name of the "
             "variable that holds the server's key."
         )
@@ -355,7 +354,7 @@ def _read_key(variable: str | None) -> str:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Runs to the end, in a thread where an event loop runs already, as in a notebook."""
+    """Runs a coroutine, in a thread where an event loop runs already, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -365,7 +364,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _message(value: Any) -> str | None:
-    """The sentence in a server's JSON about an error, in the forms in which servers write it."""
+    """The error message in a server's JSON, in any of the usual forms."""
     for _ in range(3):
         if isinstance(value, str):
             return value

@@ -1,7 +1,7 @@
-"""Whether probabilities mean what they say: calibration errors, Brier score and log-likelihood of a closed set of answers.
+"""Calibration of probabilities over a closed set of answers: calibration errors, Brier score and log-likelihood.
 
-A row's confidence is the probability of its likeliest answer. It is honest where, of the rows with a confidence of about
-80 %, about 80 % are right.
+A row's confidence is the probability of its likeliest answer. It is calibrated where, of the rows with a confidence of
+about 80 %, about 80 % are right.
 """
 
 from __future__ import annotations

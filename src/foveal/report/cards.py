@@ -78,14 +78,14 @@ class Card:
         known = dict(self._finite())
         if not known and self.confidence is not None and math.isfinite(self.confidence):
             known = {self.answer: self.confidence}
-        kept = list(known)
+        selected = list(known)
         if len(known) > BARS:
             needed = [a for a in (self.answer, self.truth) if a in known]
             likely = sorted(known, key=lambda a: -known[a])
-            kept = sorted(list(dict.fromkeys([*needed, *likely]))[: BARS - 1], key=lambda a: -known[a])
-        bars = [Bar(a, known[a], a == self.answer) for a in kept]
-        if others := len(known) - len(kept):
-            bars.append(Bar(f"{others} others", max(0.0, sum(known.values()) - sum(known[a] for a in kept))))
+            selected = sorted(list(dict.fromkeys([*needed, *likely]))[: BARS - 1], key=lambda a: -known[a])
+        bars = [Bar(a, known[a], a == self.answer) for a in selected]
+        if others := len(known) - len(selected):
+            bars.append(Bar(f"{others} others", max(0.0, sum(known.values()) - sum(known[a] for a in selected))))
         return bars
 
     def _finite(self) -> list[tuple[str, float]]:

@@ -102,12 +102,13 @@ def _reliability(result: Result) -> tuple[str, Markup] | None:
 
 
 def _selection(page: Page, limit: int) -> str:
-    """What is shown of what, and in which order; a selection must not pass for a sample."""
+    """A note on which cards are shown and in which order, so that they are not taken for a random sample."""
     sentences = [f"{count_verdicts(page.cards)}."]
     rows = page.results[-1].rows if page.results else 0
     if min(len(page.cards), limit) < rows:
-        shown = count_verdicts(page.cards[:limit])
-        sentences = [f"{shown}: chosen from {rows:,} rows for what they show, not at random."]
+        sentences = [
+            f"{count_verdicts(page.cards[:limit])}: chosen from {rows:,} rows for what they show, not at random."
+        ]
     elif limit < len(page.cards):
         sentences.append(f"The first {limit:,} are shown.")
     if page.cards[0].verdict == "wrong":

@@ -61,8 +61,8 @@ def write_pictures(task: Task, result: Result, folder: Path) -> None:
 
 
 def _write_predictions(task: Task, result: Result, path: Path) -> None:
-    """24 rows, drawn by lot but always the same: as the task draws them, each with a tick or a cross, the truth, the
-    answer, its probability where one was computed, and the question."""
+    """Writes 24 random rows (always the same), each with a tick or a cross, truth, answer, its probability where it is
+    known, and the question."""
     rows = list(zip(result.examples, result.predictions, strict=True))
     items, marks = [], []
     # Equal steps could meet the same kind of row again and again where kinds alternate.

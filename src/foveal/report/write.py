@@ -1,4 +1,4 @@
-"""What is kept of a measurement: ``results.json``, ``predictions.jsonl``, pictures, and the page."""
+"""Writes a measurement: ``results.json``, ``predictions.jsonl``, pictures, and the page."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def write_measurement(task: Task, result: Result, folder: Path, facts: Mapping[s
     """Writes the numbers, the predictions and their pictures.
 
     Args:
-        task: What was measured.
-        result: With its rows.
-        folder: Where the files go.
-        facts: What else ``results.json`` holds, e.g. the checkpoint and the split.
+        task: The task.
+        result: The measurement with its rows.
+        folder: Folder of the files.
+        facts: Further entries of ``results.json``, e.g. the checkpoint and the split.
 
     Raises:
         UserError: The disk is full or may not be written.
@@ -83,8 +83,8 @@ def write_page(
 
     Args:
         path: The HTML file.
-        task: What was measured.
-        recipe: By which it was made.
+        task: The task.
+        recipe: Its recipe.
         results: Measurements from the first to the last, which has its rows.
         title: Heading.
         facts: How it was made; the command is added in front.

@@ -1,4 +1,4 @@
-"""What learns: adapters, frozen components, and parameter groups with a learning rate for each component."""
+"""Trainable parameters: adapters, frozen components, and groups with a learning rate for each component."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def make_trainable(model: PreTrainedModel, recipe: Model) -> nn.Module:
         for name in names:
             if name not in COMPONENTS or (name not in have and not where.startswith("lora")):
                 raise UserError(f"model.{where}: {name!r} is not a component of this model; it has {', '.join(have)}.")
-    kept = [
+    untrained = [
         c for c in recipe.reset if c in recipe.freeze or (recipe.adapter == "lora" and c not in recipe.lora.also_train)
     ]
-    if kept:
+    if untrained:
         raise UserError(
-            f"model.reset: {', '.join(kept)} would start from random weights and not learn; take it out of model.freeze, "
+            f"model.reset: {', '.join(untrained)} would start from random weights and not learn; take it out of model.freeze, "
             "or add it to model.lora.also_train."
         )
     for component in recipe.reset:
@@ -62,7 +62,7 @@ def make_trainable(model: PreTrainedModel, recipe: Model) -> nn.Module:
 
 
 def reset(model: nn.Module, component: str) -> None:
-    """Draws a component's weights anew, in place: matrices by Xavier's uniform rule (Glorot and Bengio 2010), biases 0,
+    """Initialises a component's weights again, in place: matrices by Xavier's uniform rule (Glorot and Bengio 2010), biases 0,
     norms 1. The architecture stays the family's own, so that a checkpoint still loads anywhere.
 
     Raises:

@@ -1,6 +1,6 @@
 """Which part of a VLM a parameter belongs to: vision, projector, language or head.
 
-Freezing, learning rates, LoRA targets, gradient audits and memory estimates all ask here.
+Freezing, learning rates, LoRA targets, gradient audits and memory estimates depend on it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 from foveal.errors import UserError
 from foveal.vlm.families import COMPONENTS, families, family_of
 
-#: Further names, of models that a VLM is a part of: regular expression on the start of a parameter's name -> component.
+#: Names in models around a VLM: regular expression on the start of a parameter's name -> component.
 _OTHERS: dict[str, str] = {}
-#: What may stand in front of a VLM's own names, from the outside in.
+#: Possible prefixes of a VLM's parameter names, the outermost first.
 _PREFIXES: list[str] = ["module.", "base_model.model."]
 
 
@@ -38,7 +38,7 @@ def register_components(patterns: Mapping[str, str]) -> None:
 
 
 def register_prefix(prefix: str) -> None:
-    """Lets a VLM be a part of a larger model, under this name (with its dot)."""
+    """Registers the name (with its dot) of a VLM within a larger model."""
     if prefix not in _PREFIXES:
         _PREFIXES.insert(1, prefix)
 
@@ -57,7 +57,7 @@ def component_of(name: str) -> str:
         UserError: No pattern knows the name.
     """
     plain = plain_name(name)
-    # A name alone does not say of which family it is, so all are asked, the newest first; most share one table.
+    # The family is unknown here, so all tables are tried, the newest first; most families share one.
     tables = {id(table): table for table in (_OTHERS, *(family.parts for family in reversed(families())))}
     for table in tables.values():
         for pattern, component in table.items():
@@ -106,8 +106,8 @@ def component_modules(model: nn.Module, component: str) -> list[str]:
     for name, module in model.named_modules():
         if not name or isinstance(module, nn.ModuleList) or any(name.startswith(f"{n}.") for n in names):
             continue
-        own = [f"{name}.{p}" for p, _ in module.named_parameters()]
-        if own and all(component_of(p) == component for p in own):
+        parameters = [f"{name}.{p}" for p, _ in module.named_parameters()]
+        if parameters and all(component_of(p) == component for p in parameters):
             names.append(name)
     return names
 

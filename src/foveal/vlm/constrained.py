@@ -1,11 +1,10 @@
-"""Constrained decoding: the model writes freely within a closed set of answers, and nothing else.
+"""Constrained decoding: the model generates one of a closed set of answers.
 
 At every step only tokens that continue some answer keep their score; the rest get minus infinity. An answer that
-begins another ("no", "no lines") differs by its end token. So each reply is one of the answers, whatever the
-weights are, and no reply has to be read and guessed at.
+begins another ("no", "no lines") differs by its end token.
 
-The steps are greedy: each takes the likeliest token that is allowed. That can differ from the answer of highest
-probability as a whole, which ``scoring.score`` gives.
+The steps are greedy: each takes the likeliest token that is allowed. The result can differ from the answer of highest
+probability as a whole, which ``scoring.score`` finds.
 """
 
 from __future__ import annotations
@@ -54,10 +53,10 @@ class AnswerTrie:
         """Follows some tokens through the tree.
 
         Args:
-            ids: What was written so far; whatever follows a whole answer is padding.
+            ids: The tokens so far; what follows a complete answer is padding.
 
         Returns:
-            The tokens that may follow, and the answer's place once it is whole (then none may follow).
+            The tokens that may follow, and the answer's index once it is complete (then none may follow).
 
         Raises:
             ValueError: The tokens begin no answer.
@@ -73,24 +72,24 @@ class AnswerTrie:
 
 
 class OnlyAnswers(LogitsProcessor):  # type: ignore[misc]
-    """Leaves a score only to tokens that continue one of the row's answers; for greedy decoding and sampling.
+    """Masks all tokens but those that continue one of the row's answers; for greedy decoding and sampling.
 
     Args:
-        tries: The answers of each row, for a tokenizer may write an answer differently behind different prompts.
+        tries: The answers of each row; an answer's tokens may depend on the prompt.
         start: Length of the padded prompts; all rows are padded on the left.
-        end: The token that a row whose answer is whole may repeat.
+        end: The token that follows a complete answer.
     """
 
     def __init__(self, tries: Sequence[AnswerTrie], *, start: int, end: int) -> None:
         self.tries, self.start, self.end = tries, start, end
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """The scores [B, V] with minus infinity for every token that no answer continues with."""
+        """The scores [B, V], minus infinity for every token that continues no answer."""
         out = torch.full_like(scores, -torch.inf)
         lowest = torch.finfo(scores.dtype).min
         for row, (trie, ids) in enumerate(zip(self.tries, input_ids[:, self.start :].tolist(), strict=True)):
             allowed = list(trie.walk(ids)[0]) or [self.end]
-            # A model's own generation settings may forbid a token that an answer needs; NaN comes from broken weights.
+            # The model's generation settings may forbid a token of an answer; NaN comes from broken weights.
             out[row, allowed] = scores[row, allowed].nan_to_num(nan=lowest, neginf=lowest)
         return out
 
@@ -99,21 +98,21 @@ class OnlyAnswers(LogitsProcessor):  # type: ignore[misc]
 def generate_choice(
     vlm: Vlm, encoder: Encoder, prompts: Sequence[Prompt], answers: Sequence[str], *, names: Sequence[str]
 ) -> list[str]:
-    """The answer that the model writes to each prompt, out of a closed set.
+    """The answer that the model generates for each prompt, out of a closed set.
 
     Args:
         vlm: The model.
         encoder: Its encoder; rows are padded on the left.
-        prompts: What is asked.
-        answers: All that may be answered.
-        names: What an error calls each row.
+        prompts: The prompts.
+        answers: The closed set.
+        names: Name of each row in errors.
 
     Returns:
         One of ``answers`` for each prompt.
 
     Raises:
-        UserError: A row does not fit into the model's context; there are no answers; the tokenizer cannot write one, or
-            writes two alike; or the model's own generation settings stop it early.
+        UserError: A row does not fit into the model's context; there are no answers; the tokenizer cannot encode one, or
+            encodes two alike; or the model's generation settings stop it early.
     """
     if not answers:
         raise UserError("There are no answers to choose from; name at least one.")
@@ -121,13 +120,7 @@ def generate_choice(
     encoder.check_prompts(batch, names)
     start = batch["input_ids"].shape[1]
     ids = [[encoder.answer_ids(prompt, answer) for answer in answers] for prompt in prompts]
-    for row in ids:
-        for k, one in enumerate(row):
-            if one in row[:k]:
-                raise UserError(
-                    f"The answers {answers[row.index(one)]!r} and {answers[k]!r} are the same to this model's tokenizer; "
-                    "leave one out or word it differently."
-                )
+    _check_distinct(ids, answers)
     tries = [AnswerTrie(row) for row in ids]
     out = vlm.model.generate(  # type: ignore[operator]
         **to_device(batch, vlm), max_new_tokens=max(len(one) for row in ids for one in row), do_sample=False,
@@ -137,11 +130,21 @@ def generate_choice(
     )  # fmt: skip
     replies = []
     for trie, row, name in zip(tries, out[:, start:].tolist(), names, strict=True):
-        whole = trie.walk(row)[1]
-        if whole is None:
+        answer = trie.walk(row)[1]
+        if answer is None:
             raise UserError(
                 f"{name}: the model was stopped within an answer; remove max_time and stop_strings from its "
                 "generation_config.json."
             )
-        replies.append(answers[whole])
+        replies.append(answers[answer])
     return replies
+
+
+def _check_distinct(ids: Sequence[Sequence[tuple[int, ...]]], answers: Sequence[str]) -> None:
+    for row in ids:
+        for k, tokens in enumerate(row):
+            if tokens in row[:k]:
+                raise UserError(
+                    f"The answers {answers[row.index(tokens)]!r} and {answers[k]!r} are the same to this model's "
+                    "tokenizer; leave one out or word it differently."
+                )

@@ -50,22 +50,22 @@ class Encoder:
     # ---------------------------------------------------------------- text
 
     def text(self, prompt: Prompt) -> str:
-        """The prompt as the model reads it, up to where the answer begins; what the model's turn begins with included."""
+        """The prompt's text up to the answer, the start of the reply included."""
         return self._head(prompt) + self._start(prompt)[0] if prompt.reply_start else self._render(prompt, None)
 
     def _head(self, prompt: Prompt) -> str:
-        """The prompt up to where the model's turn begins."""
+        """The prompt up to the model's turn."""
         return self._render(prompt, None) + ("" if self.processor.chat_template else family_of(self.family).separator)
 
     def _turn(self, prompt: Prompt, text: str) -> str:
-        """The model's turn as the template writes it, with what it puts around ``text``: a space, the end token."""
+        """The model's turn as the template formats it, e.g. with a space and the end token around ``text``."""
         head, whole = self._head(prompt), self._render(prompt, text)
         turn = whole[len(head) :]
         # A template that rewrites the turn (thinking tags, say) leaves the text itself.
         return turn if whole.startswith(head) and text in turn else text
 
     def _start(self, prompt: Prompt) -> tuple[str, str]:
-        """The model's turn up to the end of what it begins with, and what the template writes behind that."""
+        """The model's turn up to the end of ``reply_start``, and what the template puts behind it."""
         turn = self._turn(prompt, prompt.reply_start)
         end = turn.index(prompt.reply_start) + len(prompt.reply_start)
         return turn[:end], turn[end:]
@@ -127,7 +127,7 @@ class Encoder:
         return torch.tensor([[[*one, *([IGNORE] * (longest - len(one)))] for one in row] for row in ids])
 
     def reply_start_ids(self, prompt: Prompt) -> tuple[int, ...]:
-        """Token ids of what the model's turn begins with; none where it begins with nothing."""
+        """Token ids of the start of the reply; empty without one."""
         if not prompt.reply_start:
             return ()
         # A reply can spell out a special token: <image> as one would call for another picture.
@@ -178,7 +178,7 @@ class Encoder:
     # ---------------------------------------------------------------- batches
 
     def encode(self, prompts: Sequence[Prompt], *, side: Literal["left", "right"]) -> Batch:
-        """Prompts without answers as tensors, padded on one side; what the model's turns begin with comes last.
+        """Prompts without answers as tensors, padded on one side; the starts of the replies come last.
 
         Returns:
             ``input_ids`` and ``attention_mask`` [B, L], the family's pixel tensors and whatever else it needs.
@@ -220,7 +220,7 @@ class Encoder:
 
         Args:
             prompts: Each with its answer.
-            names: What an error calls each row.
+            names: Name of each row in errors.
 
         Raises:
             UserError: A row has no answer, or does not fit into the model's context. Nothing is ever cut.
@@ -235,10 +235,10 @@ class Encoder:
         return batch
 
     def check_prompts(self, batch: Batch, names: Sequence[str]) -> None:
-        """Refuses rows that are longer than the model's context.
+        """Checks that rows fit into the model's context.
 
         Raises:
-            UserError: Names the row, its length and the limit.
+            UserError: A row is too long.
         """
         lengths = batch["attention_mask"].sum(1).tolist()
         for length, name in zip(lengths, names, strict=True):

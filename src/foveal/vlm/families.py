@@ -1,8 +1,7 @@
-"""What is known of each family of vision-language models: one record for each model type of transformers.
+"""Facts about each family of vision-language models: one record for each model type of transformers.
 
-Everything else in Foveal asks a record and names no family. A family that has none gets the record whose fields are all
-at their defaults, which hold for most. A new family is one more record in ``_KNOWN``, or a call of ``register_family``.
-Nothing here imports torch.
+No other module names a family. A family without a record gets one of defaults, which hold for most. A new family is a
+record in ``_KNOWN``, or a call of ``register_family``. Nothing here imports torch.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def is_url(model: str) -> bool:
 
 
 def resolve(recipe: Model) -> str:
-    """What the Auto classes are given: a folder or a Hub id.
+    """The folder or Hub id for transformers' Auto classes.
 
     Raises:
         UserError: A folder that does not exist or holds no model, or the address of a server.
@@ -55,7 +55,7 @@ def resolve(recipe: Model) -> str:
 
 
 def check_model_id(recipe: Model) -> str:
-    """Refuses a model that is nowhere; the Hub is only asked, for seconds at most, where its cache has no copy.
+    """Checks that a model exists; the Hub is only asked where its cache has no copy, with a time limit.
 
     Returns:
         See ``resolve``.
@@ -78,7 +78,7 @@ def check_model_id(recipe: Model) -> str:
 
 
 def not_on_hub(recipe: Model, error: Exception) -> UserError:
-    """The sentence for a model that the Hub did not give."""
+    """The error for a model that the Hub did not give."""
     if isinstance(error, HfHubHTTPError):
         refused = isinstance(error, GatedRepoError) or hub.status(error) == 403
     else:  # transformers puts it in words

@@ -1,4 +1,4 @@
-"""Free-text replies."""
+"""Free-text generation."""
 
 from __future__ import annotations
 
@@ -14,37 +14,30 @@ from foveal.vlm.scoring import to_device
 
 
 @dataclass(frozen=True)
-class Written:
-    """A reply.
+class Generated:
+    """A generated reply.
 
     Attributes:
-        text: Without the prompt and special tokens.
-        confidence: The product of its tokens' probabilities, the end of the reply included.
+        text: The reply without the prompt and special tokens.
+        confidence: Product of the probabilities of its tokens, the end token included.
     """
 
     text: str
     confidence: float
 
 
+@torch.inference_mode()
 def generate(
     vlm: Vlm, encoder: Encoder, prompts: Sequence[Prompt], *, max_new_tokens: int, names: Sequence[str]
-) -> list[str]:
-    """Greedy replies, one for each prompt, without the prompt and special tokens; see ``write``."""
-    return [w.text for w in write(vlm, encoder, prompts, max_new_tokens=max_new_tokens, names=names)]
-
-
-@torch.inference_mode()
-def write(
-    vlm: Vlm, encoder: Encoder, prompts: Sequence[Prompt], *, max_new_tokens: int, names: Sequence[str]
-) -> list[Written]:
+) -> list[Generated]:
     """Greedy replies with their probabilities, one for each prompt.
 
     Args:
         vlm: The model.
         encoder: Its encoder; rows are padded on the left.
-        prompts: What is asked.
-        max_new_tokens: Longest reply.
-        names: What an error calls each row.
+        prompts: The prompts.
+        max_new_tokens: Longest reply in tokens.
+        names: Name of each row in errors.
 
     Raises:
         UserError: A row does not fit into the model's context.
@@ -59,11 +52,11 @@ def write(
         return_dict_in_generate=True, output_logits=True,
     )  # fmt: skip
     ids = out.sequences[:, length:]
-    # [B, T]; what comes behind the end of a reply is padding and counts as certain.
-    chosen = torch.stack(
+    # [B, T]; padding behind the end of a reply gets probability 1.
+    log_probabilities = torch.stack(
         [step.float().log_softmax(-1).gather(1, ids[:, t : t + 1])[:, 0] for t, step in enumerate(out.logits)], 1
     )
-    over = torch.isin(ids, torch.tensor(ends, device=ids.device)).cumsum(1).cumsum(1) > 1
-    confidence = chosen.masked_fill(over, 0).sum(1).exp().tolist()
+    padding = torch.isin(ids, torch.tensor(ends, device=ids.device)).cumsum(1).cumsum(1) > 1
+    confidence = log_probabilities.masked_fill(padding, 0).sum(1).exp().tolist()
     texts: list[str] = encoder.tokenizer.batch_decode(ids, skip_special_tokens=True)
-    return [Written(text.strip(), share) for text, share in zip(texts, confidence, strict=True)]
+    return [Generated(text.strip(), share) for text, share in zip(texts, confidence, strict=True)]

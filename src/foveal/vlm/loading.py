@@ -182,8 +182,8 @@ def load_config(recipe: Model) -> PretrainedConfig:
 
 
 def _older_code(raw: dict[str, Any]) -> str | None:
-    """What a model's own code, by the ``auto_map`` of its config.json, has instead of today's class for pictures and
-    text; None where it has that class or the family is known without code."""
+    """The outdated Auto class that a model's own code is for, by the ``auto_map`` of its config.json; None where the code
+    is up to date or not needed."""
     offered = [name for name in raw.get("auto_map") or {} if name.startswith("AutoModel")]
     current = AutoModelForImageTextToText.__name__
     if not offered or current in offered or raw.get("model_type") in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
@@ -192,7 +192,7 @@ def _older_code(raw: dict[str, Any]) -> str | None:
 
 
 def _explained(recipe: Model, error: Exception, start: str) -> UserError:
-    """The sentence for what loading from ``start``, the recipe's model or a checkpoint, raised."""
+    """The user's error for an error of loading from ``start``, the recipe's model or a checkpoint."""
     text = str(error)
     if lacks_memory(error):
         return out_of_memory(error)
@@ -221,7 +221,7 @@ def _explained(recipe: Model, error: Exception, start: str) -> UserError:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether memory of the GPU or of the machine did not suffice."""
+    """Whether an error means that memory of the GPU or the machine did not suffice."""
     if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError):
         text = str(error)
         return any(s in text for s in ("can't allocate memory", "not enough memory", "out of memory"))
@@ -230,11 +230,7 @@ def lacks_memory(error: BaseException) -> bool:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turns a lack of memory into a sentence.
-
-    Raises:
-        UserError: In place of the error.
-    """
+    """Turns errors of lacking memory into a ``UserError``."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -250,7 +246,7 @@ def load(recipe: Model, *, weights: Path | None = None, training: bool = False) 
     Args:
         recipe: The model section.
         weights: A checkpoint folder of a run: an adapter, or whole weights that replace the recipe's own.
-        training: Whether parameters shall learn; then adapters are added and components frozen as the recipe says.
+        training: Whether the model is trained; then adapters are added and components frozen as the recipe says.
 
     Raises:
         UserError: The model does not exist, is no VLM, does not fit, or the recipe asks for what it cannot do.
@@ -264,10 +260,10 @@ def load(recipe: Model, *, weights: Path | None = None, training: bool = False) 
         show_one_view(loaded, processor)
     if recipe.resolution is not None:
         set_resolution(loaded, processor, recipe.resolution)
-    words, rows = len(processor.tokenizer), loaded.get_input_embeddings().num_embeddings
-    if start != source and words > rows:
+    tokens, rows = len(processor.tokenizer), loaded.get_input_embeddings().num_embeddings
+    if start != source and tokens > rows:
         raise UserError(
-            f"model.id: {recipe.id} is not the model of {start}, which has {rows:,} tokens and not {words:,}; correct it."
+            f"model.id: {recipe.id} is not the model of {start}, which has {rows:,} tokens and not {tokens:,}; correct it."
         )
     if recipe.quantization == "none":
         loaded = loaded.to(device)
@@ -333,7 +329,7 @@ def _with_adapter(model: PreTrainedModel, folder: Path, recipe: Model, training:
 
 
 def out_of_memory(error: BaseException) -> UserError:
-    """What to do when memory does not suffice."""
+    """The error for a lack of memory, with remedies."""
     first = str(error).splitlines()[0] if str(error) else "no memory left"
     return UserError(
         f"Out of memory ({first.rstrip('.')}). Halve training.batch_size and double training.accumulate, lower "

@@ -1,6 +1,6 @@
-"""What a VLM learns by: the `answer` objective's loss over an answer's tokens, the `label` objective's over a closed set.
+"""Losses: of the `answer` objective over an answer's tokens, of the `label` objective over a closed set.
 
-Each has a count, which its sum is averaged over; a training step adds up the counts of all its batches.
+Each sum is divided by a count, which a training step adds up over all its batches.
 """
 
 from __future__ import annotations

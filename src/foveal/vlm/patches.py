@@ -1,4 +1,4 @@
-"""What other libraries are made to do differently, each with the version that makes it unnecessary.
+"""Patches of other libraries, each with the version that makes it unnecessary.
 
 * ``stand_in_for_video_processors``: every video processor of transformers needs torchvision, so that without it a family
   that is only ever shown pictures (SmolVLM, Qwen-VL, InternVL) cannot be loaded. Unnecessary with: none yet (5.23).

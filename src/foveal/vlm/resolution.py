@@ -1,4 +1,4 @@
-"""A model looks at larger or smaller pictures than it was trained on: its table of positions is stretched.
+"""Changes the picture size of a model by interpolating its table of positions.
 
 Only families whose vision tower has one square table of learned positions can be changed so, and of them those whose
 processor has one size. The changed size is part of the configuration and the processor that a run saves.

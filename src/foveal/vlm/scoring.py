@@ -21,8 +21,8 @@ from foveal.vlm.families import family_of
 from foveal.vlm.loading import Vlm
 from foveal.vlm.logits import IGNORE, only_positions
 
-#: Where the copies of a batch's cache, one for each row and answer, would take more bytes than this, no more than so many
-#: are held at once (64 of SmolVLM-500M with 1,100 tokens take about 3 GB in bfloat16); without gradients only.
+#: Where the copies of a batch's cache, one for each row and answer, would take more bytes than this, at most this many are
+#: held at once (64 of SmolVLM-500M with 1,100 tokens take about 3 GB in bfloat16); without gradients only.
 CACHE_BYTES: Final = 1 << 30
 SEQUENCES: Final = 64
 
@@ -67,12 +67,12 @@ def score_batch(model: nn.Module, batch: Batch, choices: torch.Tensor, *, family
     with only_positions(model, keep):
         out = model(**prefix, use_cache=True)
     first = out.logits[0].view(rows, shared + 1, -1).float().log_softmax(-1)  # [B, shared + 1, V]
-    together = first[:, :shared].gather(2, begun[:, :, None]).sum((1, 2))  # [B]
-    result: torch.Tensor = together[:, None] + first[:, shared].gather(1, choices[:, :, shared])
+    begun_score = first[:, :shared].gather(2, begun[:, :, None]).sum((1, 2))  # [B]
+    result: torch.Tensor = begun_score[:, None] + first[:, shared].gather(1, choices[:, :, shared])
     if longest == shared + 1:
         return result
-    own = choices[:, :, shared:]
-    # With gradients the graph of all answers is kept whatever the parts, and a copied cache would lose it.
+    rest = choices[:, :, shared:]
+    # With gradients the graph of all answers stays in memory in any case, and a copied cache would lose it.
     step = count
     if not torch.is_grad_enabled() and count * _bytes(out.past_key_values) > CACHE_BYTES:
         step = max(1, SEQUENCES // rows)
@@ -81,12 +81,12 @@ def score_batch(model: nn.Module, batch: Batch, choices: torch.Tensor, *, family
         start = prefix["attention_mask"].sum(1) + _rope_deltas(model).to(choices.device).view(-1)  # [B]
     tails = []
     for k in range(0, count, step):
-        part = own[:, k : k + step]
+        part = rest[:, k : k + step]
         part = part[:, :, : int((part != IGNORE).sum(2).max())]
         if part.shape[2] == 1:
             tails.append(torch.zeros(part.shape[:2], device=part.device))
             continue
-        # What a cache is asked to do changes it, so all parts but the last continue from a copy.
+        # Continuing changes the cache, so all parts but the last continue from a copy.
         cache = out.past_key_values if k + step >= count else copy.deepcopy(out.past_key_values)
         tails.append(_continue(model, prefix, cache, part, family=family, start=start))
         del cache
@@ -135,7 +135,7 @@ def _continue(
 
 
 def _append(batch: Batch, ids: torch.Tensor, family: str) -> Batch:
-    """The left-padded prompts with token ids [B, n] that the model writes behind them."""
+    """The left-padded prompts with token ids [B, n] behind them."""
     out = dict(batch)
     out["input_ids"] = torch.cat([batch["input_ids"], ids], 1)
     for key in family_of(family).per_token:
@@ -145,7 +145,7 @@ def _append(batch: Batch, ids: torch.Tensor, family: str) -> Batch:
 
 
 def _behind(batch: Batch, key: str, count: int, family: str) -> torch.Tensor:
-    """What ``count`` tokens of the model's own get in one of a processor's tensors, [B, count, ...]."""
+    """The entries of ``count`` generated tokens in one of a processor's tensors, [B, count, ...]."""
     last, fill = batch[key][:, -1:], family_of(family).per_token[key]
     last = last if fill is None else torch.full_like(last, fill)
     return last.expand(-1, count, *last.shape[2:])
@@ -170,12 +170,12 @@ def score(
     Args:
         vlm: The model.
         encoder: Its encoder.
-        prompts: What is asked.
+        prompts: The prompts.
         answers: The closed set, K texts.
-        names: What an error calls each row.
-        per_token: Divide each by the number of the answer's tokens, the end token included: the mean in place of the
-            sum. The sum is the probability of the answer, of which a longer one has less for its length alone; the
-            mean makes up for that, but its softmax is no probability that the model gives.
+        names: Name of each row in errors.
+        per_token: Whether the mean over the answer's tokens, the end token included, replaces the sum. The sum is the
+            answer's log-probability, which falls with its length; the mean corrects that, but its softmax is not the
+            model's probability.
 
     Returns:
         Float32 on the CPU [B, K].

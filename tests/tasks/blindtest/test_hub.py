@@ -18,9 +18,10 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
+from foveal import hub
 from foveal.errors import UserError
 from foveal.examples import Loaded
-from foveal.tasks.blindtest import hub
+from foveal.tasks.blindtest.hub import check_name, push
 from foveal.tasks.blindtest.lines import Lines, LinesData, LinesMake
 
 
@@ -182,7 +183,7 @@ def load(source: str, split: Any = "train") -> Loaded:
 @pytest.mark.parametrize("name", ["ada/lines", "a/b", "Ada-L/b_1.2", "ada/_x"])
 def test_names(name: str) -> None:
     assert hub.is_name(name) and hub.is_source(name) and hub.is_source(f"{name}@v1")
-    hub.check_name("--push_to_hub", name)
+    check_name("--push_to_hub", name)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_names(name: str) -> None:
 def test_what_is_no_name(text: str) -> None:
     assert not hub.is_source(text)
     with pytest.raises(UserError, match=r"^--push_to_hub: .* is no name on the Hub; give OWNER/NAME"):
-        hub.check_name("--push_to_hub", text)
+        check_name("--push_to_hub", text)
 
 
 def test_pushing_and_loading_again(tmp_path: Path, stand_in: StandIn) -> None:
@@ -234,7 +235,7 @@ def test_private_data_sets(tmp_path: Path, stand_in: StandIn) -> None:
 def test_parts_of_a_data_set(tmp_path: Path, stand_in: StandIn) -> None:
     make(tmp_path / "set" / "lines")
     make(tmp_path / "set" / "more")
-    hub.push(tmp_path / "set", ["lines/train", "more/train"], "ada/two", private=False)
+    push(tmp_path / "set", ["lines/train", "more/train"], "ada/two", private=False)
     files = stand_in.repositories["ada/two"]
     assert {"lines/README.md", "lines/sample.png", "lines/train/00000.png", "more/train/metadata.csv"} <= set(files)
 

@@ -1,4 +1,4 @@
-"""All seven puzzles as one task: a model that is asked any of them, row by row."""
+"""All seven puzzles as one task: each row is a question of one puzzle."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ PUZZLES: Final[dict[str, type[Puzzle]]] = {
 
 
 def find_sources(source: str, name: str, layout: Layout) -> list[str]:
-    """Where a puzzle's pictures are in a source of several puzzles.
+    """The sources of one puzzle in a source of several.
 
     Args:
-        source: A folder with a folder for each puzzle, called as here (``foveal data make blindtest/all`` writes such),
-            or with folders of published pictures, called anything; or what holds all puzzles in one table.
+        source: A folder with a folder for each puzzle, named as in ``PUZZLES`` (``foveal data make blindtest/all`` writes
+            one); a folder with folders of published pictures, of any name; or a table of all puzzles.
         name: The puzzle, e.g. ``lines``.
-        layout: How its pictures are named.
+        layout: The puzzle's layout.
 
     Returns:
-        Sources that ``load_rows`` takes, empty where the folder has none of this puzzle.
+        Sources for ``load_rows``; empty where there are no pictures of this puzzle.
     """
     path, _ = locate(source)
     if not path.is_dir():
         return [source]
-    own = path / name
-    if any((own / split).is_dir() for split in SPLITS):
-        return [str(own)]
+    folder = path / name
+    if any((folder / split).is_dir() for split in SPLITS):
+        return [str(folder)]
     folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
     published = [str(p) for p in folders if any(layout.published.match(f.name) for f in p.iterdir())]
     if published or any((path / other / split).is_dir() for other in PUZZLES for split in SPLITS):
@@ -168,15 +168,15 @@ class BlindTest(BlindGuess, Drawing, Generator, Task):
         return Loaded(Numbered(len(order), _Rows(parts, order)), source)
 
     def prompt(self, example: Example, rng: random.Random | None = None) -> Prompt:
-        """As the row's puzzle puts it."""
+        """The prompt of the row's puzzle."""
         return self.parts[example.fields["puzzle"]].prompt(example, rng)
 
     def parse(self, reply: str, example: Example | None = None) -> Any:
-        """As the row's puzzle reads it; None without the row, for a reply alone does not say what it answers."""
+        """The value as the row's puzzle parses it; None without the row, whose puzzle is unknown."""
         return None if example is None else self.parts[example.fields["puzzle"]].parse(reply)
 
     def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
-        """Mean accuracy over the puzzles, that of each (``accuracy_lines``), and the share of unparsable replies."""
+        """Mean accuracy over the puzzles, accuracy of each (``accuracy_lines``), and the share of unparsable replies."""
         by_id = {p.id: p for p in predictions}
         accuracies, unparsable = {}, 0.0
         for name, rows in self._by_puzzle(examples).items():
@@ -215,7 +215,7 @@ class BlindTest(BlindGuess, Drawing, Generator, Task):
         return {name: groups[name] for name in self.parts if name in groups}
 
     def draw(self, example: Example, prediction: Prediction | None = None) -> Image.Image:
-        """As the row's puzzle draws it."""
+        """The drawing of the row's puzzle."""
         return drawing_of(self.parts[example.fields["puzzle"]], example, prediction)
 
     @classmethod

@@ -244,11 +244,11 @@ def run(given: Mapping[str, Any], console: Console, *, out: Path | None = None, 
             seconds, new = time.monotonic() - started, len(replies) - known
     answers = [_answer(row, p) for row, p in zip(rows, predictions, strict=True)]
     scores = score(answers, _chances(rows))
-    shown = _table(scores, predictions, recipe.evaluation.max_new_tokens)
+    text = _table(scores, predictions, recipe.evaluation.max_new_tokens)
     facts |= {"served_model": options.served_model}
-    _write(folder, options, facts, answers, predictions, scores, shown, name)
+    _write(folder, options, facts, answers, predictions, scores, text, name)
     console.print(f"{new:,} new replies in {seconds:.1f} s", soft_wrap=True)
-    return Done(scores, shown, folder)
+    return Done(scores, text, folder)
 
 
 @contextmanager
@@ -396,7 +396,7 @@ def _write(
     answers: Sequence[Answer],
     predictions: Sequence[Prediction],
     scores: Scores,
-    shown: Table,
+    text: Table,
     name: str,
 ) -> None:
     """Writes the results, ``results.json`` last: where it is, all is."""
@@ -405,7 +405,7 @@ def _write(
         folder / "predictions.jsonl",
         "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines),
     )
-    write_text(folder / "table.md", shown.markdown(f"BlindTest: {name}"))
+    write_text(folder / "table.md", text.markdown(f"BlindTest: {name}"))
     others = published()
     replies = [p.extra for p in predictions]  # what servers tell of each
     results = {

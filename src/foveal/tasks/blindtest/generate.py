@@ -1,4 +1,4 @@
-"""Generated pictures of a puzzle: scenes made by rule, each a function of the settings and its index alone."""
+"""Generated pictures of a puzzle: each scene is a function of the settings and its index alone."""
 
 from __future__ import annotations
 
@@ -20,30 +20,27 @@ from foveal.tasks.blindtest.sources import Row
 
 
 class PuzzleScene(ABC):
-    """What one picture shows. Subclasses are frozen dataclasses."""
+    """The content of one picture. Subclasses are frozen dataclasses."""
 
     @property
     @abstractmethod
     def label(self) -> Any:
-        """What pictures are balanced over; the truth, or a finer class."""
+        """The class over which pictures are balanced: the truth, or a finer one."""
 
     @property
     def truths(self) -> tuple[Any, Any]:
-        """The right values of the two questions; the label twice unless a puzzle says otherwise."""
+        """The right answers to the two questions; by default the label twice."""
         return self.label, self.label
 
     @property
     def fields(self) -> Mapping[str, str]:
-        """What the questions name, e.g. the two stations; written as columns of ``metadata.csv``."""
+        """Values of the questions' placeholders, e.g. the two stations; also columns of ``metadata.csv``."""
         return {}
 
     @property
     @abstractmethod
     def geometry(self) -> Sequence[int]:
-        """Whole numbers of up to 32 bits by which the scene differs from all others of its style.
-
-        They decide on the only split that it may be in.
-        """
+        """Whole numbers of up to 32 bits that identify the scene within its style, and decide on its split."""
 
     @property
     @abstractmethod
@@ -55,20 +52,20 @@ class PuzzleScene(ABC):
         """The picture, ``size`` pixels wide and high."""
 
 
-#: Draws candidates for a scene; None is a rejected one.
+#: Draws a candidate for a scene; None where it is rejected.
 Sampler = Callable[[], PuzzleScene | None]
-#: A look: makes a sampler from a source of randomness, from which that one draws too, the label that the scenes must have,
-#: the side of the picture in pixels and a factor on the lines' widths.
+#: Makes a sampler from a source of randomness (which the sampler uses too), the label of the scenes, the side of the
+#: picture in pixels and a factor on the lines' widths.
 Style = Callable[[random.Random, Any, int, float], Sampler]
 
 
 class Generated:
-    """A puzzle whose scenes are made by rule.
+    """A puzzle with generated scenes.
 
     Class attributes:
         name: The task's name.
-        labels: What pictures are balanced over.
-        styles: The looks.
+        labels: The classes over which pictures are balanced.
+        styles: The styles by name.
         shared: Styles with so few geometries that the splits share them.
     """
 
@@ -80,15 +77,15 @@ class Generated:
 
 @dataclass(frozen=True)
 class Scenes:
-    """A split's scenes, each a function of the settings and its index alone; calling it draws nothing.
+    """A split's scenes by index.
 
     Attributes:
-        puzzle: Whose scenes.
-        style: The look.
+        puzzle: The puzzle.
+        style: The style's name.
         size: Side of the pictures in pixels.
-        split: Its geometries occur in no other split, whatever the seeds, unless the style has too few of them
-            (``Generated.shared``).
-        seed: Of everything random.
+        split: The split. Its geometries occur in no other split, whatever the seeds, unless the style has too few of
+            them (``Generated.shared``).
+        seed: Seed of everything random.
         scale: Factor on the lines' widths.
     """
 
@@ -100,34 +97,34 @@ class Scenes:
     scale: float = 1.0
 
     def label(self, index: int) -> Any:
-        """The label of a scene, known before it is made."""
+        """The label of the scene at an index."""
         labels = self.puzzle.labels
         return labels[balanced_choice(len(labels), self.seed, self.split, index)]
 
     def __call__(self, index: int) -> PuzzleScene:
-        """The scene of an index."""
+        """The scene at an index; nothing is drawn."""
         label = self.label(index)
         rng = random.Random(f"{self.style}/{self.seed}/{self.split}/{index}")
         sample = self.puzzle.styles[self.style](rng, label, self.size, self.scale)
-        anywhere = self.style in self.puzzle.shared
+        shared = self.style in self.puzzle.shared
         while True:
             scene = sample()
-            if scene is not None and (anywhere or split_of(scene.geometry) == self.split):
+            if scene is not None and (shared or split_of(scene.geometry) == self.split):
                 return scene
 
     def draw(self, index: int) -> Image.Image:
-        """The picture of an index."""
+        """The picture at an index."""
         return self(index).draw(self.size)
 
     def row(self, index: int) -> Row:
-        """The row of an index, not drawn yet."""
+        """The row at an index; its picture is drawn when it is opened."""
         scene = self(index)
         name = f"{self.puzzle.name} {self.style} {self.split} {index}"
         return Row(str(index), Picture(name, partial(scene.draw, self.size)), scene.truths, scene.fields)
 
 
 def balanced_choice(choices: int, seed: int, split: Split, index: int) -> int:
-    """Which of the choices row ``index`` gets: each once in every block of ``choices`` rows, in random order.
+    """The choice for row ``index``: each occurs once in every block of ``choices`` rows, in random order.
 
     Every prefix of a split is balanced to within one, and no even stride through it is biased.
     """
@@ -141,10 +138,10 @@ def balanced_choice(choices: int, seed: int, split: Split, index: int) -> int:
 
 
 def split_of(values: Sequence[int]) -> Split:
-    """The only split that a geometry may occur in, whatever the seed: half of all go to train, a quarter to each other.
+    """The split of a geometry, whatever the seed: train for half of all, validation and test for a quarter each.
 
     Args:
-        values: Whole numbers of up to 32 bits that describe the geometry.
+        values: Whole numbers of up to 32 bits that identify the geometry.
     """
     bucket = zlib.crc32(struct.pack(f"<{len(values)}i", *values)) & 3
     return "train" if bucket < 2 else "validation" if bucket == 2 else "test"

@@ -1,33 +1,26 @@
-"""Data sets of puzzles on the Hugging Face Hub: sending one there, and fetching one with its copy in the cache."""
+"""Sends data sets of puzzles to the Hugging Face Hub."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path, PurePosixPath
 
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-from foveal import hub
 from foveal.errors import UserError
-from foveal.hub import TROUBLE, is_name, is_source, reach, reason, status
-from foveal.images import SUFFIXES
+from foveal.hub import TROUBLE, is_name, reach, reason, status
 from foveal.tasks.blindtest.saving import SAMPLE
 
-__all__ = ["check_name", "fetch", "is_name", "is_source", "push"]
-
-#: What else an upload ends with.
+#: Errors that an upload can raise.
 _UPLOAD_TROUBLE: tuple[type[Exception], ...] = (*TROUBLE, ValueError, RuntimeError)
-#: What the readers can use; other files of a repository are not fetched.
-_FETCHED = ["*.parquet", "*.csv", *(f"*{s}" for s in SUFFIXES), *(f"*{s.upper()}" for s in SUFFIXES)]
 
 
 def check_name(key: str, text: str) -> None:
-    """Refuses what cannot be the name of a data set on the Hub.
+    """Checks the name of a data set on the Hub.
 
     Raises:
-        UserError: It cannot.
+        UserError: It is no OWNER/NAME.
     """
     if not is_name(text):
         raise UserError(
@@ -35,38 +28,23 @@ def check_name(key: str, text: str) -> None:
         )
 
 
-@cache
-def fetch(source: str) -> Path:
-    """The folder of a data set on the Hub, from the cache where that is up to date or the Hub does not answer.
-
-    A process asks once, so that all splits of a run are of one commit.
-
-    Args:
-        source: See ``foveal.hub.fetch``.
-
-    Raises:
-        UserError: See ``foveal.hub.fetch``.
-    """
-    return hub.fetch(source, _FETCHED)
-
-
 def push(folder: Path, splits: Sequence[str], name: str, *, private: bool) -> None:
-    """Sends splits and dataset cards to the Hub, into a repository that is made if it is not there.
+    """Uploads splits with their dataset cards, into a new or an existing repository.
 
-    Of the repository's files only those splits' are replaced; nothing else that lies in the folder is sent.
+    In the repository only these splits are replaced. Other files of the folder are not sent.
 
     Args:
         folder: The data set.
-        splits: Which folders in it, with / between parts, e.g. ``train`` or ``lines/train``; the README.md and the
-            sample picture beside each are sent too.
+        splits: Folders in it, with / between parts, e.g. ``train`` or ``lines/train``. The README.md and the sample
+            picture beside each are sent too.
         name: OWNER/NAME.
-        private: Whether only the owner may see a repository that is made.
+        private: Whether a new repository is visible to its owner only.
 
     Raises:
         UserError: The Hub cannot be reached or refuses; the folder stays as it is.
     """
     trouble = reach(name, None)
-    # Any answer but a failure of the server's will do: the repository need not be there yet.
+    # The repository need not exist yet, so only a server that fails or does not respond is an error.
     if trouble is not None and (not isinstance(trouble, HfHubHTTPError) or status(trouble) >= 500):
         raise _not_pushed(folder, name, trouble) from trouble
     beside = {"README.md", *(str(PurePosixPath(s).with_name(n)) for s in splits for n in ("README.md", SAMPLE))}
@@ -86,7 +64,6 @@ def push(folder: Path, splits: Sequence[str], name: str, *, private: bool) -> No
 
 
 def _not_pushed(folder: Path, name: str, error: Exception) -> UserError:
-    """The sentence for a data set that was made and could not be sent."""
     again = "repeat the command with --overwrite"
     code = status(error) if isinstance(error, HfHubHTTPError) else 0
     if isinstance(error, OfflineModeIsEnabled):

@@ -146,7 +146,7 @@ def _paper(rng: random.Random, label: tuple[str, int], scale: float) -> Scene | 
 
 
 def _other(rng: random.Random) -> tuple[str, int]:
-    """Another word and a place in it whose letter is among the published ones."""
+    """A word that is not published, and the index of one of its letters that is a published answer."""
     if rng.random() < 0.5:
         word = rng.choice(OTHER_WORDS)
         case = rng.random()
@@ -212,7 +212,7 @@ def _sampler(
 
 
 def _moved(scene: Scene, across: int, down: int, rng: random.Random, jitter: float) -> Scene:
-    """The scene elsewhere, its ellipse a little off and of another size."""
+    """The scene shifted, its ellipse slightly moved and resized."""
     (x, y), (a, b) = scene.centre, scene.radii
     wider, higher = rng.uniform(1 - jitter, 1 + jitter), rng.uniform(1 - jitter, 1 + jitter)
     x += across + round(a * rng.uniform(-jitter, jitter))
@@ -266,14 +266,14 @@ _SUBJECT = re.compile(r"^\W*(?:([A-HJ-Za-hj-z])\s+(?:is|was)|([Ii])\s+is)\b")
 
 
 def read_letter(reply: str, prompts: Sequence[str] = ()) -> str | None:
-    """The one letter that a reply gives, lower-case, or None.
+    """The one letter in a reply, lower-case, or None.
 
-    The last letter in braces wins. Else letters in quotes or bold, letters named as such ("the letter s") and those
-    that end a statement ("... is s.") must be one and the same. The article "a" and the pronoun "I" are not read.
+    The last letter in braces counts. Without braces, letters in quotes or bold, letters named as such ("the letter s")
+    and those that end a statement ("... is s.") must all be the same. The article "a" and the pronoun "I" are ignored.
 
     Args:
-        reply: What the model wrote.
-        prompts: Questions that it may have repeated.
+        reply: The model's reply.
+        prompts: Questions that the reply may repeat.
     """
     reply = without(reply, prompts).strip()
     if in_braces := _BRACES.findall(reply):

@@ -1,7 +1,7 @@
-"""What a puzzle is: generated scenes whose answers are exact, two published questions, and a strict reader.
+"""The base of all puzzles: generated scenes with exact answers, two published questions, and a strict parser.
 
-A puzzle's file has its styles (how scenes are drawn at random), the scenes' truth, the two questions and the names of
-published pictures. All the rest (rows, splits, files, metrics) is the same for all seven.
+A puzzle's own file has its styles (how scenes are drawn at random), the scenes' truth, the two questions and the names
+of published pictures. Rows, splits, files and metrics are here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from foveal.tasks.capabilities import BlindGuess, ClosedAnswers, Generator
 from foveal.tasks.lazy import Numbered
 from foveal.tasks.task import Task
 
-#: Values of what questions name, to show in a message.
+#: Values of the questions' placeholders, for an error message.
 _EXAMPLES = {"from": "A", "to": "B", "shape": "circles"}
 
 
@@ -40,9 +40,9 @@ class Question:
     """A question as it was published.
 
     Attributes:
-        text: Its words; ``<from>`` and the like are filled in from the scene's fields where it has any.
-        short: The same in a word or two, for models that are trained on it.
-        answer: Writes a truth as the question asks for it.
+        text: The question, with placeholders like ``<from>`` for the scene's fields.
+        short: A word or two in its place, for models that are trained on them.
+        answer: Formats a truth as the question asks.
     """
 
     text: str
@@ -51,7 +51,7 @@ class Question:
 
 
 def in_braces(truth: Any) -> str:
-    """A truth in curly brackets, as most questions ask for it."""
+    """A truth in curly brackets, the format of most questions."""
     return f"{{{truth}}}"
 
 
@@ -114,13 +114,13 @@ class PuzzleMake:
     """A data set that is made on the Hub is only for its owner to see."""
 
     def check(self) -> Path:
-        """Refuses options that are out of range.
+        """Checks the options.
 
         Returns:
             The folder.
 
         Raises:
-            UserError: One is.
+            UserError: An option is out of range.
         """
         if not self.folder.strip():
             raise UserError("--folder: is empty; give the folder of the data set.")
@@ -136,7 +136,7 @@ class PuzzleMake:
         return Path(self.folder).expanduser()
 
     def push(self, folder: Path, parts: Sequence[str]) -> None:
-        """Sends parts of a folder to the Hub, if they are to be there; see ``hub.push``."""
+        """Uploads splits of a folder to ``push_to_hub``, where it is set; see ``hub.push``."""
         if self.push_to_hub is not None:
             from foveal.tasks.blindtest import hub
 
@@ -144,30 +144,37 @@ class PuzzleMake:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """Turns pictures into rows, one for each picture and question; rows that bring a question are asked that one."""
+class _Examples:
+    """An example for each picture and question, by index.
+
+    Attributes:
+        rows: The row of an index.
+        question: See ``PuzzleData``.
+        block: Number of rows in which all labels are balanced.
+        given: Whether each row comes with its question.
+    """
 
     rows: Callable[[int], Row]
     question: Literal["first", "second", "either", "both"]
     block: int
-    own: bool = False
+    given: bool = False
 
     def __call__(self, index: int) -> Example:
         number, which = index, int(self.question == "second")
-        if self.own:
+        if self.given:
             row = self.rows(number)
-            # A question that is neither of the two has no name; its text alone is asked.
-            asked = {"question": row.which} if row.which else {}
+            # A question that is neither of the two has no name, only its text.
+            name = {"question": row.which} if row.which else {}
             truth = row.truths[WHICH.index(row.which) if row.which else which]
-            return Example(row.id, (row.picture,), truth, {**asked, **row.fields})
+            return Example(row.id, (row.picture,), truth, {**name, **row.fields})
         if self.question == "both":
             number, which = divmod(index, 2)
         elif self.question == "either":
-            # Whole blocks of balanced labels take turns, so that each question is asked about all labels alike.
+            # The question alternates by block, so that the labels of each question are balanced.
             which = index // self.block % 2
         row = self.rows(number)
-        name = f"{row.id}/{WHICH[which]}" if self.question == "both" else row.id
-        return Example(name, (row.picture,), row.truths[which], {"question": WHICH[which], **row.fields})
+        id = f"{row.id}/{WHICH[which]}" if self.question == "both" else row.id
+        return Example(id, (row.picture,), row.truths[which], {"question": WHICH[which], **row.fields})
 
 
 class Puzzle(Generated, ClosedAnswers, BlindGuess, Generator, Task):
@@ -176,11 +183,11 @@ class Puzzle(Generated, ClosedAnswers, BlindGuess, Generator, Task):
     Class attributes:
         first: The first published question.
         second: The second.
-        layout: How pictures on disk and on the Hub are named and labelled.
-        title: Its name in tables.
-        card: A paragraph of the dataset card: what the pictures show and what the columns mean.
-        values: The answers that published pictures have.
-        blind: Accuracy of a guess among them.
+        layout: Names and labels of pictures on disk and on the Hub.
+        title: The puzzle's name in tables.
+        card: A paragraph of the dataset card about the pictures and the columns.
+        values: The answers of the published pictures.
+        blind: Accuracy of a random guess among them.
     """
 
     first: ClassVar[Question]
@@ -201,9 +208,11 @@ class Puzzle(Generated, ClosedAnswers, BlindGuess, Generator, Task):
 
     @classmethod
     def read(cls, reply: str, questions: Sequence[str]) -> Any:
-        """The value in a reply, or None; ``questions`` are texts that the model may have repeated.
+        """The value in a reply, or None; by default a number, see ``read_number``.
 
-        Unless a puzzle says otherwise it is a number, the last in braces or the only one; see ``read_number``.
+        Args:
+            reply: The model's reply.
+            questions: Texts that the reply may repeat.
         """
         return read_number(reply, questions)
 
@@ -213,10 +222,10 @@ class Puzzle(Generated, ClosedAnswers, BlindGuess, Generator, Task):
         return {"first": cls.first, "second": cls.second}
 
     def load(self, split: Split) -> Loaded:
-        """The rows of a split; generated ones are drawn when they are opened, and nothing is written.
+        """The rows of a split; generated pictures are drawn when they are opened.
 
         Raises:
-            UserError: The source or its split is missing or malformed, or no pictures of it are to be generated.
+            UserError: The source or its split is missing or malformed, or no pictures are to be generated.
         """
         data = self.data
         times = 2 if data.question == "both" else 1
@@ -224,33 +233,33 @@ class Puzzle(Generated, ClosedAnswers, BlindGuess, Generator, Task):
             only = data.question if data.question in WHICH else None
             texts = [q.text for q in self.questions().values()]
             rows, source = load_rows(data.source, split, self.layout, texts, only)
-            own = len(rows) > 0 and "text" in rows[0].fields
-            asked = _Asked(rows.__getitem__, data.question, 1, own)
-            return Loaded(Numbered(len(rows) if own else times * len(rows), asked), source)
+            given = len(rows) > 0 and "text" in rows[0].fields
+            examples = _Examples(rows.__getitem__, data.question, 1, given)
+            return Loaded(Numbered(len(rows) if given else times * len(rows), examples), source)
         count = getattr(data, split)
         if count == 0:
             raise UserError(f"data.{split}: is 0; give the number of pictures to generate.")
         scenes = Scenes(type(self), data.style, data.image_size, split, data.seed)
         source = f"generated: style {data.style}, {data.image_size} pixels, seed {data.seed}, split {split}"
-        return Loaded(Numbered(times * count, _Asked(scenes.row, data.question, len(self.labels))), source)
+        return Loaded(Numbered(times * count, _Examples(scenes.row, data.question, len(self.labels))), source)
 
     def example_of(self, pictures: Sequence[Picture], words: str | None = None) -> Example:
-        """A user's picture, with what the question names from ``data.ask``.
+        """A user's picture; the question's placeholders are filled from ``data.ask``.
 
         Raises:
-            UserError: The question names something that ``data.ask`` lacks.
+            UserError: ``data.ask`` lacks one.
         """
         needed = re.findall(r"<(\w+)>", self.first.text)
         missing = [name for name in needed if name not in self.data.ask]
         if missing:
-            shown = ", ".join(f"{name}: {_EXAMPLES.get(name, '...')}" for name in needed)
+            example = ", ".join(f"{name}: {_EXAMPLES.get(name, '...')}" for name in needed)
             raise UserError(
-                f"data.ask: the question needs {' and '.join(missing)}; give e.g. --data.ask '{{{shown}}}': {self.first.text}"
+                f"data.ask: the question needs {' and '.join(missing)}; give e.g. --data.ask '{{{example}}}': {self.first.text}"
             )
         return Example(pictures[0].name, tuple(pictures), fields=dict(self.data.ask))
 
     def prompt(self, example: Example, rng: random.Random | None = None) -> Prompt:
-        """The picture, the recipe's question and, where it is known, the answer."""
+        """The picture with the recipe's question and, where it is known, the answer."""
         data, values = self.data, example.fields
         question = self.questions()[values.get("question", "first" if data.question != "second" else "second")]
         short = rng is not None and rng.random() < 0.5 if data.wording == "mixed" else data.wording == "short"
@@ -263,15 +272,15 @@ class Puzzle(Generated, ClosedAnswers, BlindGuess, Generator, Task):
         return Prompt(example.images, text, answer=answer)
 
     def parse(self, reply: str, example: Example | None = None) -> Any:
-        """The value in a reply, or None; numbers of a question that it repeats are not read."""
+        """The value in a reply, or None; numbers in a repeated question do not count."""
         return self.read(reply, [q.text for q in self.questions().values()])
 
     def answers(self) -> tuple[str, ...]:
-        """The published answers as the model writes them; none where two questions write them differently."""
+        """The published answers as the model writes them; none where the questions ask for different formats."""
         if self.data.answer_format == "bare":
             return tuple(map(str, self.values))
-        asked = WHICH if self.data.question in ("either", "both") else (self.data.question,)
-        texts = {tuple(map(self.questions()[which].answer, self.values)) for which in asked}
+        questions = WHICH if self.data.question in ("either", "both") else (self.data.question,)
+        texts = {tuple(map(self.questions()[which].answer, self.values)) for which in questions}
         return texts.pop() if len(texts) == 1 else ()
 
     def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
@@ -285,11 +294,10 @@ class Puzzle(Generated, ClosedAnswers, BlindGuess, Generator, Task):
 
     @classmethod
     def make(cls, options: Any) -> Path:
-        """Writes a split of generated pictures; they equal those of ``load`` with the same settings.
+        """Writes a split of generated pictures, equal to those of ``load`` with the same settings.
 
         Raises:
-            UserError: An option is out of range, the split is there, the disk is full, or the pictures were made but
-                could not be sent to the Hub.
+            UserError: An option is out of range, the split exists, the disk is full, or the upload failed.
         """
         folder: Path = options.check()
         scenes = Scenes(cls, options.style, options.image_size, options.split, options.seed, options.dpi / 100)
@@ -333,22 +341,22 @@ def measure_labels(examples: Sequence[Example], predictions: Sequence[Prediction
 
 
 def check_range(key: str, value: float, low: float, high: float) -> None:
-    """Refuses an option that is out of range.
+    """Checks an option's range.
 
     Raises:
-        UserError: It is.
+        UserError: The value is outside.
     """
     if not low <= value <= high:
         raise UserError(f"{key}: {value} is out of range; give {low} to {high}.")
 
 
 def fill(text: str, values: Mapping[str, Any]) -> str:
-    """A question with ``<name>`` replaced by the value of that name; braces are left as they are."""
+    """A question with each placeholder ``<name>`` replaced by the value of that name."""
     return re.sub(r"<(\w+)>", lambda match: str(values[match[1]]), text)
 
 
 def _drawn(scenes: Scenes, count: int, two_truths: bool) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
-    """Pictures with their line of ``metadata.csv``."""
+    """Pictures, each with its line of ``metadata.csv``."""
     for index in range(count):
         scene = scenes(index)
         first, second = scene.truths
@@ -389,9 +397,9 @@ it is on the Hub, with `datasets.load_dataset("OWNER/NAME")` or `--data.source O
 
 
 def _section(options: Any, cells: Sequence[Mapping[str, Any]]) -> str:
-    """What a split's section of the dataset card says."""
-    left_out = ("folder", "overwrite", "push_to_hub", "private")
-    settings = [(f.name, getattr(options, f.name)) for f in fields(options) if f.name not in left_out]
+    """A split's section of the dataset card."""
+    omitted = ("folder", "overwrite", "push_to_hub", "private")
+    settings = [(f.name, getattr(options, f.name)) for f in fields(options) if f.name not in omitted]
     lines = ["| option | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in settings), ""]
     lines.append(histogram(cell["label"] for cell in cells))
     if "label_second" in cells[0]:

@@ -1,4 +1,4 @@
-"""Strict readers of numbers, and of rows and columns, in replies."""
+"""Strict parsers of numbers, and of rows and columns, in replies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)*")
 
 
 def _example(what: str) -> re.Pattern[str]:
-    """An example, as prompts give one: a model that repeats it has not answered."""
+    """Matches an example like those in prompts: a model that repeats it has not answered."""
     return re.compile(
         rf"(?:\be\.\s?g\.|\beg\b|\bfor (?:example|instance)\b|\bsuch as\b)[\s,:]*(?:{what})", re.IGNORECASE
     )
@@ -22,7 +22,7 @@ _PAIR_EXAMPLE = _example(r"rows\s?=\s?\{[^{}]*\},?\s?columns\s?=\s?\{[^{}]*\}|\(
 
 
 def without(reply: str, texts: Iterable[str]) -> str:
-    """A reply on one line, without texts that it may repeat in any case."""
+    """A reply on one line, without the texts, in any case."""
     reply = " ".join(reply.split())
     for text in texts:
         reply = re.sub(re.escape(" ".join(text.split())), " ", reply, flags=re.IGNORECASE)
@@ -34,14 +34,14 @@ def _without_numbers_of(prompts: Iterable[str], reply: str) -> str:
 
 
 def read_number(reply: str, prompts: Iterable[str] = ()) -> int | None:
-    """The one whole number that a reply gives, or None.
+    """The one whole number in a reply, or None.
 
-    The last number in braces wins. Without braces, the reply must hold a single number, in digits, or be a single
-    number word. Numbers of a prompt that the reply repeats, and of its "e.g., {2}", are not read.
+    The last number in braces counts. Without braces, the reply must contain a single number in digits, or be a single
+    number word. Numbers of repeated prompts, and of their "e.g., {2}", are ignored.
 
     Args:
-        reply: What the model wrote.
-        prompts: Questions that it may have repeated.
+        reply: The model's reply.
+        prompts: Questions that the reply may repeat.
     """
     reply = _NUMBER_EXAMPLE.sub(" ", _without_numbers_of(prompts, reply))
     in_braces = _BRACES.findall(reply)
@@ -62,14 +62,14 @@ _KIND, _ROWS, _COLUMNS = r"(?:(?:horizontal|vertical)\s)?", r"\brows?\b", r"\bco
 
 
 def _counted(first: str, second: str) -> str:
-    """Two numbers, both before or both after what they count, and not much between them."""
+    """Matches two numbers close to each other, both before or both after the words that they count."""
     near, between = r"[^0-9{}(),;.]{0,30}?", r"[^0-9{}()]{0,40}?"
     before = rf"{_COUNT}\s*{_KIND}{first}{between}{_COUNT}\s*{_KIND}{second}"
     after = rf"{first}{near}{_COUNT}{between}{second}{near}{_COUNT}(?![\s}})\]]*{_KIND}(?:{_ROWS}|{_COLUMNS}))"
     return f"(?:{before}|{after})"
 
 
-#: Where two alternatives start at one place the first one holds. The groups come in pairs.
+#: Of two alternatives that start at one place the first counts. The groups come in pairs.
 _PAIRS = re.compile(
     "|".join(
         (
@@ -87,15 +87,15 @@ _TIMES = re.compile(r"(?<![\w.,-])([0-9]{1,3})\s*(?:[x×]|by)\s*([0-9]{1,3})(?!\
 
 
 def read_pair(reply: str, prompts: Iterable[str] = ()) -> str | None:
-    """The rows and columns that a reply gives, as "5,6", or None.
+    """The rows and columns in a reply, as "5,6", or None.
 
-    The last pair wins of those like "rows={5} columns={6}", "(5,6)", "{5}{6}" and "5 rows and 6 columns". Without such
-    a one, the reply must be two numbers, like "5,6" or "5x6", or have no numbers but those in "5x6". Pairs of a prompt
-    that the reply repeats, and of its "e.g., (5,6)", are not read.
+    The last pair counts of those like "rows={5} columns={6}", "(5,6)", "{5}{6}" and "5 rows and 6 columns". Without
+    one, the reply must be two numbers, like "5,6" or "5x6", or have no numbers but those of a "5x6". Pairs of repeated
+    prompts, and of their "e.g., (5,6)", are ignored.
 
     Args:
-        reply: What the model wrote.
-        prompts: Questions that it may have repeated.
+        reply: The model's reply.
+        prompts: Questions that the reply may repeat.
     """
     reply = _PAIR_EXAMPLE.sub(" ", _without_numbers_of(prompts, reply))
     reply = re.sub(r"\\(?:text\w*|mathrm)\{([^{}]*)\}", r"\1", reply).replace(r"\times", "x")

@@ -1,9 +1,8 @@
-"""Writes a split of pictures with their labels, a dataset card and a sample picture, whole or not at all."""
+"""Writes a split of labelled pictures with a dataset card and a sample picture."""
 
 from __future__ import annotations
 
 import csv
-import io
 import os
 import re
 import shutil
@@ -15,16 +14,16 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from foveal.drawing.contact_sheet import contact_sheet
+from foveal.drawing.contact_sheet import contact_sheet, save_sheet
 from foveal.errors import UserError
 from foveal.examples import SPLITS, Split
-from foveal.files import new_folder, write_bytes, write_text
+from foveal.files import new_folder, write_text
 
-#: A few pictures of the data set in one. No split's name may be in it, or `datasets` would take it for a row.
+#: A sheet of a few pictures. Its name may not contain a split's name, or `datasets` would take it for a row.
 SAMPLE = "sample.png"
-#: Pictures on it, pictures in a row, and the side of one in pixels.
-_SHOWN, _COLUMNS, _CELL = 12, 6, 160
-#: The Hub's names for sizes of data sets, each with the size that it is below.
+#: Pictures on the sheet, pictures in a row, and the side of one in pixels.
+_SAMPLES, _COLUMNS, _SIDE = 12, 6, 160
+#: The Hub's names for sizes of data sets, each with its upper limit.
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -44,16 +43,16 @@ def save_split(
     pictures of the first split.
 
     Args:
-        folder: Holds the splits.
-        split: Which one to write.
-        rows: Pictures with the cells of their line of ``metadata.csv``, ``label`` among them; drawn as they are saved.
-        dpi: Noted in the pictures.
-        head: Beginning of a new ``README.md``; its ``size_categories``, if it has them, are kept up to date.
-        section: Text of the split's section in it, from the rows' cells.
-        overwrite: Replace a split that is there.
+        folder: Folder of the splits.
+        split: The split to write.
+        rows: Pictures with their line of ``metadata.csv``, which has a ``label``; each is drawn when it is saved.
+        dpi: Stored in the pictures.
+        head: Beginning of a new ``README.md``; its ``size_categories``, if any, are updated.
+        section: Makes the split's section of ``README.md`` from the lines of ``metadata.csv``.
+        overwrite: Replace an existing split.
 
     Raises:
-        UserError: The split is there (and not to be replaced), or the disk is full or may not be written.
+        UserError: The split exists and is not to be replaced, or the disk is full or may not be written.
     """
     target = folder / split
     if target.exists():
@@ -61,53 +60,62 @@ def save_split(
             raise UserError(f"{target}: exists already; choose another folder or split, or give --overwrite true.")
         if not (target / "metadata.csv").is_file():
             raise UserError(f"{target}: is not overwritten, for it has no metadata.csv and so is not a saved split.")
-    fresh = not folder.exists()
-    # Beside a split that is replaced, the new one is finished before the old one is touched.
+    new = not folder.exists()
+    # A split is replaced when the new one is complete.
     place = folder / f".{split}.new" if target.exists() else target
     if place != target:
         shutil.rmtree(place, ignore_errors=True)
     try:
         with new_folder(place) as temporary:
-            cells, shown = [], []
-            for index, (image, cell) in enumerate(rows):
-                name = f"{index:05d}.png"
-                image.save(temporary / name, dpi=(dpi, dpi))
-                cells.append({"file_name": name, **cell})
-                if index < _SHOWN:
-                    shown.append((ImageOps.contain(image, (_CELL, _CELL), Image.Resampling.LANCZOS), _caption(cell)))
-            table = io.StringIO(newline="")
-            writer = csv.DictWriter(table, list(cells[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(cells)
-            (temporary / "metadata.csv").write_text(table.getvalue(), encoding="utf-8")
+            lines, samples = _save_pictures(temporary, rows, dpi)
             others = [s for s in SPLITS if s != split and (folder / s / "metadata.csv").is_file()]
             if not (folder / SAMPLE).is_file() or all(SPLITS.index(split) < SPLITS.index(s) for s in others):
-                stream = io.BytesIO()
-                contact_sheet(shown, _COLUMNS, _CELL).save(stream, "PNG")
-                write_bytes(folder / SAMPLE, stream.getvalue())
-            count = len(cells) + sum(_count(folder / s / "metadata.csv") for s in others)
-            _write_card(folder / "README.md", head, split, section(cells), count)
+                save_sheet(contact_sheet(samples, _COLUMNS, _SIDE), folder / SAMPLE)
+            count = len(lines) + sum(_count(folder / s / "metadata.csv") for s in others)
+            _write_card(folder / "README.md", head, split, section(lines), count)
     except BaseException:
-        if fresh:
+        if new:
             with suppress(OSError):
                 (folder / "README.md").unlink(missing_ok=True)
                 (folder / SAMPLE).unlink(missing_ok=True)
                 folder.rmdir()
         raise
     if place != target:
-        old = folder / f".{split}.old"
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(target, old)
-        os.replace(place, target)
-        shutil.rmtree(old, ignore_errors=True)
+        _replace(target, place, folder / f".{split}.old")
+
+
+def _replace(target: Path, new: Path, old: Path) -> None:
+    shutil.rmtree(old, ignore_errors=True)
+    os.replace(target, old)
+    os.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _save_pictures(
+    folder: Path, rows: Iterable[tuple[Image.Image, Mapping[str, Any]]], dpi: int
+) -> tuple[list[dict[str, Any]], list[tuple[Image.Image, str]]]:
+    """Writes the pictures and ``metadata.csv``; returns its lines, and small captioned pictures for the sample."""
+    lines, samples = [], []
+    for index, (image, cells) in enumerate(rows):
+        name = f"{index:05d}.png"
+        image.save(folder / name, dpi=(dpi, dpi))
+        lines.append({"file_name": name, **cells})
+        if index < _SAMPLES:
+            caption = " / ".join(str(cells[key]) for key in ("label", "label_second") if cells.get(key) is not None)
+            samples.append((ImageOps.contain(image, (_SIDE, _SIDE), Image.Resampling.LANCZOS), caption))
+    with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+    return lines, samples
 
 
 def histogram(values: Iterable[Any], title: str = "label") -> str:
     """How often each value occurs, as a Markdown table with a bar for each.
 
     Args:
-        values: The values; all of one kind, or they are sorted as text.
-        title: What they are.
+        values: The values, sorted as text where they cannot be compared.
+        title: Heading of the first column.
     """
     counts = Counter(values)
     most, total = max(counts.values()), sum(counts.values())
@@ -122,19 +130,13 @@ def histogram(values: Iterable[Any], title: str = "label") -> str:
     return "\n".join(lines)
 
 
-def _caption(cell: Mapping[str, Any]) -> str:
-    """What stands below a picture of the sample: its label or labels."""
-    second = cell.get("label_second")
-    return str(cell["label"]) if second is None else f"{cell['label']} / {second}"
-
-
 def _count(table: Path) -> int:
     with table.open(encoding="utf-8-sig", newline="") as stream:
         return sum(1 for _ in csv.reader(stream)) - 1
 
 
 def _write_card(path: Path, head: str, split: Split, section: str, count: int) -> None:
-    """Replaces the split's section of the dataset card and the size; what else is in it, be it the user's, stays."""
+    """Replaces the split's section of the dataset card and the size; the rest stays, the user's words included."""
     pieces = re.split(r"^## Split ", path.read_text(encoding="utf-8"), flags=re.MULTILINE) if path.is_file() else [head]
     sections = {p.split("\n", 1)[0].strip(): p.split("\n", 1)[1].strip() for p in pieces[1:] if "\n" in p}
     sections[split] = section.strip()

@@ -1,4 +1,4 @@
-"""Accuracies of a model on BlindTest, as a table beside the published ones."""
+"""A model's accuracies on BlindTest, and a table of them beside the published ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 from foveal.metrics.formats import percent
 from foveal.metrics.intervals import wilson_interval
 
-#: What the two questions are called; a row's own question that is neither of them is ``other``.
+#: Names of the two questions; any other question of a row is ``other``.
 QUESTIONS = ("first", "second", "other")
 _ORDINAL = {"first": "1st", "second": "2nd", "other": "other"}
 
@@ -24,14 +24,14 @@ class Answer:
 
     Attributes:
         puzzle: E.g. ``lines``.
-        part: What the puzzle's pictures show where there are two kinds, e.g. ``pentagons``; else empty.
+        part: The kind of picture where the puzzle has two, e.g. ``pentagons``; else empty.
         question: ``first``, ``second`` or ``other``.
-        id: The row.
+        id: The row's id.
         prompt: The question's text.
-        reply: What the model wrote.
-        value: What the strict parser read in it; None for nothing.
+        reply: The model's reply.
+        value: The parsed value; None where the reply has none.
         truth: The right value.
-        task: What the published data set calls this kind of picture, where the row has it.
+        task: Name of this kind of picture in the published data set, where the row has one.
     """
 
     puzzle: str
@@ -58,9 +58,9 @@ class Score:
         puzzle: The puzzle.
         part: See ``Answer``.
         question: See ``Answer``.
-        rows: How often it was asked.
-        right: How many answers were right.
-        unparsable: How many replies gave no value.
+        rows: Number of answers.
+        right: Number of right answers.
+        unparsable: Number of replies without a value.
         chance: Accuracy of a blind guess.
     """
 
@@ -94,9 +94,9 @@ class Scores:
 
     Attributes:
         scores: By puzzle, part and question.
-        puzzles: Each puzzle's mean over its parts, of their means over the questions.
-        mean: The mean of those.
-        tasks: Accuracy by the published data set's nine kinds of picture, where all rows have theirs.
+        puzzles: Mean accuracy of each puzzle: over the questions of a part, then over the parts.
+        mean: The mean of the puzzles.
+        tasks: Accuracy by the published data set's nine kinds of picture; empty where a row lacks its kind.
     """
 
     scores: tuple[Score, ...]
@@ -106,7 +106,7 @@ class Scores:
 
     @property
     def task_mean(self) -> float | None:
-        """The mean over the nine kinds, or None where they are not all there."""
+        """The mean over the nine kinds, or None where one is missing."""
         return sum(self.tasks.values()) / 9 if len(self.tasks) == 9 else None
 
 
@@ -126,10 +126,10 @@ def puzzle_means(accuracies: Mapping[tuple[str, str, str], float]) -> dict[str, 
 
 
 def score(answers: Sequence[Answer], chances: Mapping[tuple[str, str, str], float]) -> Scores:
-    """Counts what is right.
+    """The accuracies of answers.
 
     Args:
-        answers: All of them, at least one.
+        answers: One answer or more.
         chances: Accuracy of a blind guess by (puzzle, part, question).
     """
     groups: dict[tuple[str, str, str], list[Answer]] = {key: [] for key in chances}
@@ -222,27 +222,25 @@ def table(scores: Scores, *, every: int = 7) -> Table:
     """The scores beside the published ones, all in per cent.
 
     Args:
-        scores: What was measured.
-        every: How many puzzles there are in all.
+        scores: The model's scores.
+        every: Number of puzzles in the benchmark.
     """
     others = published()
     rows: list[tuple[str, ...]] = []
-    asked: dict[str, list[Score]] = {}
+    by_puzzle: dict[str, list[Score]] = {}
     for s in scores.scores:
-        asked.setdefault(s.puzzle, []).append(s)
-    for puzzle, group in asked.items():
+        by_puzzle.setdefault(s.puzzle, []).append(s)
+    for puzzle, group in by_puzzle.items():
         for s in group:
-            low, high = s.interval
-            theirs = others.accuracies.get((s.puzzle, s.part, s.question))
-            rows.append(
-                _row((s.name, _ORDINAL[s.question]), [s], s.accuracy, f"{100 * low:.1f}–{100 * high:.1f}", theirs)
-            )
+            interval = "–".join(f"{100 * end:.1f}" for end in s.interval)
+            accuracies = others.accuracies.get((s.puzzle, s.part, s.question))
+            rows.append(_row((s.name, _ORDINAL[s.question]), [s], s.accuracy, interval, accuracies))
         if len(group) > 1:
             rows.append(_row((puzzle, "mean"), group, scores.puzzles[puzzle], "", others.puzzles.get(puzzle)))
-    if len(asked) > 1:
+    if len(by_puzzle) > 1:
         shared = [others.puzzles[p] for p in scores.puzzles if p in others.puzzles]
         means = [_mean(values) for values in zip(*shared, strict=True)]
-        whole = "all puzzles" if len(asked) == every else f"{len(asked)} puzzles"
+        whole = "all puzzles" if len(by_puzzle) == every else f"{len(by_puzzle)} puzzles"
         rows.append(_row((whole, "mean"), scores.scores, scores.mean, "", means))
     columns = ("puzzle", "asked", "n", "this model", "95 % interval", "not parsed", "chance", *others.models)
     notes = [
@@ -253,19 +251,19 @@ def table(scores: Scores, *, every: int = 7) -> Table:
     ]
     if scores.task_mean is not None:
         notes.append(f"Mean over the nine tasks of the published data set: {percent(scores.task_mean)}.")
-    if len(asked) == every:
+    if len(by_puzzle) == every:
         overall = ", ".join(f"{name} {100 * value:.1f}%" for name, value in others.overall.items())
         notes.append(f"Reported for the whole benchmark in 2026: {overall}.")
     return Table(columns, tuple(rows), tuple(notes))
 
 
 def _row(
-    names: tuple[str, str], group: Sequence[Score], accuracy: float, interval: str, theirs: Sequence[float] | None
+    names: tuple[str, str], group: Sequence[Score], accuracy: float, interval: str, others: Sequence[float] | None
 ) -> tuple[str, ...]:
-    """A row about one score or the mean of several, with the published accuracies if there are any."""
+    """A row for one score or the mean of several, with the published accuracies ``others``, if any."""
     rows = sum(s.rows for s in group)
     chance = puzzle_means({(s.puzzle, s.part, s.question): s.chance for s in group})
     return (
         *names, str(rows), _percent(accuracy), interval, _percent(sum(s.unparsable for s in group) / rows),
-        _percent(_mean(list(chance.values()))), *(map(_percent, theirs) if theirs else ["–"] * len(published().models)),
+        _percent(_mean(list(chance.values()))), *(map(_percent, others) if others else ["–"] * len(published().models)),
     )  # fmt: skip

@@ -17,16 +17,19 @@ from foveal.tasks.readers.pictures import parts_of_cell
 from foveal.tasks.readers.splits import SPLIT_NAMES, split_files, split_folders
 from foveal.tasks.readers.tables import arrow_schema, class_names, csv_rows, features_of, read_columns
 
+#: Files that are fetched from the Hub: those that can be read here.
+_FETCHED = ("*.parquet", "*.csv", *(f"*{s}" for s in SUFFIXES), *(f"*{s.upper()}" for s in SUFFIXES))
+
 
 @dataclass(frozen=True)
 class Row:
     """A picture with its answers.
 
     Attributes:
-        id: Names it within its split.
+        id: Unique within its split.
         picture: The picture, decoded when opened.
-        truths: The right values of the two questions.
-        fields: What the questions name; ``text`` is a question of the row's own.
+        truths: The right answers to the two questions.
+        fields: Values of the questions' placeholders; ``text`` is a question that comes with the row.
         which: The only question that the row is for, or None.
     """
 
@@ -39,12 +42,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Label:
-    """What a published picture's name, or its line in a table, says.
+    """A label of a published picture, from its name or its line in a table.
 
     Attributes:
-        truths: The right values of the two questions.
-        fields: What the questions name.
-        suffix: Tells rows of one picture apart.
+        truths: The right answers to the two questions.
+        fields: Values of the questions' placeholders.
+        suffix: Added to the row's id where a picture has several rows.
     """
 
     truths: tuple[Any, Any]
@@ -57,15 +60,15 @@ class Layout:
     """How a puzzle's pictures are named and labelled on disk and on the Hub.
 
     Attributes:
-        truth: Checks a label's text and gives its value; raises ValueError with what is wrong with it.
-        published: Matches published pictures' names.
-        labels: From that match, and the picture's line in the table beside the folder (None without such a table),
-            the picture's labels; raises ValueError with what is wrong with it, or that the table is needed.
-        columns: The columns that ``labels`` needs in that table.
-        fields: Columns of ``metadata.csv`` that the questions name.
+        truth: Parses a label; raises ValueError with the reason where it is invalid.
+        published: Matches the names of published pictures.
+        labels: A picture's labels, from the match of its name and its line in the table beside the folder (None without
+            a table); raises ValueError with the reason where they are invalid or the table is needed.
+        columns: The columns of that table that ``labels`` needs.
+        fields: Columns of ``metadata.csv`` with the values of the questions' placeholders.
         two_truths: Whether the questions have different answers; then ``metadata.csv`` has a column label_second.
-        hub_tasks: What the puzzle is called in the column ``task`` of XAI/vlmsareblind.
-        hub_truth: As ``truth``, for that data set's column ``groundtruth``; None reads its spellings by ``truth``, see
+        hub_tasks: The puzzle's names in the column ``task`` of XAI/vlmsareblind.
+        hub_truth: Parses that data set's column ``groundtruth``; None tries several spellings with ``truth``, see
             ``read_loosely``.
     """
 
@@ -80,10 +83,10 @@ class Layout:
 
 
 def agreed(named: str, cells: Mapping[str, str] | None, column: str, truth: Callable[[str], Any]) -> Any:
-    """The truth that a picture's name tells, which its line in a table must not contradict.
+    """The truth in a picture's name, checked against its line in a table.
 
     Raises:
-        ValueError: It does, or is none.
+        ValueError: The two differ, or one is no label.
     """
     value = truth(named)
     if cells is not None and truth(cells[column]) != value:
@@ -100,95 +103,133 @@ def load_rows(
 ) -> tuple[Sequence[Row], str]:
     """The rows of a split on disk or on the Hub, and where they came from.
 
-    Layouts, in the order in which they are looked for:
+    Layouts, in the order in which they are tried:
 
     * a ``.parquet`` file or a folder of them with the columns of XAI/vlmsareblind; it serves as the test split, and each
-      row brings its own question;
+      row comes with its question;
     * a ``.parquet`` file or a folder of them as `datasets` saves it, with the columns image and label;
     * ``SPLIT/metadata.csv`` with file_name and label, as ``foveal data make`` writes it;
     * ``SPLIT/LABEL/*.png``;
     * a flat folder of the published pictures, which serves as the test split. Their labels are in their names, or in a
-      CSV file that has the name of the folder and lies beside it. Where both tell a label they must agree.
+      CSV file beside the folder that has its name. Where both have a label they must agree.
 
     Args:
-        source: A path; or, where there is nothing of that path, OWNER/NAME of a data set on the Hub.
+        source: A path; or, where nothing has that path, OWNER/NAME of a data set on the Hub.
         split: The split.
-        layout: The puzzle's.
-        questions: The puzzle's two published questions, with which rows' own are compared.
-        only: Leaves out rows that bring the other question.
+        layout: The puzzle's layout.
+        questions: The puzzle's two published questions, with which the rows' questions are compared.
+        only: Leaves out rows with the other question.
 
     Raises:
-        UserError: There is no such source or split, or a row is malformed.
+        UserError: The source or the split does not exist, or a row is malformed.
     """
     path, origin = locate(source)
-    remote = origin != str(path)
+    place = _Source(path, origin, layout, questions, only)
     if path.is_file() and path.suffix == ".parquet":
-        own = SPLIT_NAMES.get(re.split("[-_.]", path.stem)[0], "test")
-        published = _is_published(path)
-        if split != ("test" if published else own):
-            raise UserError(
-                f"data.source: {path}: serves as the {'test' if published else own} split; give a folder that has a "
-                f"{split} split too."
-            )
-        if published:
-            return _from_published([path], layout, questions, only, origin), origin
-        return _from_parquet([path], layout, origin), origin
-    if not path.is_dir():
-        raise UserError(
-            f"data.source: {path}: there is no such folder, .parquet file or data set on the Hub (OWNER/NAME); "
-            "check the path."
-        )
-    published_tables = [t for t in sorted({*path.glob("*.parquet"), *path.glob("*/*.parquet")}) if _is_published(t)]
-    if published_tables and split == "test":
-        return _from_published(published_tables, layout, questions, only, origin), origin
-
-    folders = split_folders(path, path / "data")
-
-    def find(split: Split) -> tuple[list[Path], Path | None]:
-        tables = [t for t in split_files(path, split, ".parquet") if t not in published_tables]
-        return tables, next(iter(folders.get(split, ())), None)
-
-    tables, folder = find(split)
-    if tables:
-        return _from_parquet(tables, layout, origin), origin
-    if folder is not None:
-        has_table = (folder / "metadata.csv").is_file()
-        rows = (_from_metadata if has_table else _from_label_folders)(folder, layout)
-        return rows, origin if remote else str(folder)
-    there = [s for s in SPLITS if any(find(s))]
-    if there:
-        raise UserError(
-            f"data.source: {origin if remote else path / split}: there is no {split} split, only {', '.join(there)}; "
-            + ("give a data set that has one." if remote else "make it with `foveal data make`.")
-        )
-    flat = sorted(p for p in path.iterdir() if layout.published.match(p.name))
-    if not flat and not published_tables:
-        raise UserError(
-            f"data.source: {origin}: holds neither a folder or .parquet file named {split} nor published pictures; "
-            "check the path, or give `generate`."
-        )
-    if split != "test":
-        raise UserError(
-            f"data.source: {origin}: published pictures serve as the test split, there is no {split} split; "
-            "use a folder that `foveal data make` wrote, or give `generate`."
-        )
-    return _from_names(path, flat, layout), origin
+        return place.rows_of_file(split), origin
+    if path.is_dir():
+        return place.rows_of_folder(split)
+    raise UserError(
+        f"data.source: {path}: there is no such folder, .parquet file or data set on the Hub (OWNER/NAME); "
+        "check the path."
+    )
 
 
 def locate(source: str) -> tuple[Path, str]:
-    """The folder or file of a source, fetched from the Hub where it is no path, and what to call it.
+    """The path of a source, and what messages call it; see ``foveal.hub.locate``."""
+    from foveal import hub  # its client takes a while to import
 
-    Raises:
-        UserError: It is on the Hub only, and cannot be had from there.
-    """
-    path = Path(source).expanduser()
-    if not path.exists():
-        from foveal.tasks.blindtest import hub
+    return hub.locate(source, _FETCHED)
 
-        if hub.is_source(source):
-            folder = hub.fetch(source)
-            return folder, f"{source} (Hub, commit {folder.name[:7]})"
-    return path, str(path)
+
+@dataclass(frozen=True)
+class _Source:
+    """A file or folder that exists, and how it is read; see ``load_rows``."""
+
+    path: Path
+    origin: str
+    layout: Layout
+    questions: Sequence[str]
+    only: Which | None
+
+    def rows_of_file(self, split: Split) -> Sequence[Row]:
+        published = _is_published(self.path)
+        serves = "test" if published else SPLIT_NAMES.get(re.split("[-_.]", self.path.stem)[0], "test")
+        if split != serves:
+            raise UserError(
+                f"data.source: {self.path}: serves as the {serves} split; give a folder that has a {split} split too."
+            )
+        return self._published_rows([self.path]) if published else _from_parquet([self.path], self.layout, self.origin)
+
+    def rows_of_folder(self, split: Split) -> tuple[Sequence[Row], str]:
+        path = self.path
+        published = [t for t in sorted({*path.glob("*.parquet"), *path.glob("*/*.parquet")}) if _is_published(t)]
+        if published and split == "test":
+            return self._published_rows(published), self.origin
+        tables = {s: [t for t in split_files(path, s, ".parquet") if t not in published] for s in SPLITS}
+        if tables[split]:
+            return _from_parquet(tables[split], self.layout, self.origin), self.origin
+        remote = self.origin != str(path)
+        folders = split_folders(path, path / "data")
+        if split in folders:
+            folder = folders[split][0]
+            read = _from_metadata if (folder / "metadata.csv").is_file() else _from_label_folders
+            return read(folder, self.layout), self.origin if remote else str(folder)
+        if there := [s for s in SPLITS if tables[s] or s in folders]:
+            raise UserError(
+                f"data.source: {self.origin if remote else path / split}: there is no {split} split, only "
+                f"{', '.join(there)}; "
+                + ("give a data set that has one." if remote else "make it with `foveal data make`.")
+            )
+        return self._loose_pictures(split, bool(published)), self.origin
+
+    def _loose_pictures(self, split: Split, published: bool) -> list[Row]:
+        pictures = sorted(p for p in self.path.iterdir() if self.layout.published.match(p.name))
+        if not pictures and not published:
+            raise UserError(
+                f"data.source: {self.origin}: holds neither a folder or .parquet file named {split} nor published "
+                "pictures; check the path, or give `generate`."
+            )
+        if split != "test":
+            raise UserError(
+                f"data.source: {self.origin}: published pictures serve as the test split, there is no {split} split; "
+                "use a folder that `foveal data make` wrote, or give `generate`."
+            )
+        return _from_names(self.path, pictures, self.layout)
+
+    def _published_rows(self, paths: Sequence[Path]) -> _ParquetRows:
+        """The puzzle's rows of XAI/vlmsareblind, each with its question."""
+        layout, only = self.layout, self.only
+        if not layout.hub_tasks:
+            raise UserError(f"data.source: {self.origin}: has no pictures of this puzzle; give another source.")
+        read = layout.hub_truth or (lambda text: read_loosely(text, layout.truth))
+        rows: list[Row] = []
+        places: list[int] = []
+        tables, number, place = [], 0, 0
+        for path in paths:
+            for cells in _read_parquet(path, ("task", "prompt", "groundtruth")).to_pylist():
+                if cells["task"] in layout.hub_tasks:
+                    prompt = str(cells["prompt"] or "").strip()
+                    which, values = match_question(prompt, self.questions)
+                    if only is None or which in (None, only):
+                        where = f"{self.origin}, row {number}"
+                        if not prompt:
+                            raise UserError(f"{where}: prompt is empty; fill it in or remove the row.")
+                        truth = _checked(str(cells["groundtruth"] or ""), read, where)
+                        fields = {**values, "text": prompt, "task": str(cells["task"])}
+                        rows.append(Row(str(number), Picture(where, ""), (truth, truth), fields, which))
+                        places.append(place)
+                    place += 1
+                number += 1
+            # Only this puzzle's pictures are kept in memory; they come in the order of the rows above.
+            tables.append(_read_parquet(path, ["image"], filters=[("task", "in", list(layout.hub_tasks))]))
+        if not rows:
+            asked = f" that asks the {only} question" if only else ""
+            raise UserError(
+                f"data.source: {self.origin}: has no row of {' or '.join(layout.hub_tasks)}{asked}; give another source"
+                + (", or set data.question to both." if only else ".")
+            )
+        return _ParquetRows(_images(tables, self.origin), rows, places)
 
 
 def _checked(text: str, truth: Callable[[str], Any], where: str) -> Any:
@@ -199,12 +240,12 @@ def _checked(text: str, truth: Callable[[str], Any], where: str) -> Any:
 
 
 def _columns(layout: Layout) -> tuple[str, ...]:
-    """The columns of a saved split that hold labels and fields."""
+    """The columns of a saved split with labels and fields."""
     return ("label", *(("label_second",) if layout.two_truths else ()), *layout.fields)
 
 
 def _row(name: str, picture: Picture, cells: Mapping[str, Any], layout: Layout, where: str) -> Row:
-    """A row from the cells of a table that has the columns of a saved split."""
+    """A row from a table with the columns of a saved split."""
     first = _checked(str(cells["label"]), layout.truth, where)
     second = _checked(str(cells["label_second"]), layout.truth, where) if layout.two_truths else first
     return Row(name, picture, (first, second), {key: str(cells[key]) for key in layout.fields})
@@ -223,7 +264,7 @@ def _from_metadata(folder: Path, layout: Layout) -> list[Row]:
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Rows with their line numbers, checked to have the columns."""
+    """Rows with their line numbers; each has all the columns."""
     header, rows = csv_rows(path, "cannot be read ({error}); make the data set again.")
     for column in columns:
         if column not in header:
@@ -273,12 +314,12 @@ def _from_names(folder: Path, pictures: Sequence[Path], layout: Layout) -> list[
 
 @dataclass(frozen=True)
 class _ParquetRows(Lazy[Row]):
-    """Rows whose pictures are in a parquet table, as encoded bytes or paths of files, as `datasets` has them.
+    """Rows whose pictures are in a parquet table, as encoded bytes or file paths, as `datasets` stores them.
 
     Attributes:
         images: The column of pictures.
         rows: The rows without their pictures.
-        places: Where each row's picture is in the column.
+        places: Index of each row's picture in the column.
     """
 
     images: Any
@@ -307,7 +348,6 @@ def _read_parquet(path: Path, columns: Sequence[str], **options: Any) -> Any:
 
 
 def _images(tables: Sequence[Any], source: str) -> Any:
-    """The tables' pictures as one column."""
     import pyarrow  # type: ignore[import-untyped]
 
     images = pyarrow.concat_tables([t.select(["image"]) for t in tables]).column("image")
@@ -336,52 +376,9 @@ def _from_parquet(paths: Sequence[Path], layout: Layout, source: str) -> _Parque
     return _ParquetRows(images, rows, range(len(rows)))
 
 
-# ------------------------------------------------------------------------------------------------ XAI/vlmsareblind
-
-
 def _is_published(path: Path) -> bool:
     """Whether a parquet file has the columns of XAI/vlmsareblind."""
     try:
         return set(COLUMNS) <= set(arrow_schema(path).names)
     except UserError:
-        return False  # what is wrong with it is said when it is read
-
-
-def _from_published(
-    paths: Sequence[Path],
-    layout: Layout,
-    questions: Sequence[str],
-    only: Which | None,
-    source: str,
-) -> _ParquetRows:
-    """A puzzle's rows of XAI/vlmsareblind, each with the question that it asks."""
-    if not layout.hub_tasks:
-        raise UserError(f"data.source: {source}: has no pictures of this puzzle; give another source.")
-    read = layout.hub_truth or (lambda text: read_loosely(text, layout.truth))
-    rows: list[Row] = []
-    places: list[int] = []
-    tables, number, place = [], 0, 0
-    for path in paths:
-        for cells in _read_parquet(path, ("task", "prompt", "groundtruth")).to_pylist():
-            if cells["task"] in layout.hub_tasks:
-                prompt = str(cells["prompt"] or "").strip()
-                which, values = match_question(prompt, questions)
-                if only is None or which in (None, only):
-                    where = f"{source}, row {number}"
-                    if not prompt:
-                        raise UserError(f"{where}: prompt is empty; fill it in or remove the row.")
-                    truth = _checked(str(cells["groundtruth"] or ""), read, where)
-                    fields = {**values, "text": prompt, "task": str(cells["task"])}
-                    rows.append(Row(str(number), Picture(where, ""), (truth, truth), fields, which))
-                    places.append(place)
-                place += 1
-            number += 1
-        # Only this puzzle's pictures are kept in memory; they come in the order of the rows above.
-        tables.append(_read_parquet(path, ["image"], filters=[("task", "in", list(layout.hub_tasks))]))
-    if not rows:
-        asked = f" that asks the {only} question" if only else ""
-        raise UserError(
-            f"data.source: {source}: has no row of {' or '.join(layout.hub_tasks)}{asked}; give another source"
-            + (", or set data.question to both." if only else ".")
-        )
-    return _ParquetRows(_images(tables, source), rows, places)
+        return False  # reading it raises the error again

@@ -207,8 +207,8 @@ def _lay(
     counts = dict(zip(PAIRS, (ab, ac, ad, ad, ac, ab), strict=True))
     ends = []
     for i, start in enumerate(order):
-        own = [(start, end) for end in order[i + 1 :] for _ in range(counts[min(start, end) + max(start, end)])]
-        ends += rng.sample(own, len(own))
+        pairs = [(start, end) for end in order[i + 1 :] for _ in range(counts[min(start, end) + max(start, end)])]
+        ends += rng.sample(pairs, len(pairs))
     return connect(rng, ends, onward)
 
 

@@ -52,15 +52,15 @@ _Side = Literal["ahead", "low", "high"]
 
 
 class _Choices(NamedTuple):
-    """What may come next where a walk enters a line.
+    """The ways in which a walk may leave a line from the place where it entered.
 
     Attributes:
         to: Place where the walk leaves the line.
         edges: The line's edges on the way, a bit for each.
         ends: Whether it then leaves through an exit.
-        weights: Probability of each, times that to end at the right station.
-        sums: Their running sums, without the last.
-        total: Their sum.
+        weights: Probability of the way, times that of ending at the right station.
+        sums: Running sums of the weights, without the last.
+        total: Sum of the weights.
     """
 
     to: list[int]
@@ -73,12 +73,12 @@ class _Choices(NamedTuple):
 
 @cache
 def _choices(side: _Side, exits: tuple[int, ...], onward: float) -> list[list[_Choices]]:
-    """What a walk may do on each line, at each place where it may enter it.
+    """The choices of a walk by line and by place of entry.
 
     Args:
-        side: Where the walk is to end.
-        exits: Places of the exits that it may end at; lines, if they are at the side.
-        onward: How much likelier than another a step straight on is.
+        side: Where the walk ends.
+        exits: Places of the exits where it may end; lines, if they are at the side.
+        onward: How much likelier a step straight on is than another.
     """
     last = _LINES - 1
     table: list[list[_Choices]] = []
@@ -86,38 +86,50 @@ def _choices(side: _Side, exits: tuple[int, ...], onward: float) -> list[list[_C
     hope = [1.0 if side == "ahead" and place in exits else 0.0 for place in range(_LINES)]
     for line in reversed(range(_LINES)):
         way_out = {"low": -1, "high": _LINES}[side] if side != "ahead" and line in exits else None
-        entries = []
-        for start in range(_LINES):
-            ways: list[tuple[int, int, bool, float]] = []
-
-            def open_ahead(place: int, line: int = line) -> bool:
-                return line < last or (side == "ahead" and place in exits)
-
-            def open_along(place: int, way_out: int | None = way_out) -> bool:
-                return 0 <= place <= last or place == way_out
-
-            steps = {0: onward * open_ahead(start), -1: 1.0 * open_along(start - 1), 1: 1.0 * open_along(start + 1)}
-            total = sum(steps.values())
-            if steps[0]:
-                ways.append((start, 0, line == last, onward / total * hope[start]))
-            for step in (-1, 1):
-                chance, place, edges = steps[step] / total, start, 0
-                while chance:
-                    if place + step == way_out:
-                        ways.append((place, edges, True, chance))
-                        break
-                    edges |= 1 << min(place, place + step)
-                    place += step
-                    on, ahead = onward * open_along(place + step), 1.0 * open_ahead(place)
-                    if ahead:
-                        ways.append((place, edges, line == last, chance * ahead / (on + ahead) * hope[place]))
-                    chance = chance * on / (on + ahead) if on else 0.0
-            ways = [way for way in ways if way[3]]
-            to, runs, ends, weights = map(list, zip(*ways, strict=True)) if ways else ([], [], [], [])
-            entries.append(_Choices(to, runs, ends, weights, list(accumulate(weights))[:-1], sum(weights)))
+        ahead = [line < last or (side == "ahead" and place in exits) for place in range(_LINES)]
+        entries = [_choices_from(start, way_out, ahead, line == last, onward, hope) for start in range(_LINES)]
         hope = [sum(entry.weights) for entry in entries]
         table.append(entries)
     return table[::-1]
+
+
+def _choices_from(
+    start: int, way_out: int | None, ahead: Sequence[bool], ends: bool, onward: float, hope: Sequence[float]
+) -> _Choices:
+    """The choices of a walk that enters a line at ``start``.
+
+    Args:
+        start: Place of entry.
+        way_out: Place behind the line's exit, if it has one.
+        ahead: Whether the walk may leave the line ahead, by place.
+        ends: Whether it then leaves through an exit.
+        onward: See ``_choices``.
+        hope: Probability of ending at the right station after leaving ahead, by place.
+    """
+
+    def open_along(place: int) -> bool:
+        return 0 <= place < _LINES or place == way_out
+
+    ways: list[tuple[int, int, bool, float]] = []
+    steps = {0: onward * ahead[start], -1: 1.0 * open_along(start - 1), 1: 1.0 * open_along(start + 1)}
+    total = sum(steps.values())
+    if steps[0]:
+        ways.append((start, 0, ends, onward / total * hope[start]))
+    for step in (-1, 1):
+        chance, place, edges = steps[step] / total, start, 0
+        while chance:
+            if place + step == way_out:
+                ways.append((place, edges, True, chance))
+                break
+            edges |= 1 << min(place, place + step)
+            place += step
+            on, off = onward * open_along(place + step), 1.0 * ahead[place]
+            if off:
+                ways.append((place, edges, ends, chance * off / (on + off) * hope[place]))
+            chance = chance * on / (on + off) if on else 0.0
+    ways = [way for way in ways if way[3]]
+    to, runs, exiting, weights = map(list, zip(*ways, strict=True)) if ways else ([], [], [], [])
+    return _Choices(to, runs, exiting, weights, list(accumulate(weights))[:-1], sum(weights))
 
 
 def _bits() -> list[int]:
@@ -140,7 +152,7 @@ class _Used:
 def _walk(
     rng: random.Random, start: int, choices: list[list[_Choices]], lines: Sequence[int], used: _Used
 ) -> list[tuple[int, int, int]] | None:
-    """A walk on free edges: line, place of entry and place of leaving of each part; None if there is none."""
+    """A walk on free edges: line, place of entry and place of leaving of each part; None where none was drawn."""
     walked: list[tuple[int, int, int]] = []
     pick, number, place = rng.random, 0, start
     # Entries of lines from which no way goes on; the walk then goes a line back and chooses anew.
@@ -179,53 +191,55 @@ def _walk(
 
 
 def connect(rng: random.Random, ends: Sequence[tuple[str, str]], onward: float = 1.0) -> tuple[Route, ...] | None:
-    """Routes between stations, each from the first named to the second; None if they cannot all be laid.
+    """Routes between stations, each from the first named to the second; None where one cannot be laid.
 
     Args:
         rng: The source of randomness.
         ends: Stations of each route.
-        onward: How much likelier than another a step straight on is; 1 in published routes.
+        onward: How much likelier a step straight on is than another; 1 in published routes.
     """
     free = {station: rng.sample(MIDDLE, len(MIDDLE)) for station in STATIONS}
-    # The same edges as walks from A and C see them, and as those from B and D do.
+    # The same edges in the frame of walks from A and C, and in that of walks from B and D.
     rows, columns = _Used(), _Used()
     routes: list[Route] = []
     for start, end in ends:
         upright = start in "AC"
-        own, other = (rows, columns) if upright else (columns, rows)
+        used, crosswise = (rows, columns) if upright else (columns, rows)
         forward = _OUT[start] < LOW
         lines = range(LOW, HIGH + 1) if forward else range(HIGH, LOW - 1, -1)
         side: _Side = "ahead" if (end in "AC") == upright else "low" if _OUT[end] < LOW else "high"
         first = free[start].pop()
         exits = sorted(i - LOW if forward or side == "ahead" else HIGH - i for i in free[end])
         choices = _choices(side, tuple(exits), onward)
-        walked = _walk(rng, first - LOW, choices, lines, own)
+        walked = _walk(rng, first - LOW, choices, lines, used)
         if walked is None:
             return None
-        corners = [(first, _OUT[start])]
-        for line, place, to in walked:
-            if place != to:
-                low, high = min(place, to), max(place, to)
-                own.along[line] |= (1 << high) - (1 << low)
-                for i in range(low, high):
-                    other.ahead[i + LOW] |= 1 << line - LOW
-                corners.append((place + LOW, line))
-                corners.append((to + LOW, line))
-        for (line, _, to), (following, _, _) in pairwise(walked):
-            edge = min(line, following)
-            own.ahead[edge] |= 1 << to
-            other.along[to + LOW] |= 1 << edge - LOW
-        line, _, to = walked[-1]
-        if side == "ahead":
-            last = (to + LOW, _OUT[end])
-        else:
-            # The last part of the way and the step out are one.
-            if len(corners) > 1 and corners[-1] == (to + LOW, line) and walked[-1][1] != to:
-                corners.pop()
-            else:
-                corners.append((to + LOW, line))
-            last = (_OUT[end], line)
-        free[end].remove(last[0] if side == "ahead" else last[1])
-        corners.append(last)
+        _mark_used(walked, used, crosswise)
+        corners = [(first, _OUT[start]), *_corners(walked, _OUT[end], side)]
+        free[end].remove(corners[-1][0] if side == "ahead" else corners[-1][1])
         routes.append(tuple(corners) if upright else tuple((y, x) for x, y in corners))
     return tuple(routes)
+
+
+def _mark_used(walked: Sequence[tuple[int, int, int]], used: _Used, crosswise: _Used) -> None:
+    """Marks a walk's edges in its own frame and in that of walks across it."""
+    for line, place, to in walked:
+        low, high = min(place, to), max(place, to)
+        used.along[line] |= (1 << high) - (1 << low)
+        for i in range(low, high):
+            crosswise.ahead[i + LOW] |= 1 << line - LOW
+    for (line, _, to), (following, _, _) in pairwise(walked):
+        edge = min(line, following)
+        used.ahead[edge] |= 1 << to
+        crosswise.along[to + LOW] |= 1 << edge - LOW
+
+
+def _corners(walked: Sequence[tuple[int, int, int]], out: int, side: _Side) -> list[Node]:
+    """A walk's corners behind its start; the last one is the exit, at ``out`` ahead or at the side."""
+    corners = [(end + LOW, line) for line, place, to in walked if place != to for end in (place, to)]
+    line, place, to = walked[-1]
+    if side == "ahead":
+        return [*corners, (to + LOW, out)]
+    if place != to:  # the last part and the step out are one straight line
+        return [*corners[:-1], (out, line)]
+    return [*corners, (to + LOW, line), (out, line)]

@@ -1,4 +1,4 @@
-"""Reads labels and questions as data sets write them, XAI/vlmsareblind on the Hub among them."""
+"""Parses labels and questions of data sets, such as XAI/vlmsareblind on the Hub."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, Literal
 Which = Literal["first", "second"]
 WHICH: tuple[Which, Which] = ("first", "second")
 
-#: The columns by which XAI/vlmsareblind is known; it has one for further data too.
+#: The columns that identify XAI/vlmsareblind, which has a further one.
 COLUMNS = ("task", "image", "prompt", "groundtruth")
 
 
 def match_question(text: str, questions: Sequence[str]) -> tuple[Which | None, dict[str, str]]:
-    """Which of two questions a text is, and what it has in the places of ``<from>`` and the like.
+    """Which of two questions a text is, and the values of its placeholders like ``<from>``.
 
     Case, the amount of white space and a full stop at the end do not matter.
     """
@@ -28,7 +28,7 @@ def match_question(text: str, questions: Sequence[str]) -> tuple[Which | None, d
 def _pattern(question: str) -> re.Pattern[str]:
     text, last = "", ""
     for token in re.findall(r"<\w+>|\w+|[^\w\s]", question.strip().rstrip(". ")):
-        # Words are apart; before and after a sign there may be white space or none.
+        # White space is needed between words, and optional around signs.
         text += r"\s+" if re.match(r"[\w<]", token) and re.match(r"[\w<]", last) else r"\s*"
         if not re.fullmatch(r"<\w+>", token):
             text += re.escape(token)
@@ -45,17 +45,17 @@ def read_loosely(text: str, truth: Callable[[str], Any]) -> Any:
 
     Args:
         text: The label.
-        truth: Reads one spelling of a label; raises ValueError at others.
+        truth: Parses one spelling of a label; raises ValueError for others.
 
     Raises:
-        ValueError: It is no label in any of them.
+        ValueError: No spelling is a label.
     """
     bare = text.strip().strip("{}()[]\"'`. \t\n")
     spellings = [text.strip(), bare, bare.lower(), bare.upper(), bare.capitalize()]
     if re.fullmatch(r"\d+\.0+", bare):
         spellings.append(bare.split(".")[0])
     numbers = re.findall(r"\d+", text)
-    # Rows come before columns unless the words say otherwise.
+    # Rows come first unless the text names columns first.
     if re.search(r"col.*row", text, re.IGNORECASE):
         numbers.reverse()
     if len(numbers) == 2:
@@ -71,14 +71,14 @@ def read_loosely(text: str, truth: Callable[[str], Any]) -> Any:
 
 
 def number_among(values: Sequence[int], what: str = "the label") -> Callable[[str], int]:
-    """Reads a data set's label that is one of a few whole numbers.
+    """A parser of labels that are one of a few whole numbers.
 
     Args:
         values: The numbers, two or more.
-        what: How an error calls the label.
+        what: Name of the label in errors.
 
     Returns:
-        A picklable function from the label's text to its number, which raises ValueError where it is none of them.
+        A picklable function from a label's text to its number; it raises ValueError for any other text.
     """
     return partial(_number_among, tuple(values), what)
 

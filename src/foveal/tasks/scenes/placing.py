@@ -44,7 +44,7 @@ class Places:
         Returns:
             Whether there was one.
         """
-        reach, own = figure.reach, self.overlap * figure.area
+        reach, allowed = figure.reach, self.overlap * figure.area
         low, high = reach + MARGIN, 1 - reach - MARGIN
         for x, y in tries:
             if not (low <= x <= high and low <= y <= high):
@@ -52,7 +52,7 @@ class Places:
             shared = self._shared(x, y, reach + self.gap)
             if shared is None:
                 continue
-            left = own if self.stacked else own - sum(shared.values())
+            left = allowed if self.stacked else allowed - sum(shared.values())
             if left >= 0:
                 for i, area in shared.items():
                     self._allowed[i] -= area
@@ -65,10 +65,10 @@ class Places:
     def _shared(self, x: float, y: float, reach: float) -> dict[int, float] | None:
         """The area that a disc shares with each figure that it reaches; None where one is more than is allowed."""
         shared = {}
-        for i, (other_x, other_y, own) in enumerate(self._discs):
+        for i, (other_x, other_y, other_reach) in enumerate(self._discs):
             distance = math.hypot(other_x - x, other_y - y)
-            if distance < reach + own:
-                shared[i] = area = lens(reach, own, distance)
+            if distance < reach + other_reach:
+                shared[i] = area = lens(reach, other_reach, distance)
                 if area > self._allowed[i]:
                     return None
         return shared

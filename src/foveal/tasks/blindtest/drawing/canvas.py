@@ -11,7 +11,7 @@ from PIL import Image
 
 from foveal.drawing.figures import Colour
 
-_kept = threading.local()
+_buffers = threading.local()
 
 
 def packed(colour: Colour) -> int:
@@ -32,11 +32,15 @@ def palette(ground: Colour, ink: Colour) -> NDArray[np.uint32]:
 def scratch(pixels: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
     """This thread's canvas of so many pixels, and levels for them, both with any content.
 
-    They are kept, because fresh memory of this size costs more than drawing in it.
+    They are reused, because fresh memory of this size costs more than drawing in it.
     """
-    if getattr(_kept, "pixels", 0) < pixels:
-        _kept.pixels, _kept.canvas, _kept.levels = pixels, np.empty(pixels, np.uint32), np.empty(pixels, np.uint8)
-    return _kept.canvas[:pixels], _kept.levels[:pixels]
+    if getattr(_buffers, "pixels", 0) < pixels:
+        _buffers.pixels, _buffers.canvas, _buffers.levels = (
+            pixels,
+            np.empty(pixels, np.uint32),
+            np.empty(pixels, np.uint8),
+        )
+    return _buffers.canvas[:pixels], _buffers.levels[:pixels]
 
 
 def as_image(canvas: NDArray[np.uint32], margin: int = 0) -> Image.Image:

@@ -26,7 +26,7 @@ _STEPS = 64
 
 
 def kernel_of(size: int) -> Filter:
-    """The filter that makes a picture look like a published one, which is at least 384 pixels large, or shrunk."""
+    """The filter of a published picture (384 pixels or more), or of one that is shrunk to this size."""
     return "box" if size >= 384 else "bilinear"
 
 
@@ -51,7 +51,7 @@ class Canvas:
         self.pixels.fill(self.paper)
 
     def image(self) -> Image.Image:
-        """What was painted."""
+        """The picture."""
         return as_image(self.pixels.reshape(self.stride, self.stride), self.margin)
 
     def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
@@ -91,25 +91,13 @@ class Canvas:
         band = _band(round(width * 256) / 256, self.kernel, self.blur)
         # Corners are mitred: those of the line's outer border are farthest from the centre.
         around = (radius + len(band) / _STEPS) / (math.cos(math.pi / len(normals)) if normals else 1)
-        # Those that do not meet come after each other, to be painted at once.
+        # Outlines that do not meet follow each other, to be painted at once.
         order = [i for first in range(apart) for i in range(first, len(centres), apart)]
         boxes = [self._box(*centres[i], around) for i in order]
         side = boxes[0][0]
-        places = np.arange(side)
         corners = [(left - centres[i][0], top - centres[i][1]) for i, (_, left, top) in zip(order, boxes, strict=True)]
-        offsets = np.array(corners, np.float32)[:, :, None] + (places + 0.5).astype(np.float32)
-        dx, dy = offsets[:, 0, None, :], offsets[:, 1, :, None]
-        if normals:
-            distance = dx * np.float32(normals[0][0]) + dy * np.float32(normals[0][1])
-            for u, v in normals[1:]:
-                np.maximum(distance, dx * np.float32(u) + dy * np.float32(v), out=distance)
-        else:
-            distance = np.sqrt(dx * dx + dy * dy)
-        distance -= np.float32(radius)
-        np.abs(distance, out=distance)
-        distance *= np.float32(_STEPS)
-        distance += np.float32(0.5)
-        level = band.take(distance.astype(np.intp), mode="clip").reshape(-1)
+        offsets = np.array(corners, np.float32)[:, :, None] + (np.arange(side) + 0.5).astype(np.float32)
+        level = band.take(_steps_from_line(offsets, radius, normals), mode="clip").reshape(-1)
         # Much faster on truth values than on numbers.
         touched = np.flatnonzero(level != 0)
         level = level.take(touched)
@@ -120,13 +108,13 @@ class Canvas:
         index = touched + touched // side * (self.stride - side) + np.array(starts).repeat(counts)
 
         palettes, paints = _palettes(self.ground, colours)
-        own = np.array(order if len(colours) > 1 else [0] * len(order)).repeat(counts)
-        paint = palettes.take(own * 256 + level)
+        chosen = np.array(order if len(colours) > 1 else [0] * len(order)).repeat(counts)
+        paint = palettes.take(chosen * 256 + level)
         stop = 0
         for first in range(apart):
             begin, stop = stop, stop + len(range(first, len(centres), apart))
             part = slice(ends[begin], ends[stop])
-            self._paint(index[part], level[part], paint[part], paints, own[part])
+            self._paint(index[part], level[part], paint[part], paints, chosen[part])
 
     def _box(self, x: float, y: float, radius: float) -> tuple[int, int, int]:
         """Side, left and top of the box of whole pixels around a circle: equal sides for equal radii."""
@@ -146,26 +134,53 @@ class Canvas:
         level: NDArray[np.uint8],
         paint: NDArray[np.uint32],
         colours: NDArray[np.float32],
-        own: NDArray[np.intp] | None = None,
+        chosen: NDArray[np.intp] | None = None,
     ) -> None:
         """Lays colours on the canvas.
 
         Args:
-            index: Where, each pixel once.
-            level: How far each is covered, 0 to 255.
-            paint: What that makes on the ground; altered.
+            index: The pixels, each once.
+            level: Coverage of each, 0 to 255.
+            paint: Each one's colour on the bare ground; changed in place.
             colours: The colours, [N, 4].
-            own: Which of them each pixel gets; the only one.
+            chosen: Index of each pixel's colour; None where there is only one.
         """
         below = self.pixels.take(index)
         crossed = np.flatnonzero(below != self.paper)
         if len(crossed):
             old = below.take(crossed).view(np.uint8).reshape(-1, 4).astype(np.float32)
-            colour = colours if own is None else colours.take(own.take(crossed), axis=0)
+            colour = colours if chosen is None else colours.take(chosen.take(crossed), axis=0)
             share = level.take(crossed) * np.float32(1 / 255)
             new = old + share[:, None] * (colour - old) + np.float32(0.5)
             paint[crossed] = new.astype(np.uint8).view(np.uint32).reshape(-1)
         self.pixels[index] = paint
+
+
+def _steps_from_line(
+    offsets: NDArray[np.float32], radius: float, normals: Sequence[tuple[float, float]]
+) -> NDArray[np.intp]:
+    """Distance of pixels from the middle of an outline's line, in steps; see ``Canvas.outlines``.
+
+    Args:
+        offsets: From the outline's centre to the pixels' middles along x and along y, [N, 2, side].
+        radius: From the centre to the middle of the line.
+        normals: Of a polygon's sides.
+
+    Returns:
+        [N, side, side].
+    """
+    dx, dy = offsets[:, 0, None, :], offsets[:, 1, :, None]
+    if normals:
+        distance = dx * np.float32(normals[0][0]) + dy * np.float32(normals[0][1])
+        for u, v in normals[1:]:
+            np.maximum(distance, dx * np.float32(u) + dy * np.float32(v), out=distance)
+    else:
+        distance = np.sqrt(dx * dx + dy * dy)
+    distance -= np.float32(radius)
+    np.abs(distance, out=distance)
+    distance *= np.float32(_STEPS)
+    distance += np.float32(0.5)
+    return distance.astype(np.intp)
 
 
 @lru_cache(maxsize=256)

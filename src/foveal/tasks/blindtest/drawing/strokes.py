@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ from foveal.tasks.blindtest.drawing.filters import RADIUS, Filter, edge
 
 Cap = Literal["projecting", "round"]
 
+#: What ``_tables`` returns.
+_Tables = tuple[NDArray[np.uint8], float, NDArray[np.float32], float]
 #: Entries of a coverage table per pixel of distance.
 _STEPS = 64
 #: Moves an end out of the way where it is not of the kind in question, in pixels.
@@ -104,7 +106,8 @@ def _near_pixels(
         Flat indices into a canvas with margins, each at most once a segment; levels 0 to 255 for them; where each
         segment's part ends in the two; the canvas's width in pixels; its margin in pixels.
     """
-    flank, far, ending, fringe = _tables(round(pen.width * 32) / 32, pen.kernel, round(pen.blur * 32) / 32)
+    tables = _tables(round(pen.width * 32) / 32, pen.kernel, round(pen.blur * 32) / 32)
+    flank, far, ending, fringe = tables
     square = pen.cap == "projecting"
     band = math.floor(far * math.sqrt(2) + 0.5)
     beyond = math.sqrt(2) * (pen.width / 2 + fringe if square else far)
@@ -126,25 +129,43 @@ def _near_pixels(
     distance = np.abs(from_centre * scale.astype(np.float32)[:, None])
     level = flank.take(distance.astype(np.intp))
 
-    # The rows near a segment's two ends are done over, with the cap or the joint.
+    # The rows near a segment's two ends are computed again, with the cap or the joint.
     count = math.ceil(beyond + max(far, len(ending) / _STEPS)) + 2
     near = number
     if min(rows) > count:
         near = (np.array([0, *ends[:-1], *(end - count for end in ends)])[:, None] + number[:count]).reshape(-1)
-    inverse, sine, length, *kinds = table[:, 7:].astype(np.float32).take(of_row.take(near), axis=0).T[..., None]
-    before = -along.take(near).astype(np.float32)[:, None] * inverse - from_centre.take(near, axis=0) * sine
-    after = -length - before
-    squared = np.maximum(before + kinds[0], after + kinds[1])
-    rounded = np.maximum(np.maximum(before + kinds[2], after + kinds[3]), 0) * np.float32(_STEPS)
-    from_line = np.sqrt(distance.take(near, axis=0) ** 2 + rounded**2)
-    body = flank.take(np.minimum(from_line, len(flank) - 1).astype(np.intp))
-    if square:
-        inside = (np.float32(pen.width / 2 + fringe) - squared) * np.float32(_STEPS)
-        body = body * ending.take(np.minimum(np.maximum(inside, 0), len(ending) - 1).astype(np.intp))
-    level[near] = body
+    facts = table[:, 7:].astype(np.float32).take(of_row.take(near), axis=0).T[..., None]
+    before = -along.take(near).astype(np.float32)[:, None] * facts[0] - from_centre.take(near, axis=0) * facts[1]
+    level[near] = _end_levels(before, distance.take(near, axis=0), facts[2:], pen, tables)
     stops = iter(ends)
-    stops_of = [[next(stops) * len(offsets) for _ in line[1:]] for line in lines]
-    return index.reshape(-1), level.reshape(-1), stops_of, stride, margin
+    by_line = [[next(stops) * len(offsets) for _ in line[1:]] for line in lines]
+    return index.reshape(-1), level.reshape(-1), by_line, stride, margin
+
+
+def _end_levels(
+    before: NDArray[np.float32], distance: NDArray[np.float32], facts: NDArray[np.float32], pen: Pen, tables: _Tables
+) -> NDArray[Any]:
+    """Levels of pixels near a segment's two ends, 0 to 255.
+
+    Args:
+        before: How far each pixel is outside of the segment's start, in pixels, [rows, band].
+        distance: From the segment's line, in steps, [rows, band].
+        facts: The segment's length and the offsets of its caps and joints, [5, rows, 1].
+        pen: The pen.
+        tables: See ``_tables``.
+    """
+    flank, _, ending, fringe = tables
+    length, square_start, square_end, round_start, round_end = facts
+    after = -length - before
+    rounded = np.maximum(np.maximum(before + round_start, after + round_end), 0) * np.float32(_STEPS)
+    from_line = np.sqrt(distance**2 + rounded**2)
+    levels: NDArray[Any] = flank.take(np.minimum(from_line, len(flank) - 1).astype(np.intp))
+    if pen.cap != "projecting":
+        return levels
+    inside = np.float32(pen.width / 2 + fringe) - np.maximum(before + square_start, after + square_end)
+    inside *= np.float32(_STEPS)
+    levels = levels * ending.take(np.minimum(np.maximum(inside, 0), len(ending) - 1).astype(np.intp))
+    return levels
 
 
 def _bands(
@@ -185,8 +206,8 @@ def _bands(
 
 
 @lru_cache(maxsize=1024)
-def _tables(width: float, kernel: Filter, blur: float) -> tuple[NDArray[np.uint8], float, NDArray[np.float32], float]:
-    """What ``_near_pixels`` looks up.
+def _tables(width: float, kernel: Filter, blur: float) -> _Tables:
+    """The tables of ``_near_pixels``.
 
     Returns:
         Level against the distance from the centre line in steps of 1 / ``_STEPS`` pixel; the distance in pixels from
