@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from foveal.errors import UserError
-from foveal.tasks.comparison.pairing import ActivePairing, best_pairs, expected_gain, ring
-from foveal.tasks.comparison.ranking import VERDICTS, Comparisons, fit, outcome_probabilities
+from foveal.tasks.comparison.pairing import ActivePairing, best_pairs, ring
+from foveal.tasks.comparison.ranking import VERDICTS, Comparisons, fit, outcome_information, outcome_probabilities
 
 
 @cache
@@ -30,7 +30,7 @@ def active_curve(items: int, comparisons: int, seed: int) -> dict[int, float]:
     truth, verdicts = judged(items, seed)
     pairing, curve, count = ActivePairing(items, comparisons, batch=8, seed=seed), {}, 0
     while asked := pairing.next():
-        pairing.tell([verdicts[i][j] for i, j in asked])
+        pairing.answer([verdicts[i][j] for i, j in asked])
         count += len(asked)
         curve[count] = float(spearmanr(pairing.ranking().strengths, truth)[0])
     return curve
@@ -85,7 +85,8 @@ def test_gain_is_the_fall_of_the_posteriors_entropy(seed):
     # The covariance is singular along shifts; entropies are compared in the other directions.
     basis = np.linalg.svd(np.eye(7) - 1 / 7)[0][:, :6]
     before = basis.T @ ranking.covariance @ basis
-    gain = expected_gain(ranking)
+    information = outcome_information(ranking.probabilities(*np.meshgrid(range(7), range(7), indexing="ij")))
+    gain = np.log1p(information * ranking.difference_variance()) / 2
     for i, j in [(0, 1), (2, 6), (5, 3)]:
         p = ranking.probabilities(i, j)
         x = basis.T @ (np.eye(7)[i] - np.eye(7)[j])
@@ -135,7 +136,7 @@ def test_same_seed_asks_the_same_and_another_seed_something_else():
         while pairs := pairing.next():
             assert pairs == pairing.next()
             asked += pairs
-            pairing.tell(["First" if i < j else "Second" for i, j in pairs])
+            pairing.answer(["First" if i < j else "Second" for i, j in pairs])
         runs.append(asked)
     assert runs[0] == runs[1] != runs[2] and len(runs[0]) == 25
     assert len({frozenset(p) for p in runs[0]}) == 25
@@ -145,7 +146,7 @@ def test_it_stops_after_all_pairs_and_each_place_gets_its_share():
     pairing, asked = ActivePairing(14, 10_000, batch=7), []
     while pairs := pairing.next():
         asked += pairs
-        pairing.tell(np.tile([0.5, 0.3, 0.2], (len(pairs), 1)))
+        pairing.answer(np.tile([0.5, 0.3, 0.2], (len(pairs), 1)))
     assert len(asked) == len({frozenset(p) for p in asked}) == 91
     assert 0.35 < np.mean([i < j for i, j in asked]) < 0.65
 
@@ -154,14 +155,14 @@ def test_probabilities_are_taken_and_unreadable_answers_spend_their_pair_and_tel
     pairing = ActivePairing(3, 3, batch=3)
     pairs = pairing.next()
     weights = np.array([[0.9, 0.1, 0.0], [0, 0, 0], [0.1, 0, 0.9]])
-    pairing.tell(weights)
+    pairing.answer(weights)
     assert pairing.next() == []
     (a, b), _, (c, d) = pairs
     comparisons = Comparisons(3, np.array([a, c]), np.array([b, d]), weights[[0, 2]])
     np.testing.assert_allclose(pairing.ranking().strengths, fit(comparisons, ties="half", prior=0.3).strengths)
     nothing = ActivePairing(2, 1)
     nothing.next()
-    nothing.tell(np.zeros((1, 3)))
+    nothing.answer(np.zeros((1, 3)))
     with pytest.raises(UserError, match="could be read"):
         nothing.ranking()
 
@@ -169,7 +170,7 @@ def test_probabilities_are_taken_and_unreadable_answers_spend_their_pair_and_tel
 def test_pairs_are_chosen_while_all_is_similar_and_davidson_says_so_at_the_end():
     pairing = ActivePairing(6, 15, batch=4, ties="davidson")
     while pairs := pairing.next():
-        pairing.tell(["Similar"] * len(pairs))
+        pairing.answer(["Similar"] * len(pairs))
     with pytest.raises(UserError, match="Every comparison says Similar"):
         pairing.ranking()
 
@@ -184,4 +185,4 @@ def test_wrong_numbers_are_refused():
     pairing = ActivePairing(3, 3)
     pairing.next()
     with pytest.raises(ValueError, match="1 answers to 3 pairs"):
-        pairing.tell(["First"])
+        pairing.answer(["First"])

@@ -38,16 +38,6 @@ def ring(items: int, seed: int) -> list[Pair]:
     return pairs[:1] if items == 2 else pairs
 
 
-def expected_gain(ranking: Ranking) -> Floats:
-    """Expected fall of the strengths' entropy by one answer about (i, j), in nats, [n, n]."""
-    return np.asarray(np.log1p(_information(ranking) * ranking.difference_variance()) / 2)
-
-
-def _information(ranking: Ranking) -> Floats:
-    count = np.arange(len(ranking.strengths))
-    return outcome_information(ranking.probabilities(*np.meshgrid(count, count, indexing="ij")))
-
-
 def best_pairs(
     ranking: Ranking, count: int, *, without: NDArray[np.bool_] | None = None, seed: int | Sequence[int] = 0
 ) -> list[Pair]:
@@ -64,7 +54,8 @@ def best_pairs(
     """
     rng = np.random.default_rng(seed)
     n = len(ranking.strengths)
-    information = _information(ranking)
+    items = np.arange(n)
+    information = outcome_information(ranking.probabilities(*np.meshgrid(items, items, indexing="ij")))
     closed = np.tri(n, dtype=bool) if without is None else np.tri(n, dtype=bool) | without | without.T
     information[closed] = -1  # so that log1p's argument, which orders as the logarithm does, is negative
     # A share of 1e-9 breaks ties and nothing else; it is drawn once, so that the same seed gives the same pairs.
@@ -85,7 +76,7 @@ def best_pairs(
 
 
 class ActivePairing:
-    """Ranks items by asking: ask about the pairs of ``next``, pass the answers to ``tell``, until ``next`` is empty.
+    """Ranks items by asking: ask about the pairs of ``next``, pass the answers to ``answer``, until ``next`` is empty.
 
     Each pair is asked about once, in one order, for a model repeats its answer to the same question.
 
@@ -121,7 +112,7 @@ class ActivePairing:
         self._open: list[Pair] = []
 
     def next(self) -> list[Pair]:
-        """Pairs to ask about, (shown first, shown second); empty when done. The same until ``tell`` is called.
+        """Pairs to ask about, (shown first, shown second); empty when done. The same until ``answer`` is called.
 
         Raises:
             UserError: The ring was asked and no answer could be read.
@@ -137,7 +128,7 @@ class ActivePairing:
             self._open = best_pairs(self._fit("half"), count, without=self._taken, seed=(self.seed, done))
         return list(self._open)
 
-    def tell(self, outcomes: Sequence[str] | Floats) -> None:
+    def answer(self, outcomes: Sequence[str] | Floats) -> None:
         """Takes the answers to the pairs of ``next``.
 
         Args:

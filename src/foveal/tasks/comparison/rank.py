@@ -69,7 +69,7 @@ def rank_pictures(
         if both_orders:
             turned = _outcomes(ask([task.mirror(e) for e in examples]))
             outcomes = (outcomes + turned[:, ::-1]) / 2
-        pairing.tell(outcomes)
+        pairing.answer(outcomes)
         for a, b in pairs:
             compared[[a, b]] += 1
         if progress is not None:
