@@ -255,11 +255,10 @@ def run(
     """
     _check(recipe, images, repeats, out)
     with _bar(console, len(VARIANTS) * (3 + images * repeats)) as step:
-        memory = {}
+        memory, subjects, counts = {}, {}, {}
         for vision in VARIANTS:
             memory[vision] = memory_of(recipe, vision, weights, images)
             step()
-        subjects, counts = {}, {}
         for vision in VARIANTS:
             subject = subjects[vision] = Subject.open(recipe, vision, weights, images=images)
             inputs = subject.prepare(0)
