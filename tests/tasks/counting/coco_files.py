@@ -34,12 +34,12 @@ def content(pictures: Mapping[str, Boxes], names: Sequence[str] = ("things", "ap
     return {"info": {}, "licenses": [], "categories": categories, "images": images, "annotations": annotations}
 
 
-def write(folder: Path, found: Mapping[str, Any], name: str = "_annotations.coco.json") -> Path:
+def write(folder: Path, document: Mapping[str, Any], name: str = "_annotations.coco.json") -> Path:
     """Writes the content and a picture for each of its images."""
     folder.mkdir(parents=True, exist_ok=True)
-    for image in found["images"]:
+    for image in document["images"]:
         picture = folder / image["file_name"]
         picture.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (image["width"], image["height"]), (200, 10, 10)).save(picture)
-    (folder / name).write_text(json.dumps(found))
+    (folder / name).write_text(json.dumps(document))
     return folder / name

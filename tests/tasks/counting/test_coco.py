@@ -42,8 +42,8 @@ def test_a_row_for_each_picture_and_category_that_occurs_in_it(tmp_path: Path) -
 
 
 def test_boxes_are_clipped_to_the_picture(tmp_path: Path) -> None:
-    found = content({"a.jpg": [("apples", (-3, -0.25, 10, 5)), ("apples", (35, 25.5, 5.4, 4.75))]})
-    things = read_coco(write(tmp_path, found)).queries[0].things
+    document = content({"a.jpg": [("apples", (-3, -0.25, 10, 5)), ("apples", (35, 25.5, 5.4, 4.75))]})
+    things = read_coco(write(tmp_path, document)).queries[0].things
     assert [t.box for t in things] == [(0, 0, 7, 4.75), (35, 25.5, 40, 30)]
     assert things[1].point == (37.5, 27.75)
 
@@ -65,8 +65,8 @@ def test_a_clipped_box_is_the_part_in_the_picture(x: float, y: float, width: flo
 
 @pytest.mark.parametrize("box", [(5, 5, 0, 4), (5, 5, 4, -1), (40, 5, 4, 4), (-9, 0, 9, 9), (5, 30.5, 2, 2)])
 def test_boxes_without_area_are_refused_or_skipped(tmp_path: Path, box: tuple[float, ...]) -> None:
-    found = content({"a.jpg": [("apples", (1, 1, 4, 4)), ("apples", box)], "b.jpg": [("pears", box)]})
-    path = write(tmp_path, found)
+    document = content({"a.jpg": [("apples", (1, 1, 4, 4)), ("apples", box)], "b.jpg": [("pears", box)]})
+    path = write(tmp_path, document)
     with pytest.raises(UserError, match=re.escape(f"{path}, annotation 101: the box") + ".* covers nothing"):
         read_coco(path)
     source = read_coco(path, on_bad="skip", absent=5)
@@ -75,10 +75,10 @@ def test_boxes_without_area_are_refused_or_skipped(tmp_path: Path, box: tuple[fl
 
 
 def test_crowds_are_left_out_and_counted(tmp_path: Path) -> None:
-    found = content(FRUIT)
-    found["annotations"][0]["iscrowd"] = 1
-    found["annotations"][1]["iscrowd"] = 1
-    source = read_coco(write(tmp_path, found), absent=9)
+    document = content(FRUIT)
+    document["annotations"][0]["iscrowd"] = 1
+    document["annotations"][1]["iscrowd"] = 1
+    source = read_coco(write(tmp_path, document), absent=9)
     # No pears are asked for where a crowd of them is: how many there are is unknown.
     assert [(q.id, len(q.things), dict(q.extra)) for q in source.queries] == [
         ("a.jpg/apples", 1, {"crowds": 1}),
@@ -91,9 +91,9 @@ def test_crowds_are_left_out_and_counted(tmp_path: Path) -> None:
 
 
 def test_categories_of_one_name_are_one_and_unused_ones_are_none(tmp_path: Path) -> None:
-    found = content(FRUIT, ("things", "apples", "pears", "nuts"))
-    found["categories"][2]["name"] = " apples "
-    queries = read_coco(write(tmp_path, found), absent=9).queries
+    document = content(FRUIT, ("things", "apples", "pears", "nuts"))
+    document["categories"][2]["name"] = " apples "
+    queries = read_coco(write(tmp_path, document), absent=9).queries
     assert [(q.id, len(q.things)) for q in queries] == [("a.jpg/apples", 3), ("b.jpg/apples", 1), ("c.jpg/apples", 0)]
 
 
@@ -116,10 +116,10 @@ def test_absent_categories_are_seeded_and_never_present_ones(tmp_path: Path) -> 
 
 
 def test_pictures_may_lie_elsewhere(tmp_path: Path) -> None:
-    found = content({"sub/a.jpg": [("apples", (1, 1, 2, 2))]})
-    write(tmp_path / "pictures", found)
+    document = content({"sub/a.jpg": [("apples", (1, 1, 2, 2))]})
+    write(tmp_path / "pictures", document)
     path = tmp_path / "instances.json"
-    path.write_text("﻿" + json.dumps(found))
+    path.write_text("﻿" + json.dumps(document))
     assert read_coco(path, pictures=tmp_path / "pictures").queries[0].picture.open().size == SIZE
     with pytest.raises(UserError, match=r"sub/a.jpg: there is no such picture, which .*instances.json names"):
         read_coco(path)
@@ -138,15 +138,15 @@ def test_sizes_are_checked_when_a_picture_is_opened(tmp_path: Path) -> None:
 
 
 def changed(keys: tuple[Any, ...], value: Any) -> dict[str, Any]:
-    found: Any = content(FRUIT)
-    place = found
+    document: Any = content(FRUIT)
+    place = document
     for key in keys[:-1]:
         place = place[key]
     if value is ...:
         del place[keys[-1]]
     else:
         place[keys[-1]] = value
-    return dict(found)
+    return dict(document)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def changed(keys: tuple[Any, ...], value: Any) -> dict[str, Any]:
         (("annotations", 1, "id"), ..., r"^|annotations\[1\]"),
     ],
 )
-def test_malformed_content_is_told_in_a_sentence(
+def test_malformed_content_is_refused_in_a_sentence(
     tmp_path: Path, keys: tuple[Any, ...], value: Any, message: str
 ) -> None:
     path = write(tmp_path, content(FRUIT))
@@ -203,7 +203,7 @@ def test_malformed_content_is_told_in_a_sentence(
         (b"true", "holds true or false"),
     ],
 )
-def test_what_is_no_json_object_is_told(tmp_path: Path, text: bytes, message: str) -> None:
+def test_what_is_no_json_object_is_refused(tmp_path: Path, text: bytes, message: str) -> None:
     (tmp_path / "a.json").write_bytes(text)
     with pytest.raises(UserError, match=message):
         read_coco(tmp_path / "a.json")

@@ -39,12 +39,12 @@ def covered_shares(scene: Scene, size: int) -> list[float]:
 
 
 def test_queries_hold_the_targets_and_their_boxes() -> None:
-    found = scenes(60, image_size=112, max_objects=12)
+    queries = scenes(60, image_size=112, max_objects=12)
     for index in range(60):
-        query, scene = found[index], found.scene(index)
+        query, scene = queries[index], queries.scene(index)
         assert query.id == f"{index:05d}" and query.size == query.picture.open().size == (112, 112)
         assert query.category == scene.category
-        assert len(query.things) == len(scene.targets) == found.objects(index)
+        assert len(query.things) == len(scene.targets) == queries.objects(index)
         colour, shape = query.category.split()
         assert colour in COLOURS and shape in SHAPES
         assert len(scene.figures) - len(scene.targets) <= 6
@@ -59,14 +59,14 @@ def test_queries_hold_the_targets_and_their_boxes() -> None:
 
 @pytest.mark.parametrize("size", [112, 224, 600])
 def test_boxes_enclose_the_drawn_pixels_closely(size: int) -> None:
-    found = scenes(20, image_size=size, min_objects=1, max_objects=1, distractors=0)
+    queries = scenes(20, image_size=size, min_objects=1, max_objects=1, distractors=0)
     for index in range(20):
-        scene = found.scene(index)
+        scene = queries.scene(index)
         ground = Scene("", (), scene.ground).draw(size)
-        picture = found[index].picture.open()
+        picture = queries[index].picture.open()
         changed = np.abs(np.asarray(picture, int) - np.asarray(ground, int)).max(axis=2)
         y, x = np.nonzero(changed > 25)
-        box = np.array(found[index].things[0].box)
+        box = np.array(queries[index].things[0].box)
         # Nothing is drawn in a pixel outside the box, and all but the tips of stars and diamonds reach its sides.
         reached = np.array((x.min() + 1, y.min() + 1, -x.max(), -y.max())) - box * (1, 1, -1, -1)
         assert reached.min() > -0.25
@@ -75,17 +75,17 @@ def test_boxes_enclose_the_drawn_pixels_closely(size: int) -> None:
 
 @pytest.mark.parametrize("overlap", [0.1, 0.25, 0.5])
 def test_no_more_of_a_figure_is_covered_than_allowed(overlap: float) -> None:
-    found = scenes(30, seed=2, min_objects=15, max_objects=40, distractors=10, overlap=overlap)
-    shares = [share for i in range(12) for share in covered_shares(found.scene(i), 500)]
+    queries = scenes(30, seed=2, min_objects=15, max_objects=40, distractors=10, overlap=overlap)
+    shares = [share for i in range(12) for share in covered_shares(queries.scene(i), 500)]
     assert max(shares) <= overlap + 0.01
     # And some are.
     assert sum(share > 0.02 for share in shares) > 0.05 * len(shares)
 
 
 def test_figures_keep_apart_without_overlap_and_can_be_counted_in_the_pixels() -> None:
-    found = scenes(61, image_size=400, max_objects=60, distractors=20, overlap=0)
+    queries = scenes(61, image_size=400, max_objects=60, distractors=20, overlap=0)
     for index in range(0, 61, 4):
-        scene = found.scene(index)
+        scene = queries.scene(index)
         masks = sum(mask(f, 400).astype(int) for f in scene.figures)
         assert len(scene.figures) == 0 or int(np.max(masks)) == 1
         large = Image.new("RGB", (400, 400), "white")
@@ -95,38 +95,38 @@ def test_figures_keep_apart_without_overlap_and_can_be_counted_in_the_pixels() -
 
 
 def test_the_target_kind_is_told_by_shape_and_colour() -> None:
-    found = scenes(400, max_objects=3)
+    queries = scenes(400, max_objects=3)
     alike: Counter[str] = Counter()
     for index in range(400):
-        scene = found.scene(index)
+        scene = queries.scene(index)
         colour, shape = scene.category.split()
         for figure in scene.figures:
             if figure.kind != scene.category:
                 alike["shape"] += figure.shape == shape
                 alike["colour"] += figure.colour == colour
     assert min(alike.values()) > 200
-    kinds = Counter(found.scene(i).category for i in range(400))
+    kinds = Counter(queries.scene(i).category for i in range(400))
     assert len(kinds) > 0.9 * len(SHAPES) * len(COLOURS)
-    assert {found.scene(i).ground.pattern for i in range(50)} == set(PATTERNS)
+    assert {queries.scene(i).ground.pattern for i in range(50)} == set(PATTERNS)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 20), (3, 3), (5, 60)])
 def test_counts_are_balanced_in_every_block(low: int, high: int) -> None:
-    found = scenes(10_000, min_objects=low, max_objects=high)
+    queries = scenes(10_000, min_objects=low, max_objects=high)
     width = high - low + 1
     for block in range(3):
-        numbers = [found.objects(block * width + i) for i in range(width)]
+        numbers = [queries.objects(block * width + i) for i in range(width)]
         assert sorted(numbers) == list(range(low, high + 1))
         assert width < 5 or numbers != sorted(numbers)
-    counts = Counter(found.objects(i) for i in range(5 * width + width // 2))
+    counts = Counter(queries.objects(i) for i in range(5 * width + width // 2))
     assert max(counts.values()) - min(counts.values()) <= 1
 
 
 def test_sizes_do_not_tell_the_count_of_a_few() -> None:
-    found = scenes(600, max_objects=10, distractors=0)
+    queries = scenes(600, max_objects=10, distractors=0)
     radii: dict[bool, list[float]] = {False: [], True: []}
     for index in range(600):
-        scene = found.scene(index)
+        scene = queries.scene(index)
         if scene.figures:
             radii[len(scene.figures) > 5].append(scene.figures[0].radius)
     for found_radii in radii.values():
@@ -134,31 +134,31 @@ def test_sizes_do_not_tell_the_count_of_a_few() -> None:
 
 
 def test_scenes_depend_on_seed_split_and_index_alone() -> None:
-    found = scenes(1000, seed=3, image_size=64)
+    queries = scenes(1000, seed=3, image_size=64)
     again = pickle.loads(pickle.dumps(scenes(2000, seed=3, image_size=64)))
     for index in (999, 0, 7):
         assert (
-            pickle.loads(pickle.dumps(again[index])).picture.open().tobytes() == found[index].picture.open().tobytes()
+            pickle.loads(pickle.dumps(again[index])).picture.open().tobytes() == queries[index].picture.open().tobytes()
         )
-        assert again[index].things == found[index].things
+        assert again[index].things == queries[index].things
     seen = {split: {Scenes(9, split, seed).scene(i) for seed in (0, 1) for i in range(9)} for split in SPLITS}
-    assert all(len(found) == 18 for found in seen.values())
+    assert all(len(queries) == 18 for queries in seen.values())
     assert not any(seen[a] & seen[b] for a, b in combinations(SPLITS, 2))
     # The size of the picture changes nothing in it.
     assert scenes(9, image_size=64).scene(5) == scenes(9, image_size=448).scene(5)
 
 
 def test_scenes_are_a_sequence() -> None:
-    found = scenes(5)
-    assert len(found) == 5 and [q.id for q in found] == [f"{i:05d}" for i in range(5)]
-    assert [q.id for q in found[3:]] == ["00003", "00004"] and found[-1].id == "00004"
+    queries = scenes(5)
+    assert len(queries) == 5 and [q.id for q in queries] == [f"{i:05d}" for i in range(5)]
+    assert [q.id for q in queries[3:]] == ["00003", "00004"] and queries[-1].id == "00004"
     with pytest.raises(IndexError):
-        found[5]
+        queries[5]
 
 
 def test_the_fullest_scenes_are_made() -> None:
-    found = scenes(3, min_objects=60, max_objects=60, distractors=20, overlap=0)
-    for query in found:
+    queries = scenes(3, min_objects=60, max_objects=60, distractors=20, overlap=0)
+    for query in queries:
         assert len(query.things) == 60 and len(np.unique(np.asarray(query.picture.open()))) > 20
     empty = scenes(1, max_objects=0, distractors=0)[0]
     assert empty.things == () and empty.picture.open().size == (224, 224)

@@ -71,8 +71,8 @@ def test_what_is_drawn_at_a_point_is_found_there_after_the_resize_and_marked_the
         dot = mark(image, [boxed(*point, 2 * radius, 2 * radius)], "mask", 1, color="white")
         small = np.asarray(resize.image(dot).convert("L"), dtype=float)
         ys, xs = np.mgrid[: small.shape[0], : small.shape[1]] + 0.5
-        found = (float((xs * small).sum() / small.sum()), float((ys * small).sum() / small.sum()))
-        assert found == pytest.approx(resize.point(point), abs=0.1)
+        centre = (float((xs * small).sum() / small.sum()), float((ys * small).sum() / small.sum()))
+        assert centre == pytest.approx(resize.point(point), abs=0.1)
         marked = mark(resize.image(image), [Thing(resize.point(point))], "disc", 0.5, color="white")
         weight = np.asarray(marked.convert("L"), dtype=float)
         seen = resize.back((float((xs * weight).sum() / weight.sum()), float((ys * weight).sum() / weight.sum())))
@@ -232,7 +232,7 @@ def test_sixty_marks_take_milliseconds(style: Style) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"style": "star"}, "disc, number, box, mask"),
         ({"alpha": 0}, "above 0"),
@@ -243,6 +243,6 @@ def test_sixty_marks_take_milliseconds(style: Style) -> None:
         ({"relative": "moon"}, "object, image"),
     ],
 )
-def test_a_wrong_option_is_told(options: dict[str, object], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_a_wrong_option_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         mark(plain(), [], **options)  # type: ignore[arg-type]

@@ -23,16 +23,16 @@ points = st.tuples(st.integers(0, 60), st.integers(0, 60)).map(lambda p: (float(
 things = st.builds(lambda p, side: boxed(*p, side), points, st.sampled_from([10, 20, 40]))
 
 
-def graph(found: list[Point], there: list[Thing]) -> tuple[np.ndarray, np.ndarray]:
-    away = np.array([[math.dist(p, t.point) for t in there] for p in found]).reshape(len(found), len(there))
+def graph(predicted: list[Point], there: list[Thing]) -> tuple[np.ndarray, np.ndarray]:
+    away = np.array([[math.dist(p, t.point) for t in there] for p in predicted]).reshape(len(predicted), len(there))
     return away, away <= np.array([(t.extent or 0) / 2 for t in there])
 
 
 @settings(deadline=None)
 @given(st.lists(points, max_size=30), st.lists(things, max_size=30))
-def test_equal_to_scipys_assignment(found: list[Point], there: list[Thing]) -> None:
-    matching = match_points(found, there, SIZE)
-    away, near = graph(found, there)
+def test_equal_to_scipys_assignment(predicted: list[Point], there: list[Thing]) -> None:
+    matching = match_points(predicted, there, SIZE)
+    away, near = graph(predicted, there)
     rows, columns = linear_sum_assignment(np.where(near, away, 1e6))
     kept = near[rows, columns]
     assert len(matching.pairs) == kept.sum()
@@ -44,14 +44,16 @@ def test_equal_to_scipys_assignment(found: list[Point], there: list[Thing]) -> N
 
 @settings(deadline=None)
 @given(st.lists(points, max_size=5), st.lists(things, max_size=4))
-def test_no_other_matching_has_more_pairs_or_as_many_and_less_distance(found: list[Point], there: list[Thing]) -> None:
-    away, near = graph(found, there)
-    places: list[int | None] = [*range(len(found)), *[None] * len(there)]
+def test_no_other_matching_has_more_pairs_or_as_many_and_less_distance(
+    predicted: list[Point], there: list[Thing]
+) -> None:
+    away, near = graph(predicted, there)
+    places: list[int | None] = [*range(len(predicted)), *[None] * len(there)]
     best = (0, 0.0)
     for chosen in set(permutations(places, len(there))):
         hits = [(i, j) for j, i in enumerate(chosen) if i is not None and near[i, j]]
         best = min(best, (-len(hits), sum(away[i, j] for i, j in hits)))
-    matching = match_points(found, there, SIZE)
+    matching = match_points(predicted, there, SIZE)
     assert (-len(matching.pairs), sum(matching.distances)) == pytest.approx(best)
 
 
@@ -80,11 +82,11 @@ def test_an_object_without_a_box_has_a_radius_of_the_picture() -> None:
 
 @settings(deadline=None)
 @given(st.lists(points, max_size=12), st.lists(things, max_size=12), st.randoms())
-def test_neither_order_matters(found: list[Point], there: list[Thing], rng: object) -> None:
-    mixed_found, mixed_there = list(found), list(there)
-    rng.shuffle(mixed_found)  # type: ignore[attr-defined]
+def test_neither_order_matters(predicted: list[Point], there: list[Thing], rng: object) -> None:
+    mixed_predicted, mixed_there = list(predicted), list(there)
+    rng.shuffle(mixed_predicted)  # type: ignore[attr-defined]
     rng.shuffle(mixed_there)  # type: ignore[attr-defined]
-    one, other = match_points(found, there, SIZE), match_points(mixed_found, mixed_there, SIZE)
+    one, other = match_points(predicted, there, SIZE), match_points(mixed_predicted, mixed_there, SIZE)
     assert one.scores == other.scores
     assert sum(one.distances) == pytest.approx(sum(other.distances))
 
@@ -105,6 +107,6 @@ def test_pictures_are_pooled_and_nothing_of_nothing_is_right() -> None:
 def test_a_crowd_is_matched_in_time() -> None:
     rng = np.random.default_rng(0)
     there = rng.uniform(0, 400, (300, 2))
-    found = there + rng.normal(0, 3, there.shape)
-    matching = match_points([(x, y) for x, y in found], [boxed(x, y, 24) for x, y in there], (400, 400))
+    predicted = there + rng.normal(0, 3, there.shape)
+    matching = match_points([(x, y) for x, y in predicted], [boxed(x, y, 24) for x, y in there], (400, 400))
     assert matching.scores.recall > 0.99

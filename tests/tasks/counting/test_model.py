@@ -163,9 +163,9 @@ def run(read: Read) -> Run:
 
 
 def opened(recipe: Recipe, *, weights: Path | None = None, training: bool = False) -> Counter:
-    found = open_model(Counting(recipe.data), recipe, weights=weights, training=training)
-    assert isinstance(found, Counter)
-    return found
+    counter = open_model(Counting(recipe.data), recipe, weights=weights, training=training)
+    assert isinstance(counter, Counter)
+    return counter
 
 
 def weights(run: Run, checkpoint: str = "last") -> dict[str, torch.Tensor]:
@@ -347,7 +347,7 @@ def test_mixed_precision_does_not_move_points(read: Read) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ("--model.adapter lora", "model.adapter: the model point-counter is trained whole; leave adapter and "),
         ("--model.freeze [vision]", "model.freeze: the model point-counter has no such setting; leave it out."),
@@ -367,13 +367,13 @@ def test_mixed_precision_does_not_move_points(read: Read) -> None:
         ),
     ],
 )
-def test_what_it_cannot_do_is_told_in_a_sentence(read: Read, words: str, told: str) -> None:
+def test_what_it_cannot_do_is_refused_in_a_sentence(read: Read, words: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         opened(read(*words.split()), training=True)
-    assert str(error.value).startswith(told) and "\n" not in str(error.value)
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
 
 
-def test_a_checkpoint_of_other_sizes_or_of_nothing_is_told(run: Run, read: Read, tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_sizes_or_of_nothing_is_refused(run: Run, read: Read, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"trained on the tower builtin with hidden 32; set data\.counter accordingly"):
         opened(read("--data.counter.hidden", 64), weights=run.checkpoint("best"))
     with pytest.raises(UserError, match="is no checkpoint of a point-counter"):

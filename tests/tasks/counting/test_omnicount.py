@@ -133,9 +133,9 @@ def test_wrong_folders(root: Path) -> None:
 
 def test_what_is_skipped_is_reported_of_every_domain(root: Path) -> None:
     for name in ("Fruits", "Supermarket"):
-        found = content({"a.jpg": [("apples", (1, 1, 5, 5)), ("apples", (1, 1, 0, 5)), ("apples", (2, 2, 3, 3))]})
-        found["annotations"][2]["iscrowd"] = 1
-        write(root / name / "test", found)
+        document = content({"a.jpg": [("apples", (1, 1, 5, 5)), ("apples", (1, 1, 0, 5)), ("apples", (2, 2, 3, 3))]})
+        document["annotations"][2]["iscrowd"] = 1
+        write(root / name / "test", document)
     with pytest.raises(UserError, match="annotation 101"):
         read_omnicount(root, "test")
     source = read_omnicount(root, "test", on_bad="skip")

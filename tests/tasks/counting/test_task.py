@@ -121,7 +121,7 @@ def test_fsc_147_is_read_with_its_points(tmp_path: Path) -> None:
         task(source=str(tmp_path), categories=["sea shells"]).load("train")
 
 
-def test_missing_sources_are_told(tmp_path: Path) -> None:
+def test_missing_sources_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no such folder; check data\.source"):
         task(source=str(tmp_path / "nowhere")).load("train")
     with pytest.raises(UserError, match="holds no domain with a folder train, valid or test"):
@@ -145,7 +145,7 @@ def test_a_domain_is_not_what_is_counted_in_a_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         ({"done_share": 0.95}, "data.done_share: 0.95 is out of range; give 0 to 0.9."),
         ({"done_share": float("nan")}, "data.done_share: nan is out of range; give 0 to 0.9."),
@@ -167,13 +167,13 @@ def test_a_domain_is_not_what_is_counted_in_a_picture(tmp_path: Path) -> None:
         ({"categories": [" "]}, "data.categories: holds an empty name; remove it."),
     ],
 )  # fmt: skip
-def test_options_out_of_range_are_told_by_their_key(data: dict, told: str) -> None:
+def test_options_out_of_range_are_refused_by_their_key(data: dict, message: str) -> None:
     with pytest.raises(UserError) as error:
         task(**data)
-    assert str(error.value).startswith(told)
+    assert str(error.value).startswith(message)
 
 
-def test_a_split_without_scenes_is_told() -> None:
+def test_a_split_without_scenes_is_refused() -> None:
     with pytest.raises(UserError, match=r"data\.validation: is 0; give the number of scenes to generate"):
         task(validation=0).load("validation")
 
@@ -315,9 +315,9 @@ def test_answers_are_read_back_in_every_format(form: str, number: int) -> None:
     whole = task(point_format=form, strategy="all_points")
     answer = whole.prompt(row).answer or ""
     assert whole.parse(answer) == number and (answer == "done") == (number == 0)
-    found = read_points(answer, SIZE, form)  # type: ignore[arg-type]
-    assert found is not None and len(found) == number
-    assert all((np.abs(np.subtract(a, b)) <= reach).all() for a, b in zip(found, points, strict=True))
+    points_read = read_points(answer, SIZE, form)  # type: ignore[arg-type]
+    assert points_read is not None and len(points_read) == number
+    assert all((np.abs(np.subtract(a, b)) <= reach).all() for a, b in zip(points_read, points, strict=True))
 
 
 def test_the_number_alone() -> None:
@@ -341,12 +341,12 @@ def replied(counting: Counting, row: Example, *replies: str) -> Prediction:
 
 def test_a_count_in_steps_and_all_points_at_once_say_where() -> None:
     row = example(2)
-    found = replied(task(), row, "10 20", "50 60", "done")
-    assert (found.value, found.text, found.truth) == (2, "2 (done)", 2)
-    assert found.extra["points"] == [[21, 24.6], [101, 72.6]] and found.extra["step_confidence"] == [0.5] * 3
-    found = replied(task(strategy="all_points"), row, "10 20; 50 60")
-    assert (found.value, found.text, found.truth) == (2, "10 20; 50 60", 2)
-    assert found.extra == {"points": [[21, 24.6], [101, 72.6]], "reply_confidence": 0.5}
+    prediction = replied(task(), row, "10 20", "50 60", "done")
+    assert (prediction.value, prediction.text, prediction.truth) == (2, "2 (done)", 2)
+    assert prediction.extra["points"] == [[21, 24.6], [101, 72.6]] and prediction.extra["step_confidence"] == [0.5] * 3
+    prediction = replied(task(strategy="all_points"), row, "10 20; 50 60")
+    assert (prediction.value, prediction.text, prediction.truth) == (2, "10 20; 50 60", 2)
+    assert prediction.extra == {"points": [[21, 24.6], [101, 72.6]], "reply_confidence": 0.5}
     none = replied(task(strategy="all_points"), row, "done")
     assert none.value == 0 and none.extra["points"] == []
     unreadable = replied(task(strategy="all_points"), row, "10 20; 50")

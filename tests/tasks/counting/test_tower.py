@@ -34,8 +34,8 @@ def builtin() -> FrozenTower:
 
 @pytest.fixture(params=["builtin", "small_clip"])
 def tower(request: pytest.FixtureRequest) -> FrozenTower:
-    found: FrozenTower = request.getfixturevalue(request.param)
-    return found
+    frozen: FrozenTower = request.getfixturevalue(request.param)
+    return frozen
 
 
 def noise(number: int, side: int, seed: int = 0) -> torch.Tensor:
@@ -99,7 +99,7 @@ def test_the_features_used_longest_ago_make_room(small_clip: FrozenTower, monkey
     one = 16 * 40 * 2  # patches, width, bytes
     monkeypatch.setattr(towers, "CACHE_BYTES", 3 * one)
     monkeypatch.setattr(tower, "_cache", type(tower._cache)())
-    monkeypatch.setattr(tower, "_bytes", 0)
+    monkeypatch.setattr(tower, "_cached_bytes", 0)
     pixels = noise(4, 32, seed=2)
     tower.encode(pixels[:3], [1, 2, 3])
     tower.encode(pixels[:1], [1])
@@ -118,7 +118,7 @@ def test_text_that_was_read_while_asking_can_be_learned_from(tower: FrozenTower)
     torch.testing.assert_close(weight.grad, tower.text(["fresh words"])[0])
 
 
-def test_wrong_towers_are_told_in_a_sentence(clip: Path, tiny, tmp_path: Path) -> None:
+def test_wrong_towers_are_refused_in_a_sentence(clip: Path, tiny, tmp_path: Path) -> None:
     def refusal(source: object, model: Model = CPU) -> str:
         with pytest.raises(UserError) as error:
             FrozenTower(str(source), model)

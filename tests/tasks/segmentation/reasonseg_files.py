@@ -23,12 +23,12 @@ def content(*shapes: Mapping[str, Any], text: Any = ("what is it?",), is_sentenc
     return {"text": list(text), "is_sentence": is_sentence, "shapes": list(shapes)}
 
 
-def write_pair(folder: Path, stem: str, found: Mapping[str, Any] | None = None, suffix: str = ".jpg") -> Path:
+def write_pair(folder: Path, stem: str, document: Mapping[str, Any] | None = None, suffix: str = ".jpg") -> Path:
     """A picture and its JSON file, whose path is returned."""
     folder.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", SIZE, (200, 10, 10)).save(folder / f"{stem}{suffix}")
     path = folder / f"{stem}.json"
-    path.write_text(json.dumps(content(shape()) if found is None else found))
+    path.write_text(json.dumps(content(shape()) if document is None else document))
     return path
 
 

@@ -51,18 +51,18 @@ def instances(*segmentations: Any) -> dict[str, Any]:
 def write(
     folder: Path,
     refs: Sequence[Any],
-    found: dict[str, Any] | None = None,
+    coco: dict[str, Any] | None = None,
     *,
     name: str = "refs(unc).p",
     pictures: str = "images",
 ) -> Path:
     """Writes the files of a folder, and returns it."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = instances() if found is None else found
-    (folder / "instances.json").write_text(json.dumps(found))
+    coco = instances() if coco is None else coco
+    (folder / "instances.json").write_text(json.dumps(coco))
     data = json.dumps(refs).encode() if name.endswith(".json") else pickle.dumps(list(refs), protocol=2)
     (folder / name).write_bytes(data)
-    for image in found["images"]:
+    for image in coco["images"]:
         file = folder / pictures / image["file_name"]
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", SIZE, (200, 10, 10)).save(file)

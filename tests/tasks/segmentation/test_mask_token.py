@@ -86,14 +86,14 @@ def test_own_rows_change_nothing_but_their_token(tiny: Tiny, family: str) -> Non
         rows.embed_read.normal_(generator=torch.Generator().manual_seed(1))
         if rows.embed_write is not rows.embed_read:
             rows.embed_write.normal_(generator=torch.Generator().manual_seed(2))
-        seen, said = read(ids), write(states)
+        seen, written = read(ids), write(states)
     assert torch.equal(seen[~there], embedded[~there])
     scale = float(getattr(read, "embed_scale", 1))
     assert torch.allclose(seen[there], scale * rows.embed_read.expand(2, -1), atol=1e-5)
     others = torch.arange(logits.shape[-1]) != index
-    assert torch.equal(said[..., others], logits[..., others])
-    assert torch.allclose(said[..., index], states @ rows.embed_write, atol=1e-5)
-    assert (said[..., index] - logits[..., index]).abs().max() > 0.1
+    assert torch.equal(written[..., others], logits[..., others])
+    assert torch.allclose(written[..., index], states @ rows.embed_write, atol=1e-5)
+    assert (written[..., index] - logits[..., index]).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("family", FAMILIES)

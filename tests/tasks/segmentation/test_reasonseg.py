@@ -46,7 +46,7 @@ def test_the_release_and_folders_of_splits_are_read_alike(tmp_path: Path, place:
     assert mask.shape == (30, 40) and mask.sum() == mask[5:16, 10:21].sum() == 121
 
 
-def test_two_folders_for_one_split_and_a_split_that_is_missing_are_told(tmp_path: Path) -> None:
+def test_two_folders_for_one_split_and_a_split_that_is_missing_are_refused(tmp_path: Path) -> None:
     write_pair(tmp_path / "val", "a")
     with pytest.raises(UserError, match=r"has no test split, only validation; add a folder test\."):
         read_reasonseg(tmp_path, "test")
@@ -130,14 +130,14 @@ def test_points_may_repeat_and_lie_outside_and_nothing_may_be_meant(tmp_path: Pa
 
 
 def test_an_annotation_holds_what_its_file_says() -> None:
-    found = content(shape(), shape("ignore", [[0, 1]]), text=["one", "two"], is_sentence=False)
+    document = content(shape(), shape("ignore", [[0, 1]]), text=["one", "two"], is_sentence=False)
     expected = Annotation(
         ("one", "two"), False, (Shape("target", tuple((x, y) for x, y in SQUARE)), Shape("ignore", ((0, 1),)))
     )
-    assert parse_annotation(json.dumps(found), "a.json") == expected
-    assert parse_annotation(json.dumps(found).encode("utf-8-sig"), "a.json") == expected
-    del found["is_sentence"]
-    assert parse_annotation(json.dumps(found), "a.json").is_sentence is True
+    assert parse_annotation(json.dumps(document), "a.json") == expected
+    assert parse_annotation(json.dumps(document).encode("utf-8-sig"), "a.json") == expected
+    del document["is_sentence"]
+    assert parse_annotation(json.dumps(document), "a.json").is_sentence is True
 
 
 def test_what_is_no_utf8_is_read_as_cp1252() -> None:
@@ -168,9 +168,9 @@ def test_what_is_no_utf8_is_read_as_cp1252() -> None:
         (("shapes", 0, "shape_type"), "rectangle", r"shapes\[0\]: shape_type is 'rectangle', not 'polygon'"),
     ],
 )
-def test_malformed_annotations_are_told_in_a_sentence(keys: tuple[Any, ...], value: Any, message: str) -> None:
-    found: Any = json.loads(json.dumps(content(shape())))
-    place = found
+def test_malformed_annotations_are_refused_in_a_sentence(keys: tuple[Any, ...], value: Any, message: str) -> None:
+    document: Any = json.loads(json.dumps(content(shape())))
+    place = document
     for key in keys[:-1]:
         place = place[key]
     if value is ...:
@@ -178,14 +178,14 @@ def test_malformed_annotations_are_told_in_a_sentence(keys: tuple[Any, ...], val
     else:
         place[keys[-1]] = value
     with pytest.raises(UserError, match=message) as error:
-        parse_annotation(json.dumps(found), "folder/a.json")
+        parse_annotation(json.dumps(document), "folder/a.json")
     assert str(error.value).startswith("folder/a.json") and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("text", "message"), [("[]", "holds a list"), ("", "is no JSON"), ("[" * 99_999, "is no JSON")]
 )
-def test_what_is_no_object_is_told(text: str, message: str) -> None:
+def test_what_is_no_object_is_refused(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse_annotation(text, "a.json")
 
@@ -230,7 +230,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_tables_of_the_hub_are_read_and_their_trap_is_told(tmp_path: Path) -> None:
+def test_tables_of_the_hub_are_read_and_their_trap_is_noted(tmp_path: Path) -> None:
     mask = np.zeros((SIZE[1], SIZE[0]), dtype=bool)
     mask[3:9, 5:25] = True
     rows: list[dict[str, Any]] = [{}, {"mask": mask.tolist(), "text": " the thing "}, {"image_id": "id0"}]
@@ -258,7 +258,7 @@ def test_tables_of_the_hub_are_read_and_their_trap_is_told(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_tables_that_cannot_be_used_are_told(tmp_path: Path) -> None:
+def test_tables_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"text": ""}, {"img_width": 0}, {}, {"mask": [[True]]}, {"img_width": 41}]
     path = write_table(tmp_path / "train-0.parquet", rows)
     with pytest.raises(UserError, match=r"train-0.parquet, row 0: has no text"):
@@ -282,9 +282,11 @@ def test_tables_that_cannot_be_used_are_told(tmp_path: Path) -> None:
 
 def test_the_real_annotations_hold_what_is_known_of_them(real_data: Path) -> None:
     root = real_data / "reasonseg_json" / "ReasonSeg"
-    found = {file.stem.split("_")[0]: parse_annotation(file.read_bytes(), file.name) for file in root.glob("*/*.json")}
-    assert found.keys() == {"199953", "15986552764"}
-    ball, owls = found["199953"], found["15986552764"]
+    annotations = {
+        file.stem.split("_")[0]: parse_annotation(file.read_bytes(), file.name) for file in root.glob("*/*.json")
+    }
+    assert annotations.keys() == {"199953", "15986552764"}
+    ball, owls = annotations["199953"], annotations["15986552764"]
     assert ball.texts == ("the ball that can only be hit into the hole at last",)
     assert (ball.is_sentence, owls.is_sentence, len(owls.texts)) == (False, True, 5)
     assert [(s.label, len(s.points)) for s in ball.shapes] == [("target", 20)]

@@ -54,7 +54,7 @@ def test_the_test_split_has_parts(tmp_path: Path, split: Split, part: Any, expec
     assert source.place.endswith(f"({part or {'test': 'test', 'validation': 'val'}[split]})")
 
 
-def test_splits_and_parts_that_are_not_there_are_told(tmp_path: Path) -> None:
+def test_splits_and_parts_that_are_not_there_are_refused(tmp_path: Path) -> None:
     write(tmp_path, [reference(1, "testA")])
     with pytest.raises(UserError, match=r"refs\(unc\)\.p: has no reference of the split train; choose"):
         read_refcoco(tmp_path, "train")
@@ -120,29 +120,29 @@ def test_several_polygons_are_one_object_and_run_lengths_are_read(tmp_path: Path
     drawn[2:7, 30:33] = 1
     moved = [v + 10 * (i % 2 == 0) for i, v in enumerate(SQUARE)]
     lengths = [30 * 30 + 2, 5, 25, 5, 25, 5, 30 * 7 + 23]
-    found = instances(
+    coco = instances(
         [SQUARE, TRIANGLE, moved],
         encode(drawn),
         {"size": [30, 40], "counts": lengths},
         {"size": [30, 40], "counts": [1200]},
     )
     refs = [reference(i, "train", 100 + i, 7 + i % 2) for i in range(4)]
-    several, packed, plain, empty = (q.target for q in read_refcoco(write(tmp_path, refs, found), "train").queries)
+    several, packed, plain, empty = (q.target for q in read_refcoco(write(tmp_path, refs, coco), "train").queries)
     assert several is not None and several.whole().sum() == 200 and [p.sum() for p in several.parts()] == [200]
     for target in (packed, plain):
         assert target is not None and np.array_equal(target.whole(), drawn) and len(target.parts()) == 1
     assert empty is not None and empty.whole().sum() == 0 and list(empty.parts()) == []
 
 
-def changed(found: Any, keys: tuple[Any, ...], value: Any) -> Any:
-    place = found
+def changed(coco: Any, keys: tuple[Any, ...], value: Any) -> Any:
+    place = coco
     for key in keys[:-1]:
         place = place[key]
     if value is ...:
         del place[keys[-1]]
     else:
         place[keys[-1]] = value
-    return found
+    return coco
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def changed(found: Any, keys: tuple[Any, ...], value: Any) -> Any:
         ((0, "sentences", 1, "sent"), "", r"reference 0, sentences\[1\]: sent is empty"),
     ],
 )
-def test_malformed_references_are_told_in_a_sentence(
+def test_malformed_references_are_refused_in_a_sentence(
     tmp_path: Path, keys: tuple[Any, ...], value: Any, message: str
 ) -> None:
     write(tmp_path, changed([reference(1), reference(2)], keys, value))
@@ -187,7 +187,7 @@ def test_malformed_references_are_told_in_a_sentence(
         (("categories", 0, "name"), 1, r"categories\[0\]: name is a number"),
     ],
 )
-def test_malformed_instances_are_told_in_a_sentence(
+def test_malformed_instances_are_refused_in_a_sentence(
     tmp_path: Path, keys: tuple[Any, ...], value: Any, message: str
 ) -> None:
     write(tmp_path, [reference(1)])
@@ -199,8 +199,8 @@ def test_malformed_instances_are_told_in_a_sentence(
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_plain_data_comes_back_from_a_pickle(protocol: int) -> None:
-    found = [{"a": 1, "b": [1.5, True, None, "é", 10**30], "c": {}}, ("x", False)]
-    assert load_plain_pickle(pickle.dumps(found, protocol=protocol), "a.p") == found
+    plain = [{"a": 1, "b": [1.5, True, None, "é", 10**30], "c": {}}, ("x", False)]
+    assert load_plain_pickle(pickle.dumps(plain, protocol=protocol), "a.p") == plain
 
 
 def test_texts_of_python_2_are_read_as_utf8() -> None:
@@ -236,7 +236,7 @@ def test_a_pickle_cannot_run_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"\x80", b"\x80\x02]q\x00", b"no pickle", b"(lp0\nS'a", b"]]R.", b"\x80\x63.", b"a."]
 )
-def test_a_damaged_pickle_is_told_in_a_sentence(tmp_path: Path, data: bytes) -> None:
+def test_a_damaged_pickle_is_refused_in_a_sentence(tmp_path: Path, data: bytes) -> None:
     write(tmp_path, [reference(1)])
     (tmp_path / "refs(unc).p").write_bytes(data)
     with pytest.raises(UserError, match=r"refs\(unc\)\.p: is no pickle that can be read") as error:

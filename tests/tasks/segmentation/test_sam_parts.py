@@ -70,7 +70,7 @@ def test_pictures_and_masks_of_a_batch_do_not_mix() -> None:
             assert torch.allclose(ious[i, k], score[0, 0], atol=1e-5)
 
 
-def test_the_small_one_has_the_size_that_is_told() -> None:
+def test_the_small_one_has_the_stated_size() -> None:
     parts = load_sam("small", encoder=True)
     whole = SamModel(small_config())
     assert sum(p.numel() for p in whole.parameters()) == pytest.approx(1.0e6, rel=0.05)
@@ -96,7 +96,7 @@ def test_a_folder_is_loaded_with_its_weights(tmp_path: Path) -> None:
         assert torch.allclose(parts.vision_encoder(pixels)[0], model.vision_encoder(pixels)[0], atol=1e-5)
 
 
-def test_what_is_no_sam_is_told(tmp_path: Path, tiny) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_no_sam_is_refused(tmp_path: Path, tiny) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(
         UserError, match=r"model\.sam: 'nobody/nothing' cannot be loaded \(.*\); give small, a folder, or"
     ):

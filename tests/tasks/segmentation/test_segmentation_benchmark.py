@@ -20,8 +20,8 @@ from foveal.vlm.memory import stored_parameters
 
 @pytest.fixture(scope="module")
 def recipe():
-    found, _ = recipe_or_run("segmentation", ["--model.device", "cpu", "--training.precision", "float32"])
-    return found
+    opened, _ = recipe_or_run("segmentation", ["--model.device", "cpu", "--training.precision", "float32"])
+    return opened
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +37,11 @@ def counts(subjects):
 
 
 def test_savings_are_shares_of_what_separate_takes():
-    found = savings({
+    shares = savings({
         "vlm": {"weights": 60.0, "seconds": 2.5}, "sam": {"weights": 75.0, "seconds": 1.5},
         "separate": {"weights": 100.0, "seconds": 2.0},
     })  # fmt: skip
-    assert found == {"vlm": {"weights": 0.4, "seconds": -0.25}, "sam": {"weights": 0.25, "seconds": 0.25}}
+    assert shares == {"vlm": {"weights": 0.4, "seconds": -0.25}, "sam": {"weights": 0.25, "seconds": 0.25}}
 
 
 def test_times_are_compared_by_their_medians():
@@ -59,8 +59,8 @@ def test_the_95th_percentile_is_linear_between_neighbours():
 
 def test_each_asker_goes_first_in_turn_and_no_picture_meets_one_order_twice():
     log = []
-    found = take_turns({n: lambda i, n=n: log.append((n, i)) or f"{n}{i}" for n in "abc"}, images=3, repeats=3)
-    assert found["b"] == ["b0", "b1", "b2"] * 3 and len(log) == 27
+    answers = take_turns({n: lambda i, n=n: log.append((n, i)) or f"{n}{i}" for n in "abc"}, images=3, repeats=3)
+    assert answers["b"] == ["b0", "b1", "b2"] * 3 and len(log) == 27
     firsts = [log[k] for k in range(0, 27, 3)]
     assert firsts == [("a", 0), ("b", 1), ("c", 2), ("b", 0), ("c", 1), ("a", 2), ("c", 0), ("a", 1), ("b", 2)]
     assert all({n for n, _ in log[k : k + 3]} == set("abc") for k in range(0, 27, 3))
@@ -75,11 +75,11 @@ def test_operations_are_those_of_the_formulas_and_go_to_their_parts():
         narrow(torch.randn(13, 7))
         functional.scaled_dot_product_attention(query, query, query)
 
-    found = count({"vlm_encoder": [wide], "sam_encoder": [narrow], "language": []}, work)
-    assert found.passes == {"vlm_encoder": 1, "sam_encoder": 2}
+    counted = count({"vlm_encoder": [wide], "sam_encoder": [narrow], "language": []}, work)
+    assert counted.passes == {"vlm_encoder": 1, "sam_encoder": 2}
     one, two = 2 * 13 * 5 * 7, 2 * 13 * 7 * 3
     attention = 2 * (2 * 2 * 11 * 11 * 4)  # two heads, two products
-    assert found.flops == {"vlm_encoder": one, "sam_encoder": 2 * two, "language": 0, "other": attention}
+    assert counted.flops == {"vlm_encoder": one, "sam_encoder": 2 * two, "language": 0, "other": attention}
     assert not wide._forward_hooks and not narrow._forward_pre_hooks
 
 
@@ -161,17 +161,17 @@ def test_the_peak_is_forgotten_when_it_shall_be():
 
 def test_a_named_vlm_and_sam_replace_the_recipes():
     with settings_of("a/b, c/d") as words:
-        found, _ = recipe_or_run("segmentation", words)
-    assert (found.model.id, found.model.sam, found.model.resolution) == ("a/b", "c/d", None)
+        opened, _ = recipe_or_run("segmentation", words)
+    assert (opened.model.id, opened.model.sam, opened.model.resolution) == ("a/b", "c/d", None)
     with settings_of("builtin") as words:
         assert recipe_or_run("segmentation", words)[0] == recipe_or_run("segmentation", [])[0]
 
 
 @pytest.mark.parametrize("sizes", ["vit-l", "a,", ",b", "a,b,c", ""])
 def test_other_sizes_are_refused(sizes):
-    with pytest.raises(UserError) as told, settings_of(sizes):
+    with pytest.raises(UserError) as error, settings_of(sizes):
         pass
-    assert str(told.value).startswith(f"--sizes: {sizes!r} is not possible; give builtin, vit-b, or a VLM and a SAM")
+    assert str(error.value).startswith(f"--sizes: {sizes!r} is not possible; give builtin, vit-b, or a VLM and a SAM")
 
 
 @pytest.mark.slow

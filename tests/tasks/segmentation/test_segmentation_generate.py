@@ -47,33 +47,33 @@ def read(text: str, figures: tuple[Figure, ...]) -> tuple[int, ...]:
     colours = [f.colour for f in figures]
     if text in ("the only shape of its colour", "the two shapes of one colour"):
         times = 2 if "two" in text else 1
-        found = [i for i, colour in enumerate(colours) if colours.count(colour) == times]
-        assert len(found) in (0, times)
+        matches = [i for i, colour in enumerate(colours) if colours.count(colour) == times]
+        assert len(matches) in (0, times)
         assert times == 1 or max(map(colours.count, colours)) <= 2
-        return tuple(found)
+        return tuple(matches)
     match = SENTENCE.match(text)
     assert match, text
     pick, colour, noun, without = match["pick"], match["colour"], match["noun"], match["without"]
     shape = "" if noun in ("shape", "shapes") else noun if pick == "all" else SINGULAR[noun]
     assert pick != "all" or noun.endswith("s")
     named = [i for i, f in enumerate(figures) if (not colour or f.colour == colour) and (not shape or f.shape == shape)]
-    found = [i for i in named if without not in (figures[i].colour, NOUNS[figures[i].shape])]
-    assert not without or len(found) < len(named), "nothing is left out"
-    if pick == "all" or not found:
-        assert len(found) != 1
-        return tuple(found)
+    matches = [i for i in named if without not in (figures[i].colour, NOUNS[figures[i].shape])]
+    assert not without or len(matches) < len(named), "nothing is left out"
+    if pick == "all" or not matches:
+        assert len(matches) != 1
+        return tuple(matches)
     word = pick.removeprefix("the").strip()
     if not word:
-        assert len(found) == 1
-        return tuple(found)
-    assert len(found) > 1
+        assert len(matches) == 1
+        return tuple(matches)
+    assert len(matches) > 1
     values = {i: order(word, figures[i]) for i in named}
-    first = min(found, key=values.__getitem__)
-    for other in found:
+    first = min(matches, key=values.__getitem__)
+    for other in matches:
         # Pixels are counted, not computed: a little less than the margin.
         far = all(b - a > 0.88 for a, b in zip(values[first], values[other], strict=True))
         assert other == first or far, f"{text}: another is close"
-    assert not without or min(named, key=values.__getitem__) not in found, "what is left out makes no difference"
+    assert not without or min(named, key=values.__getitem__) not in matches, "what is left out makes no difference"
     if word in CORNERS:
         y, x = np.nonzero(alone(figures[first], 400))
         assert np.abs(np.array((x.mean(), y.mean())) / 400 - CORNERS[word]).max() < 0.45
@@ -98,10 +98,10 @@ def order(word: str, figure: Figure) -> tuple[float, float]:
 
 @pytest.mark.parametrize(("options", "length"), [({}, 500), ({"max_objects": 8, "empty_share": 0.5}, 150)])
 def test_every_sentence_means_what_a_reader_finds_in_the_pixels(options: dict[str, Any], length: int) -> None:
-    found = scenes(length, seed=5, **options)
+    queries = scenes(length, seed=5, **options)
     for index in range(length):
-        scene, request, is_sentence = found.asked(index)
-        query = found[index]
+        scene, request, is_sentence = queries.asked(index)
+        query = queries[index]
         assert isinstance(query.target, SceneTarget)
         assert query.target.meant == read(request.text, scene.figures), request.text
         assert query.is_sentence == is_sentence and query.extra["request"] == request.text
@@ -115,10 +115,10 @@ def test_every_sentence_means_what_a_reader_finds_in_the_pixels(options: dict[st
 
 def test_all_forms_of_sentences_occur_equally_often() -> None:
     for kind in KINDS:
-        found = scenes(len(FORMS[kind]) * 20, kinds=(kind,))
+        queries = scenes(len(FORMS[kind]) * 20, kinds=(kind,))
         forms: Counter[tuple[str, bool, bool, bool]] = Counter()
-        for index in range(len(found)):
-            request = found.asked(index)[1]
+        for index in range(len(queries)):
+            request = queries.asked(index)[1]
             assert request.kind == kind
             forms[request.pick, bool(request.colour), bool(request.shape), bool(request.without)] += 1
         assert len(forms) == len(FORMS[kind])
@@ -128,8 +128,8 @@ def test_all_forms_of_sentences_occur_equally_often() -> None:
 
 
 def test_some_sentences_mean_nothing_that_is_there() -> None:
-    found = scenes(600, empty_share=0.2)
-    none = [query for query in found if not query.target or not query.target.parts()]
+    queries = scenes(600, empty_share=0.2)
+    none = [query for query in queries if not query.target or not query.target.parts()]
     assert 0.15 < len(none) / 600 < 0.25
     assert {query.extra["kind"] for query in none} == set(KINDS)
     for query in none[:20]:
@@ -165,8 +165,8 @@ def test_masks_of_free_figures_have_their_exact_area(shape: str, size: int) -> N
 
 
 def test_parts_of_free_figures_have_their_areas_and_boxes() -> None:
-    found = scenes(60, overlap=0.0, kinds=("attribute",))
-    for query in found:
+    queries = scenes(60, overlap=0.0, kinds=("attribute",))
+    for query in queries:
         target = query.target
         assert isinstance(target, SceneTarget)
         meant = sorted((target.scene.figures[i] for i in target.meant), key=lambda f: f.box[0])
@@ -181,9 +181,9 @@ def test_parts_of_free_figures_have_their_areas_and_boxes() -> None:
 
 @pytest.mark.parametrize("size", [112, 168, 520])
 def test_a_pixel_is_meant_where_at_least_half_of_it_is_covered(size: int) -> None:
-    found = scenes(12, image_size=size, overlap=0.3, min_objects=6, max_objects=8)
+    queries = scenes(12, image_size=size, overlap=0.3, min_objects=6, max_objects=8)
     for index in range(12):
-        target = found[index].target
+        target = queries[index].target
         assert isinstance(target, SceneTarget)
         factor = fineness(size)
         top = np.full((size * factor, size * factor), -1)
@@ -194,9 +194,9 @@ def test_a_pixel_is_meant_where_at_least_half_of_it_is_covered(size: int) -> Non
 
 
 def test_masks_are_where_the_picture_shows_the_figures() -> None:
-    found = scenes(40, overlap=0.2)
+    queries = scenes(40, overlap=0.2)
     for index in range(40):
-        query, target = found[index], found[index].target
+        query, target = queries[index], queries[index].target
         assert isinstance(target, SceneTarget)
         scene = target.scene
         picture, ground = np.asarray(query.picture.open(), int), np.asarray(drawn(scene.ground, (), 168), int)
@@ -248,10 +248,10 @@ def test_parts_are_disjoint_ordered_and_together_the_whole() -> None:
 
 @pytest.mark.parametrize("overlap", [0.0, 0.1, 0.4])
 def test_no_more_of_a_figure_is_covered_than_allowed(overlap: float) -> None:
-    found = scenes(40, seed=2, min_objects=5, overlap=overlap)
+    queries = scenes(40, seed=2, min_objects=5, overlap=overlap)
     shares = []
     for index in range(40):
-        scene = found.asked(index)[0]
+        scene = queries.asked(index)[0]
         above = np.zeros((400, 400), bool)
         for figure in reversed(scene.figures):
             own = alone(figure, 400)
@@ -268,38 +268,38 @@ def test_no_more_of_a_figure_is_covered_than_allowed(overlap: float) -> None:
 
 
 def test_scenes_depend_on_seed_split_and_index_alone() -> None:
-    found = scenes(1000, seed=3, image_size=64)
+    queries = scenes(1000, seed=3, image_size=64)
     again = pickle.loads(pickle.dumps(scenes(2000, seed=3, image_size=64)))
     for index in (999, 0, 7):
-        one, other = pickle.loads(pickle.dumps(again[index])), found[index]
+        one, other = pickle.loads(pickle.dumps(again[index])), queries[index]
         assert one.picture.open().tobytes() == other.picture.open().tobytes()
         assert (one.id, one.texts, one.target, one.extra) == (other.id, other.texts, other.target, other.extra)
         assert np.array_equal(one.target.whole(), other.target.whole())
     seen = {split: {Scenes(20, split, seed).asked(i)[0] for seed in (0, 1) for i in range(20)} for split in SPLITS}
-    assert all(len(found) == 40 for found in seen.values())
+    assert all(len(queries) == 40 for queries in seen.values())
     assert not any(seen[a] & seen[b] for a, b in combinations(SPLITS, 2))
     # The size of the picture changes nothing in it.
     assert scenes(9, image_size=64).asked(5) == scenes(9, image_size=448).asked(5)
 
 
 def test_scenes_are_a_sequence() -> None:
-    found = scenes(5)
-    assert len(found) == 5 and [q.id for q in found] == [f"train-{i:06d}" for i in range(5)]
-    assert [q.id for q in found[3:]] == ["train-000003", "train-000004"] and found[-1].id == "train-000004"
-    assert found[0].size == found[0].picture.open().size == (168, 168)
-    assert json.loads(json.dumps(found[0].extra)) == found[0].extra
+    queries = scenes(5)
+    assert len(queries) == 5 and [q.id for q in queries] == [f"train-{i:06d}" for i in range(5)]
+    assert [q.id for q in queries[3:]] == ["train-000003", "train-000004"] and queries[-1].id == "train-000004"
+    assert queries[0].size == queries[0].picture.open().size == (168, 168)
+    assert json.loads(json.dumps(queries[0].extra)) == queries[0].extra
     assert all(
-        set(q.extra) == {"kind", "request", "figures", "explanation"} and 3 <= q.extra["figures"] <= 6 for q in found
+        set(q.extra) == {"kind", "request", "figures", "explanation"} and 3 <= q.extra["figures"] <= 6 for q in queries
     )
     with pytest.raises(IndexError):
-        found[5]
+        queries[5]
 
 
 @pytest.mark.parametrize(("wording", "low", "high"), [("phrase", 0, 0), ("sentence", 60, 60), ("mixed", 15, 45)])
 def test_wordings_are_phrases_or_sentences(wording: str, low: int, high: int) -> None:
-    found = list(scenes(60, wording=wording))
-    assert low <= sum(query.is_sentence for query in found) <= high
-    assert all(query.texts[0].endswith("?") == query.is_sentence for query in found)
+    queries = list(scenes(60, wording=wording))
+    assert low <= sum(query.is_sentence for query in queries) <= high
+    assert all(query.texts[0].endswith("?") == query.is_sentence for query in queries)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -336,8 +336,8 @@ def test_the_explanation_names_colour_and_shape_of_what_is_meant_from_left_to_ri
     for index in range(200):
         scene, request, _ = scenes(200, empty_share=0.2).asked(index)
         meant = [scene.figures[i] for i in request.select(scene.figures)]
-        said = explanation(scene.figures, request.select(scene.figures))
-        words = said.split(" and ") if said else []
+        text = explanation(scene.figures, request.select(scene.figures))
+        words = text.split(" and ") if text else []
         assert set(words) == {f"{f.colour} {NOUNS[f.shape]}" for f in meant} and len(words) == len(set(words))
         lefts = [min(f.x - f.reach for f in meant if f"{f.colour} {NOUNS[f.shape]}" == word) for word in words]
         assert lefts == sorted(lefts)

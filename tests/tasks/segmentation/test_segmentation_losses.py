@@ -106,8 +106,8 @@ def test_the_iou_that_the_head_learns_is_that_of_the_metrics() -> None:
     truths[0], logits[0] = 0, -1  # Both are empty.
     expected = [iou(overlap(x > 0, t)) ** 2 for x, t in zip(logits, truths, strict=True)]
     targets, weights = torch.from_numpy(truths).float(), torch.from_numpy(truths != 255)
-    found = iou_regression(torch.zeros(20), torch.from_numpy(logits).float(), targets, weights)
-    assert found.tolist() == pytest.approx(expected, rel=1e-5)
+    errors = iou_regression(torch.zeros(20), torch.from_numpy(logits).float(), targets, weights)
+    assert errors.tolist() == pytest.approx(expected, rel=1e-5)
     assert expected[0] == 1 and min(expected) < 0.2
 
 

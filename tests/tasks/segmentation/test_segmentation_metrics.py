@@ -234,9 +234,9 @@ def brute(truths: list[np.ndarray]) -> float:
     )
 )
 def test_the_best_box_is_the_best_of_all(truths: list[np.ndarray]) -> None:
-    found = metrics.best_box_baseline(truths)
-    assert found.giou == pytest.approx(brute(truths), abs=5e-6)
-    assert found.giou >= max(metrics.empty_baseline(truths).giou, metrics.full_baseline(truths).giou) - 5e-6
+    baseline = metrics.best_box_baseline(truths)
+    assert baseline.giou == pytest.approx(brute(truths), abs=5e-6)
+    assert baseline.giou >= max(metrics.empty_baseline(truths).giou, metrics.full_baseline(truths).giou) - 5e-6
 
 
 def test_the_best_box_is_relative_to_pictures_of_any_size() -> None:
@@ -246,9 +246,9 @@ def test_the_best_box_is_relative_to_pictures_of_any_size() -> None:
         truth = np.zeros((height, width), dtype=np.uint8)
         truth[height // 2 : height * 7 // 8, width // 4 : width * 5 // 8] = 1
         truths.append(truth)
-    found = metrics.best_box_baseline(truths)
-    assert found.box == (1 / 4, 1 / 2, 5 / 8, 7 / 8)
-    assert (found.giou, found.ciou) == pytest.approx((1, 1), abs=1e-6)
+    baseline = metrics.best_box_baseline(truths)
+    assert baseline.box == (1 / 4, 1 / 2, 5 / 8, 7 / 8)
+    assert (baseline.giou, baseline.ciou) == pytest.approx((1, 1), abs=1e-6)
 
 
 def test_the_best_box_of_large_masks_is_nearly_the_best_of_all_pixels() -> None:
@@ -266,16 +266,16 @@ def test_the_best_box_of_large_masks_is_nearly_the_best_of_all_pixels() -> None:
         both = areas[:, y1, x1] - areas[:, y0, x1] - areas[:, y1, x0] + areas[:, y0, x0]
         ious = both / ((y1 - y0) * (x1 - x0) + 18 * 22 - both)
         best = max(best, float(ious.mean(axis=0).max()))
-    found = metrics.best_box_baseline(truths).giou
-    assert best - 0.02 < found <= best + 1e-9
-    assert found > metrics.full_baseline(truths).giou + 0.1
+    reached = metrics.best_box_baseline(truths).giou
+    assert best - 0.02 < reached <= best + 1e-9
+    assert reached > metrics.full_baseline(truths).giou + 0.1
 
 
 def test_a_box_can_be_chosen_on_other_masks_than_it_is_measured_on() -> None:
     train, test = [mask_of("11..")], [mask_of(".11.")]
-    found = metrics.best_box_baseline(test, fit_to=train)
-    assert found.box == (0, 0, 0.5, 1)
-    assert (found.giou, found.ciou) == pytest.approx((1 / 3, 1 / 3), abs=1e-5)
+    baseline = metrics.best_box_baseline(test, fit_to=train)
+    assert baseline.box == (0, 0, 0.5, 1)
+    assert (baseline.giou, baseline.ciou) == pytest.approx((1 / 3, 1 / 3), abs=1e-5)
     assert metrics.best_box_baseline(test).giou == pytest.approx(1, abs=1e-5)
 
 

@@ -43,9 +43,9 @@ def segmenter(tiny: Callable[[str], Path], sam: Path, tmp_path_factory: pytest.T
     def get(family: str, vision: str, *words: str) -> Segmenter:
         source = "builtin" if family == "builtin" else tiny(family)
         more = ("--data.train", 40, "--data.instances", "true", "--data.scenes.empty_share", 0.3, *words)
-        found = opened(recipe_of(folder, source, "--model.vision", vision, "--model.sam", sam, *more), training=True)
-        found.model.eval()
-        return found
+        loaded = opened(recipe_of(folder, source, "--model.vision", vision, "--model.sam", sam, *more), training=True)
+        loaded.model.eval()
+        return loaded
 
     return get
 
@@ -84,8 +84,8 @@ def test_the_losses_are_means_of_each_row_added_up(segmenter: Open, family: str,
     chances = own.model.vlm(**arguments, use_cache=False).logits.double().log_softmax(-1)
     wanted = dict.fromkeys(("text", "bce", "dice", "iou"), 0.0)
     for i in range(3):
-        said = [-chances[i, k - 1, labels[i, k]].item() for k in range(1, labels.shape[1]) if labels[i, k] >= 0]
-        wanted["text"] += sum(said) / len(said) / 3
+        losses = [-chances[i, k - 1, labels[i, k]].item() for k in range(1, labels.shape[1]) if labels[i, k] >= 0]
+        wanted["text"] += sum(losses) / len(losses) / 3
         masks = [m for m in range(3) if out.rows[m] == i]
         for k, m in enumerate(masks):
             drawn = functional.interpolate(out.masks[m][None, None].double(), size=(32, 32), mode="bilinear")[0, 0]

@@ -98,11 +98,11 @@ def test_a_whole_checkpoint_opens_from_its_folder_alone(
     one.model.eval().save_pretrained(tmp_path)
     wanted = token_only(one, one.model)
     torch.manual_seed(7)
-    for found in (SharedEncoderSegmenter.from_pretrained(tmp_path), AutoModel.from_pretrained(tmp_path)):
-        assert isinstance(found, SharedEncoderSegmenter) and not found.training
-        masks = token_only(one, found)
+    for model in (SharedEncoderSegmenter.from_pretrained(tmp_path), AutoModel.from_pretrained(tmp_path)):
+        assert isinstance(model, SharedEncoderSegmenter) and not model.training
+        masks = token_only(one, model)
         assert torch.equal(masks.masks, wanted.masks) and torch.equal(masks.ious, wanted.ious)
-        assert sum(p.numel() for p in found.parameters()) == sum(p.numel() for p in one.model.parameters())
+        assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in one.model.parameters())
     assert wanted.masks.std() > 1e-3
 
 
@@ -141,7 +141,7 @@ def test_other_checkpoints_hold_what_learns_and_open_with_their_recipe(
         SharedEncoderSegmenter.from_pretrained(tmp_path)
 
 
-def test_a_checkpoint_of_another_model_or_of_nothing_is_told(tiny: Tiny, folder: Path, sam: Path, run: Run) -> None:
+def test_a_checkpoint_of_another_model_or_of_nothing_is_refused(tiny: Tiny, folder: Path, sam: Path, run: Run) -> None:
     here = run.checkpoint("best")
     for words in (("--model.vision", "separate"), ("--model.sam", sam), ("--model.freeze", "[language]")):
         recipe = recipe_of(folder, "builtin", *words)
@@ -255,7 +255,7 @@ def test_the_first_row_is_shown_with_the_area_of_its_mask(tiny: Tiny, folder: Pa
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ("--objective label", "objective: segmentation learns text and masks together; leave objective at answer."),
         ("--evaluation.method score", "evaluation.method: masks come with a written reply; leave it at auto."),
@@ -264,10 +264,10 @@ def test_the_first_row_is_shown_with_the_area_of_its_mask(tiny: Tiny, folder: Pa
         ("--model.sam nobody/nothing", "model.sam: 'nobody/nothing' cannot be loaded ("),
     ],
 )
-def test_what_it_cannot_do_is_told_in_a_sentence(folder: Path, words: str, told: str) -> None:
+def test_what_it_cannot_do_is_refused_in_a_sentence(folder: Path, words: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         opened(recipe_of(folder, "builtin", *words.split()), training=True)
-    assert str(error.value).startswith(told) and "\n" not in str(error.value)
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
 
 
 def test_consistency_is_refused(folder: Path) -> None:
@@ -278,7 +278,7 @@ def test_consistency_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "vision", "told"),
+    ("family", "vision", "message"),
     [
         ("qwen2_vl", "vlm", "cannot lend its vision to the mask decoder, for it packs patches in an order of its own"),
         (
@@ -290,12 +290,12 @@ def test_consistency_is_refused(folder: Path) -> None:
         ("qwen3_vl", "sam", "cannot look through SAM's encoder, for "),
     ],
 )
-def test_families_that_cannot_share_their_eyes_say_why(
-    tiny: Tiny, folder: Path, family: str, vision: str, told: str
+def test_families_that_cannot_share_their_encoder_say_why(
+    tiny: Tiny, folder: Path, family: str, vision: str, message: str
 ) -> None:
     with pytest.raises(UserError) as error:
         opened(recipe_of(folder, tiny(family), "--model.vision", vision))
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_tiles_are_switched_off_for_one_square(tiny: Tiny, folder: Path) -> None:

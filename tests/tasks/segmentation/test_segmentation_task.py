@@ -113,8 +113,8 @@ def _at(left: int, top: int, right: int, bottom: int) -> np.ndarray[Any, np.dtyp
 
 def test_explanations_stand_in_front_of_the_mask_where_they_are_wanted(folder: Path) -> None:
     (folder / "explanatory").mkdir()
-    told = [{"query": "What is it?", "outputs": "It is the red one.", "image": "a.jpg", "json": "a.json"}]
-    (folder / "explanatory" / "train.json").write_text(json.dumps(told))
+    explanations = [{"query": "What is it?", "outputs": "It is the red one.", "image": "a.jpg", "json": "a.json"}]
+    (folder / "explanatory" / "train.json").write_text(json.dumps(explanations))
     made, example = row(folder, explanatory=True)
     assert made.prompt(example).answer == "It is the red one. <SEG>."
     made, example = row(folder)
@@ -212,12 +212,12 @@ def test_metrics_are_those_of_hand_made_predictions(folder: Path) -> None:
     made = task(folder)
     rows = list(made.load("train").examples)
     marked = [_at(2, 3, 12, 13) == 1, None, blank()]
-    said = [
+    predictions = [
         made.finished(rows[0], "<SEG>.", [marked[0]], [0.5]),
         made.finished(rows[1], "green", [], []),
         made.finished(rows[2], "none", [], []),
     ]
-    values = made.measure(rows, said[::-1])
+    values = made.measure(rows, predictions[::-1])
     wholes = [e.truth.target.whole() for e in rows]
     meant = [int((w == 1).sum()) for w in wholes]
     assert meant == [136, 11 * 11, 0]
@@ -255,9 +255,9 @@ def test_files_of_a_prediction(folder: Path, tmp_path: Path) -> None:
     made = task()
     example = made.example_of([Picture(str(folder / "val" / "a.jpg"), folder / "val" / "a.jpg")], "the red cup")
     left, right = _at(2, 3, 12, 13) == 1, _at(30, 10, 36, 16) == 1
-    said = made.finished(example, "<SEG> <SEG>.", [left, right], [0.5, 0.25])
+    prediction = made.finished(example, "<SEG> <SEG>.", [left, right], [0.5, 0.25])
     out = tmp_path / "new" / "out"
-    files = made.export(example, said, out)
+    files = made.export(example, prediction, out)
     names = ["a.mask.png", "a.overlay.png", "a.mask-1.png", "a.mask-2.png", "a.rle.json"]
     assert [f.name for f in files] == names and sorted(p.name for p in out.iterdir()) == sorted(names)
     for name, mask in {"mask": left | right, "mask-1": left, "mask-2": right}.items():

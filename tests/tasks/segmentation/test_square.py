@@ -142,8 +142,8 @@ def test_whatever_else_is_done_to_a_square_is_found(side: int) -> None:
         "padded below": (ImageOps.expand(whole, (0, 0, 0, 2 * cut)).resize(size), "it cuts, pads or turns the "),
         "uneven": (whole.resize((side, 2 * side)), f"it makes pictures of {side} x {2 * side} pixels"),
     }
-    for name, (image, told) in by.items():
+    for name, (image, message) in by.items():
         wrong = geometry_error(prepared(image), MEAN, STD)
-        assert wrong is not None and wrong.startswith(told), name
+        assert wrong is not None and wrong.startswith(message), name
     tiles = torch.cat([prepared(whole.resize(size))] * 3)
     assert geometry_error(tiles[None], MEAN, STD) == "it cuts a picture into 3"

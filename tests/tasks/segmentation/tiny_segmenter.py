@@ -71,18 +71,18 @@ def opened(recipe: Recipe, *, weights: Path | None = None, training: bool = Fals
     """The segmenter of a recipe; whatever is drawn anew comes from ``seed``."""
     if seed is not None:
         torch.manual_seed(seed)
-    found = open_model(find_task("segmentation")(recipe.data), recipe, weights=weights, training=training)
-    assert isinstance(found, Segmenter)
-    return found
+    segmenter = open_model(find_task("segmentation")(recipe.data), recipe, weights=weights, training=training)
+    assert isinstance(segmenter, Segmenter)
+    return segmenter
 
 
 def chosen(segmenter: Segmenter, amounts: Sequence[int]) -> list[Example]:
     """Training examples whose answers have so many masks each."""
-    found: list[Example] = []
+    picked: list[Example] = []
     examples = segmenter.task.load("train").examples
     for amount in amounts:
-        found.append(next(e for e in examples if e not in found and len(segmenter.task.targets(e)) == amount))
-    return found
+        picked.append(next(e for e in examples if e not in picked and len(segmenter.task.targets(e)) == amount))
+    return picked
 
 
 def objective_of(segmenter: Segmenter) -> Objective:

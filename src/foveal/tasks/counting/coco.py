@@ -56,22 +56,20 @@ def read_coco(
         UserError: The file or a picture is missing, or the file is malformed; no query is left.
     """
     path = path / FILE_NAME if path.is_dir() else path
+    folder = pictures or path.parent
     content = read_json(path)
     names, images, refusals = coco_categories(content, path), _images(content, path), Refusals(on_bad)
     objects = _Objects(names, images, refusals)
     for place, record in records(content, "annotations", path):
         objects.add(record, f"{path}, annotation {record['id']}" if isinstance(record.get("id"), int | str) else place)
-    categories = objects.categories()
-    queries = []
+    categories, queries = objects.categories(), []
     for image_id, image in images.items():
-        folder = pictures or path.parent
         file = find_picture(image.file_name, [folder])
         if file is None:
             reason = f"there is no such picture, which {path} names; restore it or give the folder of the pictures."
             refusals.add(str(folder / image.file_name), reason)
             continue
-        picture = SizedPicture(str(file), file, size=image.size)
-        things = objects.things.get(image_id, {})
+        picture, things = SizedPicture(str(file), file, size=image.size), objects.things.get(image_id, {})
         present = [name for name in categories if name in things]
         missing = [name for name in categories if name not in things and not objects.hidden(image_id, name)]
         missing.sort(key=lambda name: rank(seed, f"{domain}/{image.file_name}/{name}"))

@@ -32,12 +32,12 @@ def frames(
     Args:
         image: The picture.
         things: What was pointed at, in this order, in pixels of the picture; a box is used where there is one.
-        category: What was counted, in words.
-        style: See ``mark``, as for the following four.
-        alpha: How opaque marks are.
-        color: Colour of marks.
-        size: Diameter of discs.
-        relative: Whether sizes follow each object or the image.
+        category: What was counted.
+        style: See ``mark``.
+        alpha: See ``mark``.
+        color: See ``mark``.
+        size: See ``mark``.
+        relative: See ``mark``.
         ending: How the count ended, e.g. ``done`` or ``stopped at the limit``; stands on the last frame.
         confidences: Of each point and of the ending, where they are known.
         side: Longest side of the picture in a frame, in pixels; small pictures are enlarged.
@@ -53,8 +53,7 @@ def frames(
         raise ValueError(f"{len(confidences)} confidences of {len(things)} points and an ending")
     image = upright_rgb(image)
     resize = Resize.longest(image.size, side)
-    picture = resize.image(image)
-    things = [resize.thing(thing) for thing in things]
+    picture, things = resize.image(image), [resize.thing(thing) for thing in things]
     captions = _captions(len(things), category, ending, confidences or [None] * (len(things) + 1))
     font = ImageFont.load_default(max(11, round(side / 26)))
     # All frames have the height that the longest caption needs.

@@ -29,13 +29,8 @@ Floats = NDArray[np.float64]
 
 #: What ``contrast`` chooses from: the corners of the RGB cube but for black and white, which shade and light make too.
 PALETTE: Final[tuple[Colour, ...]] = (
-    (255, 0, 0),
-    (0, 255, 0),
-    (0, 0, 255),
-    (255, 255, 0),
-    (255, 0, 255),
-    (0, 255, 255),
-)
+    (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255),
+)  # fmt: skip
 #: Extent of an object without a box, as a share of the geometric mean of the picture's sides.
 PICTURE_SHARE: Final = 0.06
 #: Smallest diameter of a disc, and smallest size of the digits' font, in pixels.

@@ -102,15 +102,7 @@ def under_share(predicted: ArrayLike, truths: ArrayLike) -> float:
 
 #: Metrics of one count for each row.
 COUNT_METRICS: Final[dict[str, Callable[[ArrayLike, ArrayLike], float]]] = {
-    "mae": mae,
-    "rmse": rmse,
-    "nae": nae,
-    "sre": sre,
-    "exact_accuracy": exact_accuracy,
-    "off_by_one_accuracy": off_by_one_accuracy,
-    "bias": bias,
-    "over_share": over_share,
-    "under_share": under_share,
+    f.__name__: f for f in (mae, rmse, nae, sre, exact_accuracy, off_by_one_accuracy, bias, over_share, under_share)
 }
 
 
@@ -201,17 +193,12 @@ def countgd_pairs_rmse(pairs: Sequence[Pair]) -> float:
 
 #: Metrics of several categories.
 PAIR_METRICS: Final[dict[str, Callable[[Sequence[Pair]], float]]] = {
-    "m_rmse": m_rmse,
-    "m_rmse_nz": m_rmse_nz,
-    "m_rel_rmse": m_rel_rmse,
-    "m_rel_rmse_nz": m_rel_rmse_nz,
-    "omnicount_code_m_rmse": omnicount_code_m_rmse,
-    "omnicount_code_m_rmse_nz": omnicount_code_m_rmse_nz,
-    "omnicount_code_m_rel_rmse": omnicount_code_m_rel_rmse,
-    "omnicount_code_m_rel_rmse_nz": omnicount_code_m_rel_rmse_nz,
-    "countgd_pairs_mae": countgd_pairs_mae,
-    "countgd_pairs_rmse": countgd_pairs_rmse,
-}
+    f.__name__: f
+    for f in (
+        m_rmse, m_rmse_nz, m_rel_rmse, m_rel_rmse_nz, omnicount_code_m_rmse, omnicount_code_m_rmse_nz,
+        omnicount_code_m_rel_rmse, omnicount_code_m_rel_rmse_nz, countgd_pairs_mae, countgd_pairs_rmse,
+    )
+}  # fmt: skip
 
 
 def _check(pairs: Sequence[Pair]) -> None:

@@ -38,18 +38,10 @@ class PointCounterConfig(PretrainedConfig):  # type: ignore[misc]
     model_type = "foveal_point_counter"
 
     def __init__(
-        self,
-        vision_width: int = 768,
-        text_width: int = 512,
-        hidden: int = 256,
-        heads: int = 4,
-        dropout: float = 0.1,
-        tower: str = "openai/clip-vit-base-patch32",
-        coordinate_weight: float = 1.0,
-        done_weight: float = 0.5,
-        consistency_weight: float = 0.1,
-        **more: Any,
-    ) -> None:
+        self, vision_width: int = 768, text_width: int = 512, hidden: int = 256, heads: int = 4, dropout: float = 0.1,
+        tower: str = "openai/clip-vit-base-patch32", coordinate_weight: float = 1.0, done_weight: float = 0.5,
+        consistency_weight: float = 0.1, **more: Any,
+    ) -> None:  # fmt: skip
         super().__init__(**more)
         self.vision_width, self.text_width, self.hidden, self.heads = vision_width, text_width, hidden, heads
         self.dropout, self.tower = dropout, tower

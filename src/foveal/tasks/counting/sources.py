@@ -1,4 +1,4 @@
-"""Finds out what a source of counted pictures is, and reads a split of it."""
+"""Reads a split of a source of counted pictures, whatever its format."""
 
 from __future__ import annotations
 
@@ -16,15 +16,9 @@ from foveal.tasks.readers.hold_out import below_half, hold_out, origin
 
 
 def read_source(
-    path: Path,
-    split: Split,
-    *,
-    categories: Sequence[str] = (),
-    absent: int = 0,
-    seed: int = 0,
-    validation_share: float = 0.1,
-    on_bad: OnBad = "refuse",
-) -> Source:
+    path: Path, split: Split, *, categories: Sequence[str] = (), absent: int = 0, seed: int = 0,
+    validation_share: float = 0.1, on_bad: OnBad = "refuse",
+) -> Source:  # fmt: skip
     """A split of a COCO file, of FSC-147, or of domains of OmniCount.
 
     See ``read_omnicount`` for the arguments; of a COCO file, ``validation_share`` is held out for the test, too.
@@ -41,13 +35,7 @@ def read_source(
     if (path / ANNOTATIONS).is_file():
         return read_fsc147(path, split, on_bad=on_bad)
     return read_omnicount(
-        path,
-        split,
-        categories=categories,
-        absent=absent,
-        seed=seed,
-        validation_share=validation_share,
-        on_bad=on_bad,
+        path, split, categories=categories, absent=absent, seed=seed, validation_share=validation_share, on_bad=on_bad
     )
 
 

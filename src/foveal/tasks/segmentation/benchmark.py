@@ -251,15 +251,14 @@ def run(
         out: A file for the results as JSON.
 
     Raises:
-        UserError: An option is impossible, or a model cannot be opened or cannot look in one of the ways.
+        UserError: An option is impossible, or a model cannot be opened in one of the variants.
     """
     _check(recipe, images, repeats, out)
     with _bar(console, len(VARIANTS) * (3 + images * repeats)) as step:
-        memory = {}
+        memory, subjects, counts = {}, {}, {}
         for vision in VARIANTS:
             memory[vision] = memory_of(recipe, vision, weights, images)
             step()
-        subjects, counts = {}, {}
         for vision in VARIANTS:
             subject = subjects[vision] = Subject.open(recipe, vision, weights, images=images)
             inputs = subject.prepare(0)

@@ -79,7 +79,7 @@ def read_reasonseg(path: Path, split: Split, *, on_bad: OnBad = "refuse", explan
     refusals = Refusals(on_bad)
     for stem, pictures, annotation in _pairs(folder):
         try:
-            queries.append(_query(folder, split, stem, pictures, annotation, explanations))
+            queries.append(_query(split, stem, pictures, annotation, explanations))
         except UserError as error:
             refusals.add_error(str(annotation or pictures[0]), error)
     if not queries:
@@ -148,12 +148,7 @@ def _shape(record: Any, where: str) -> Shape:
 
 
 def _query(
-    folder: Path,
-    split: Split,
-    stem: str,
-    pictures: list[Path],
-    annotation: Path | None,
-    explanations: Mapping[str, str],
+    split: Split, stem: str, pictures: list[Path], annotation: Path | None, explanations: Mapping[str, str]
 ) -> Query:
     """The query of one pair of files.
 
@@ -170,15 +165,8 @@ def _query(
     content = parse_annotation(read_bytes(annotation), str(annotation))
     size = picture_size(pictures[0])
     extra = {"explanation": explanations[annotation.name]} if annotation.name in explanations else {}
-    return Query(
-        f"{RELEASED[split]}/{stem}",
-        SizedPicture(str(pictures[0]), pictures[0], size=size),
-        content.texts,
-        content.is_sentence,
-        size,
-        PolygonTarget(size, content.shapes),
-        extra,
-    )
+    picture, target = SizedPicture(str(pictures[0]), pictures[0], size=size), PolygonTarget(size, content.shapes)
+    return Query(f"{RELEASED[split]}/{stem}", picture, content.texts, content.is_sentence, size, target, extra)
 
 
 def _pairs(folder: Path) -> list[tuple[str, list[Path], Path | None]]:

@@ -83,8 +83,7 @@ def read_refcoco(
     coco = _Coco.read(path / INSTANCES, {record.get("ann_id") for _, record, _ in chosen})
     folders = [pictures] if pictures else [path, *(base / name for base in (path, path / "..") for name in PICTURES)]
     find = cache(lambda name: find_picture(name, folders))
-    queries, refusals = [], Refusals(on_bad)
-    seen: set[Id] = set()
+    queries, refusals, seen = [], Refusals(on_bad), set[Id]()
     for where, record, its_split in chosen:
         ref_id = id_in(record, "ref_id", where)
         if ref_id in seen:

@@ -21,14 +21,9 @@ KINDS: Final[tuple[Kind, ...]] = ("attribute", "comparison", "place", "oddity")
 
 #: What a shape is called in a sentence, by its name in ``figures.SHAPES``. Hearts are left out: three tokens.
 NOUNS: Final = {
-    "circles": "circle",
-    "squares": "square",
-    "triangles": "triangle",
-    "stars": "star",
-    "rings": "ring",
-    "crosses": "cross",
-    "diamonds": "diamond",
-}
+    "circles": "circle", "squares": "square", "triangles": "triangle", "stars": "star", "rings": "ring",
+    "crosses": "cross", "diamonds": "diamond",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Finds out what a source of segmented pictures is, and reads a split of it."""
+"""Reads a split of a source of segmented pictures, whatever its format."""
 
 from __future__ import annotations
 
@@ -13,13 +13,7 @@ from foveal.tasks.segmentation.refcoco import INSTANCES, Part, read_refcoco
 
 
 def read_source(
-    path: Path,
-    split: Split,
-    *,
-    refs: str = "",
-    part: Part = "",
-    explanatory: bool = False,
-    on_bad: OnBad = "refuse",
+    path: Path, split: Split, *, refs: str = "", part: Part = "", explanatory: bool = False, on_bad: OnBad = "refuse"
 ) -> Source:
     """A split of a RefCOCO folder, or of ReasonSeg in any of its forms.
 
