@@ -45,6 +45,9 @@ def test_completion_of_words_in_bash(command, tmp_path):
     assert complete("foveal", "evaluate", "--split", "") == ["train", "validation", "test"]
     assert complete("foveal", "data", "") == ["make", "pairs", "inspect"]
     assert complete("foveal", "tasks", "cl") == ["classification"]
+    assert complete("foveal", "benchmark", "blind") == ["blindtest"]
+    assert complete("foveal", "benchmark", "blindtest", "--puz") == ["--puzzles"]
+    assert complete("foveal", "benchmark", "segmentation", "--rep") == ["--repeats"]
     (tmp_path / "mine.yaml").touch()
     assert complete("foveal", "train", "mi") == ["mine.yaml"]
 

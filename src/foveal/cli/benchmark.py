@@ -8,6 +8,7 @@ from rich.console import Console
 
 from foveal import plugins
 from foveal.config.arguments import Parser
+from foveal.errors import UserError
 
 #: What the names of benchmarks begin with among the registered commands.
 _PREFIX = "benchmark."
@@ -15,7 +16,7 @@ _PREFIX = "benchmark."
 
 def parser() -> Parser:
     """The benchmarks' names; each has options of its own."""
-    names = [n.removeprefix(_PREFIX) for n in plugins.names("command") if n.startswith(_PREFIX)]
+    names = _names()
     lines = [f"{name}: {plugins.summary('command', _PREFIX + name)}." for name in names]
     p = Parser(
         prog="foveal benchmark",
@@ -26,8 +27,16 @@ def parser() -> Parser:
     return p
 
 
+def _names() -> list[str]:
+    return [n.removeprefix(_PREFIX) for n in plugins.names("command") if n.startswith(_PREFIX)]
+
+
 def run(arguments: Sequence[str], console: Console) -> int:
     """Runs the benchmark of that name."""
+    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
+        raise UserError(
+            f"Give the benchmark first: foveal benchmark NAME {arguments[0]} ...; benchmarks: {', '.join(_names())}."
+        )
     given = parser().parse_args(arguments[:1])
     code: int = plugins.find("command", _PREFIX + given.benchmark).run(arguments[1:], console)
     return code

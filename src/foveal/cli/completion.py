@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import shtab
 from rich.console import Console
 
+from foveal import plugins
 from foveal.cli.main import commands, find_command
 from foveal.config.arguments import Parser
 from foveal.config.keys import keys
 from foveal.config.values import choices
-from foveal.plugins import names
 
 #: Commands that take a recipe's keys beside their own options.
 _WITH_KEYS = ("quickstart", "train", "evaluate", "predict", "doctor")
@@ -34,19 +34,26 @@ def whole_parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="foveal")
     top.add_argument("--version", action="store_true")
     subparsers = top.add_subparsers(dest="command")
-    every = {k: kind for task in names("task") for k, kind in sorted(keys(task).items())}
+    every = {k: kind for task in plugins.names("task") for k, kind in sorted(keys(task).items())}
     for name, text in commands().items():
-        own = find_command(name).parser()
-        sub = subparsers.add_parser(name, help=text, parents=[own], add_help=False, conflict_handler="resolve")
+        own = [find_command(name).parser(), *_parsers_of_parts(name)]
+        sub = subparsers.add_parser(name, help=text, parents=own, add_help=False, conflict_handler="resolve")
         for action in sub._actions:
             if action.dest in ("recipe", "target", "resume", "pictures", "model", "source"):
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
             if action.dest == "task":
-                action.choices = list(names("task"))
+                action.choices = list(plugins.names("task"))
         for key, kind in every.items():
             if name in _WITH_KEYS or (name in _WITH_MODEL and key.startswith("model.")):
                 sub.add_argument(f"--{key}", choices=choices(kind) or None, help="recipe key")
     return top
+
+
+def _parsers_of_parts(command: str) -> list[argparse.ArgumentParser]:
+    """Of a command that is divided into registered ones, e.g. `benchmark`, the parsers of these."""
+    if command not in _WITH_MODEL:
+        return []
+    return [plugins.find("command", n).parser() for n in plugins.names("command") if n.startswith(f"{command}.")]
 
 
 def run(arguments: Sequence[str], console: Console) -> int:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import io
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from foveal import plugins
 from foveal.config.arguments import Parser, split_words
 from foveal.config.finding import recipe_or_run
 from foveal.errors import UserError
 from foveal.examples import SPLITS
-from foveal.tasks.capabilities import Generator, drawing_of
+from foveal.files import check_writable
+from foveal.report.inspecting import inspect_split
+from foveal.tasks.capabilities import Generator
 from foveal.tasks.making import make_data
 from foveal.tasks.registry import all_tasks, find_task, open_task
-from foveal.tasks.task import load_split
+from foveal.tasks.task import Task
 
 _OWN = ("--split", "--count", "--out")
 #: What the names of further subcommands begin with among the registered commands.
@@ -26,7 +25,7 @@ _PREFIX = "data."
 
 
 def parser() -> Parser:
-    """The two subcommands."""
+    """The subcommands."""
     p = Parser(prog="foveal data", description="Makes a data set, or looks at one.")
     sub = p.add_subparsers(dest="action", required=True, metavar="|".join(_actions()))
     make = sub.add_parser(
@@ -52,7 +51,7 @@ def inspect_parser() -> Parser:
 
 
 def run(arguments: Sequence[str], console: Console) -> int:
-    """Dispatches."""
+    """Runs the subcommand of that name."""
     if not arguments or arguments[0] in ("-h", "--help"):
         parser().print_help()
         return 0
@@ -77,68 +76,42 @@ def _actions() -> list[str]:
 
 
 def _make(arguments: Sequence[str], console: Console) -> int:
-    makers = {n: t for n, t in all_tasks()[0].items() if issubclass(t, Generator)}
-    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
-        raise UserError(f"Give the task first: foveal data make TASK {arguments[0]} ...; tasks: {', '.join(makers)}.")
-    if not arguments or arguments[0].startswith("-"):
-        console.print("foveal data make TASK [--key value ...]; `foveal data make TASK --help` shows the keys. Tasks:")
-        for name, task in makers.items():
-            console.print(f"  {name:<20}{task.summary}")
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        _list_makers(console)
         return 0
-    chosen = find_task(arguments[0])
-    if not issubclass(chosen, Generator):
-        raise UserError(f"The task {chosen.name} makes no pictures of its own; those that do: {', '.join(makers)}.")
-    make_data(chosen, arguments[1:], console)
+    if name.startswith("-"):
+        raise UserError(f"Give the task first: foveal data make TASK {name} ...; tasks: {', '.join(_makers()[0])}.")
+    task = find_task(name)
+    if not issubclass(task, Generator):
+        raise UserError(f"The task {name} makes no pictures of its own; those that do: {', '.join(_makers()[0])}.")
+    make_data(task, arguments[1:], console)
     return 0
 
 
-def _inspect(arguments: Sequence[str], console: Console) -> int:
-    own, rest = split_words(arguments, ("-h", "--help"), _OWN)
-    given = inspect_parser().parse_args(own)
-    recipe, _ = recipe_or_run(given.target, rest)
-    from foveal.drawing.contact_sheet import contact_sheet
-    from foveal.examples import evenly_spread
-    from foveal.files import check_writable, write_bytes
+def _makers() -> tuple[dict[str, type[Task]], dict[str, str]]:
+    """The tasks that make data, and the reasons why others cannot be imported."""
+    good, broken = all_tasks()
+    return {name: task for name, task in good.items() if issubclass(task, Generator)}, broken
 
+
+def _list_makers(console: Console) -> None:
+    console.print("foveal data make TASK [--key value ...]; `foveal data make TASK --help` shows the keys. Tasks:")
+    makers, broken = _makers()
+    for name, task in makers.items():
+        console.print(f"  {name:<20}{task.summary}")
+    for reason in broken.values():
+        console.print(f"left out: {reason}", markup=False, soft_wrap=True)
+
+
+def _inspect(arguments: Sequence[str], console: Console) -> int:
+    own, settings = split_words(arguments, ("-h", "--help"), _OWN)
+    given = inspect_parser().parse_args(own)
+    recipe, _ = recipe_or_run(given.target, settings)
     if given.count < 1:
         raise UserError("--count: must be at least 1.")
     check_writable(given.out)
     if given.out.is_dir():
         raise UserError(f"{given.out}: is a folder; give a file's name.")
-    task = open_task(recipe)
-    loaded = load_split(task, given.split)
-    examples = loaded.examples
-    console.print(f"{task.name}, {given.split}: {len(examples):,} rows of {loaded.source}", soft_wrap=True)
-    for note in loaded.notes:
-        console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
-    table = Table()
-    for column in ("truth", "rows", "share"):
-        table.add_column(column, justify="left" if column == "truth" else "right")
-    counts = Counter(str(e.truth) for e in examples)
-    shown = counts.most_common(30) if len(counts) > 30 else sorted(counts.items())
-    for truth, n in shown:
-        table.add_row(truth, f"{n:,}", f"{100 * n / len(examples):.1f} %")
-    console.print(table)
-    if len(counts) > len(shown):
-        console.print(f"… and {len(counts) - len(shown)} more truths")
-    if loaded.refused:
-        console.print(
-            f"{len(loaded.refused)} rows left out, e.g. {loaded.refused[0][0]}: {loaded.refused[0][1]}", soft_wrap=True
-        )
-    chosen = [examples[i] for i in evenly_spread(len(examples), given.count)]
-    sizes = Counter(e.images[0].open().size for e in chosen)
-    console.print("picture sizes on the sheet: " + ", ".join(f"{w} x {h} ({n})" for (w, h), n in sizes.most_common(5)))
-    prompt = task.prompt(chosen[0])
-    console.print(f"prompt: {prompt.user}\nanswer: {prompt.answer}", markup=False, soft_wrap=True)
-    # Where rows are asked different things, a truth says little without its question.
-    questions = [task.prompt(e).user for e in chosen]
-    captions = [
-        f"{e.truth}\n{q}" if len(set(questions)) > 1 else str(e.truth) for e, q in zip(chosen, questions, strict=True)
-    ]
-    stream = io.BytesIO()
-    contact_sheet(
-        [(drawing_of(task, e), text) for e, text in zip(chosen, captions, strict=True)], columns=min(6, len(chosen))
-    ).save(stream, "PNG")
-    write_bytes(given.out, stream.getvalue())
-    console.print(f"Sheet: {given.out}", soft_wrap=True)
+    inspect_split(open_task(recipe), given.split, console, count=given.count, out=given.out)
     return 0

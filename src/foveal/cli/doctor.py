@@ -13,7 +13,7 @@ from foveal.config.arguments import Parser, split_words
 from foveal.config.finding import find_recipe
 from foveal.devices import prepare
 from foveal.doctor.checks import Check
-from foveal.doctor.examine import examine, read_target, report
+from foveal.doctor.examine import Target, examine, read_target, report
 from foveal.errors import UserError
 from foveal.files import check_writable, write_text
 from foveal.runs import is_run, open_run
@@ -36,24 +36,13 @@ def parser() -> Parser:
 
 def run(arguments: Sequence[str], console: Console) -> int:
     """Examines."""
-    own, rest = split_words(arguments, ("-h", "--help"), ("--json",))
+    own, settings = split_words(arguments, ("-h", "--help"), ("--json",))
     given = parser().parse_args(own)
     if given.json is not None:
         check_writable(given.json)
         if given.json.is_dir():
             raise UserError(f"{given.json}: is a folder; give a file's name.")
-    if given.target is None:
-        target = read_target("the built-in model", None, rest)
-    elif is_run(given.target):
-        found = open_run(given.target)
-        target = read_target(given.target, found.recipe, rest, found)
-    else:
-        if Path(given.target).is_dir():
-            open_run(given.target)  # says what is wrong with the folder
-        path = find_recipe(given.target)
-        if not path.exists():
-            raise UserError(f"{path}: there is no such recipe or run; check the path.")
-        target = read_target(given.target, path, rest)
+    target = _target(given.target, settings)
     prepare(target.recipe.model.device if target.recipe else "auto")
     result = examine(target, lambda check: _show(check, console))
     if given.json is not None:
@@ -65,6 +54,21 @@ def run(arguments: Sequence[str], console: Console) -> int:
         f"of {len(result.checks)} checks in {result.seconds:.0f} s"
     )
     return 0 if result.passed else 1
+
+
+def _target(name: str | None, settings: list[str]) -> Target:
+    """What is examined: the built-in model, a run, or a recipe, which may be wrong itself."""
+    if name is None:
+        return read_target("the built-in model", None, settings)
+    if is_run(name):
+        run = open_run(name)
+        return read_target(name, run.recipe, settings, run)
+    if Path(name).is_dir():
+        open_run(name)  # says what is wrong with the folder
+    path = find_recipe(name)
+    if not path.exists():
+        raise UserError(f"{path}: there is no such recipe or run; check the path.")
+    return read_target(name, path, settings)
 
 
 def _show(check: Check, console: Console) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import io
 import os
@@ -41,7 +42,8 @@ def commands() -> dict[str, str]:
     for name, (_, text) in COMMANDS.items():
         lines[name] = text
         if name == "predict":
-            lines |= {n: plugins.summary("command", n) for n in plugins.names("command") if "." not in n}
+            own = [n for n in plugins.names("command") if "." not in n and n not in COMMANDS]
+            lines |= {n: plugins.summary("command", n) for n in own}
     return lines
 
 
@@ -80,29 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 when all went well, 2 for an error that the user can put right, 130 after Ctrl-C.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    known = commands()
-    top = parser(known)
-    if not words:
-        top.print_help()
-        return 0
-    if words[0] not in (*known, "-h", "--help", "--version"):
-        import difflib
-
-        near = difflib.get_close_matches(words[0], [*known, "--help", "--version"], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
-        what = "option" if words[0].startswith("-") else "command"
-        return _fail(f"There is no {what} {words[0]!r}; {hint}")
-    given = top.parse_args(words[:1])
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files that are not UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
-    quiet(bars=True)
-    # Of several processes (torchrun) only the first one talks.
-    console = Console(highlight=False, markup=False, quiet=os.environ.get("RANK", "0") != "0")
     try:
-        code: int = find_command(given.command).run(words[1:], console)
-        print(end="", flush=True)  # here, where a closed pipe or a full disk can still be told
-        return code
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
     except UserError as error:
         return _fail(str(error))
     except KeyboardInterrupt as error:
@@ -115,6 +98,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.strerror is None:
             raise
         return _fail(f"{error.filename or 'The system'}: {error.strerror}; correct the path or what stands in its way.")
+
+
+def _run(words: Sequence[str]) -> int:
+    known = commands()
+    top = parser(known)
+    if not words:
+        top.print_help()
+        return 0
+    if words[0] not in (*known, "-h", "--help", "--version"):
+        near = difflib.get_close_matches(words[0], [*known, "--help", "--version"], n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
+        what = "option" if words[0].startswith("-") else "command"
+        raise UserError(f"There is no {what} {words[0]!r}; {hint}")
+    name = top.parse_args(words[:1]).command
+    quiet(bars=True)
+    # Of several processes (torchrun) only the first one talks.
+    console = Console(highlight=False, markup=False, quiet=os.environ.get("RANK", "0") != "0")
+    code: int = find_command(name).run(words[1:], console)
+    print(end="", flush=True)  # here, where a closed pipe or a full disk still becomes a sentence
+    return code
 
 
 def _fail(message: str, code: int = 2) -> int:

@@ -10,14 +10,14 @@ from foveal.config.arguments import Parser, split_words
 from foveal.config.finding import find_recipe, shipped_recipes
 from foveal.config.keys import recipe_parser
 from foveal.config.reading import read_recipe, task_of
-from foveal.config.sections import dump_recipe
+from foveal.config.sections import Recipe, dump_recipe
 from foveal.config.yaml_files import read_yaml
 from foveal.devices import prepare
 from foveal.errors import UserError
 from foveal.plugins import names
-from foveal.runs import open_run
+from foveal.runs import Run, open_run
 from foveal.tasks.capabilities import own_models
-from foveal.tasks.registry import find_task
+from foveal.tasks.registry import check_source, find_task
 from foveal.vlm.finding import check_model_id
 
 _DESCRIPTION = "Trains a model by a recipe, measures it, and writes a run folder with checkpoints and report.html."
@@ -36,47 +36,57 @@ def parser() -> Parser:
 
 def run(arguments: Sequence[str], console: Console) -> int:
     """Trains."""
-    own, rest = split_words(arguments, ("-h", "--help", "--print_config"), ("--resume", "--folds"))
+    own, settings = split_words(arguments, ("-h", "--help", "--print_config"), ("--resume", "--folds"))
     given = parser().parse_args(own)
     if given.help:
-        _help(given.recipe, rest)
+        _help(given.recipe, settings)
         return 0
     if given.resume is not None:
-        if given.recipe or rest or given.folds:
+        if given.recipe or settings or given.folds:
             raise UserError("--resume continues a run as its own recipe says; leave the recipe and other settings out.")
-        old = open_run(given.resume)
-        recipe = read_recipe(old.recipe)
-        prepare(recipe.model.device)
-        from foveal.training.train import train
-
-        console.print(f"Report: {train(recipe, console, resume=old).run.report}", soft_wrap=True)
-        return 0
-    if given.recipe is None and not any(a.startswith("--task") for a in rest):
+        return _train(open_run(given.resume), console)
+    if given.recipe is None and not any(a.startswith("--task") for a in settings):
         raise UserError(
             f"Give a recipe in front of the settings, e.g. `foveal train {shipped_recipes()[0]}`, or --task NAME with its settings."
         )
-    recipe = read_recipe(find_recipe(given.recipe) if given.recipe else None, rest)
+    recipe = read_recipe(find_recipe(given.recipe) if given.recipe else None, settings)
     if given.print_config:
         print(dump_recipe(recipe), end="")
         return 0
-    prepare(recipe.model.device)
-    if recipe.model.id not in own_models(find_task(recipe.task)):
-        check_model_id(recipe.model)  # before torch is imported, which takes seconds
-    if given.folds is not None:
-        from foveal.training.folds import parse_folds, train_folds
+    return _train(recipe, console) if given.folds is None else _train_folds(recipe, given.folds, console)
 
-        folder = train_folds(recipe, parse_folds(given.folds), console)
-        console.print(f"Summary: {folder / 'summary.json'}", soft_wrap=True)
-        return 0
+
+def _train(job: Recipe | Run, console: Console) -> int:
+    """Trains by a recipe, or continues a run."""
+    recipe, resume = (read_recipe(job.recipe), job) if isinstance(job, Run) else (job, None)
+    _check(recipe)
     from foveal.training.train import train
 
-    console.print(f"Report: {train(recipe, console).run.report}", soft_wrap=True)
+    console.print(f"Report: {train(recipe, console, resume=resume).run.report}", soft_wrap=True)
     return 0
 
 
-def _help(recipe: str | None, rest: Sequence[str]) -> None:
+def _train_folds(recipe: Recipe, folds: str, console: Console) -> int:
+    _check(recipe)
+    from foveal.training.folds import parse_folds, train_folds
+
+    folder = train_folds(recipe, parse_folds(folds), console)
+    console.print(f"Summary: {folder / 'summary.json'}", soft_wrap=True)
+    return 0
+
+
+def _check(recipe: Recipe) -> None:
+    """Refuses what can be refused before torch is imported, which takes seconds."""
+    prepare(recipe.model.device)
+    check_source(recipe)
+    if recipe.model.id not in own_models(find_task(recipe.task)):
+        check_model_id(recipe.model)
+
+
+def _help(recipe: str | None, settings: Sequence[str]) -> None:
     values = read_yaml(find_recipe(recipe)) if recipe else {}
-    task = task_of(values, rest, "") if values or any(a.startswith("--task") for a in rest) else names("task")[0]
+    named = values or any(a.startswith("--task") for a in settings)
+    task = task_of(values, settings, "") if named else names("task")[0]
     text = recipe_parser(task).format_help()
     parser().print_help()
     print(f"\nKeys of a recipe for {task} (`--section.key value`; another task's with --task NAME --help):\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from foveal.config.keys import common_keys, section_keys, section_parser
@@ -35,7 +35,10 @@ def section_from(cls: type, arguments: Sequence[str], prog: str, description: st
 
 
 def split_words(arguments: Sequence[str], flags: Sequence[str], valued: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Separates a command's own words from a recipe's ``--section.key value ...`` settings.
+    """Divides a command's words into its own and a recipe's settings, ``--section.key value ...``.
+
+    Whatever begins with -- and is no option of the command is taken for a setting. It has one value if its key takes
+    one; a key that takes a list, or that only some task's recipe has, gets all words up to the next --.
 
     Args:
         arguments: Everything behind the command's name.
@@ -43,38 +46,42 @@ def split_words(arguments: Sequence[str], flags: Sequence[str], valued: Sequence
         valued: The command's own options with one value.
 
     Returns:
-        The command's own words, positionals included, and the settings. What follows a setting's first value is a
-        word of the command, unless the setting may be a list (those of ``data`` may).
+        The command's own words, positionals included, and the settings.
 
     Raises:
         UserError: An option is unknown and like one of the command's own.
     """
     known = common_keys()
     own: list[str] = []
-    rest: list[str] = []
-    i, inside = 0, 0  # how many words the last setting still takes
-    while i < len(arguments):
-        word = arguments[i]
-        name = word.split("=", 1)[0]
-        if name in flags:
+    settings: list[str] = []
+    words = list(arguments)
+    open_values = 0  # how many of the words that follow can be values of the last setting
+    while words:
+        word = words.pop(0)
+        name, equals, _ = word.partition("=")
+        if name in flags or name in valued:
             own.append(word)
-            inside = 0
-        elif name in valued:
-            own += arguments[i : i + (1 if "=" in word else 2)]
-            i += 0 if "=" in word else 1
-            inside = 0
+            open_values = 0
+            if name in valued and not equals:
+                own += words[:1]
+                del words[:1]
         elif word.startswith("--"):
             key = name.removeprefix("--")
-            near = difflib.get_close_matches(name, [*flags, *valued, *(f"--{k}" for k in known)], n=1, cutoff=0.75)
-            if key not in known and near and near[0] not in (f"--{k}" for k in known):
-                raise UserError(f"There is no option {name}; did you mean {near[0]}?")
-            rest.append(word)
+            if key not in known:
+                _check_option(name, (*flags, *valued), known)
+            settings.append(word)
             single = key in known and not is_list(known[key])
-            inside = 0 if "=" in word else 1 if single else len(arguments)
-        elif inside:
-            rest.append(word)
-            inside -= 1
+            open_values = 0 if equals else 1 if single else len(words)
+        elif open_values:
+            settings.append(word)
+            open_values -= 1
         else:
             own.append(word)
-        i += 1
-    return own, rest
+    return own, settings
+
+
+def _check_option(name: str, options: Sequence[str], known: Mapping[str, Any]) -> None:
+    """Refuses a word that is rather a misspelt option of the command than a misspelt key of the recipe."""
+    near = difflib.get_close_matches(name, [*options, *(f"--{key}" for key in known)], n=1, cutoff=0.75)
+    if near and near[0] in options:
+        raise UserError(f"There is no option {name}; did you mean {near[0]}?")

@@ -14,8 +14,17 @@ def check(recipe: Recipe) -> None:
     Raises:
         UserError: Names the key and the remedy.
     """
+    _check_least(recipe)
+    _check_server(recipe)
+    _check_rates_and_shares(recipe)
+    _check_length(recipe)
+    _check_together(recipe)
+
+
+def _check_least(recipe: Recipe) -> None:
+    """Numbers that have a least value; None is the model's own."""
     t, m, e = recipe.training, recipe.model, recipe.evaluation
-    for key, value, low in (
+    for key, value, least in (
         ("training.batch_size", t.batch_size, 1), ("training.accumulate", t.accumulate, 1), ("training.workers", t.workers, 0),
         ("training.keep_epochs", t.keep_epochs, 0), ("training.save_epochs", t.save_epochs, 1), ("training.save_steps", t.save_steps, 0),
         ("training.early_stopping", t.early_stopping, 0), ("training.measurements", t.measurements, 1), ("training.log_steps", t.log_steps, 1),
@@ -26,15 +35,23 @@ def check(recipe: Recipe) -> None:
         ("model.image_size", m.image_size, 1), ("seed", recipe.seed, 0), ("model.server.tries", m.server.tries, 1),
         ("model.server.concurrency", m.server.concurrency, 1),
     ):  # fmt: skip
-        if value is not None and value < low:
-            raise UserError(f"{key}: must be at least {low}, not {value}.")
-    if m.server.concurrency > 1000:
-        raise UserError(f"model.server.concurrency: must be at most 1000, not {m.server.concurrency}.")
-    if not 0 <= m.server.temperature < math.inf:
-        raise UserError(f"model.server.temperature: must be at least 0, not {m.server.temperature:g}.")
-    if not m.server.timeout > 0:
-        raise UserError(f"model.server.timeout: must be more than 0, not {m.server.timeout:g}.")
-    rates = {f"model.learning_rates: {k}": v for k, v in m.learning_rates.items()}
+        if value is not None and value < least:
+            raise UserError(f"{key}: must be at least {least}, not {value}.")
+
+
+def _check_server(recipe: Recipe) -> None:
+    server = recipe.model.server
+    if server.concurrency > 1000:
+        raise UserError(f"model.server.concurrency: must be at most 1000, not {server.concurrency}.")
+    if not 0 <= server.temperature < math.inf:
+        raise UserError(f"model.server.temperature: must be at least 0, not {server.temperature:g}.")
+    if not server.timeout > 0:
+        raise UserError(f"model.server.timeout: must be more than 0, not {server.timeout:g}.")
+
+
+def _check_rates_and_shares(recipe: Recipe) -> None:
+    t, m = recipe.training, recipe.model
+    rates = {f"model.learning_rates: {component}": rate for component, rate in m.learning_rates.items()}
     rates |= {"training.learning_rate": t.learning_rate, "training.muon_learning_rate": t.muon_learning_rate}
     for key, rate in rates.items():
         if not 0 < rate < math.inf:
@@ -45,12 +62,22 @@ def check(recipe: Recipe) -> None:
     ):  # fmt: skip
         if not 0 <= share < 1:
             raise UserError(f"{key}: must be a share from 0 to below 1, not {share:g}.")
+
+
+def _check_length(recipe: Recipe) -> None:
+    """How long is trained, and the seed."""
+    t = recipe.training
     if not (0 <= t.warmup < 1 or (1 <= t.warmup < math.inf and t.warmup == int(t.warmup))):
         raise UserError(f"training.warmup: must be a share from 0 to below 1 or a number of steps, not {t.warmup:g}.")
     if not 0 < t.epochs < math.inf and t.max_steps <= 0:
         raise UserError(f"training.epochs: must be more than 0, not {t.epochs:g} (or set training.max_steps).")
     if recipe.seed >= 2**32:
         raise UserError(f"seed: must be below 2**32, not {recipe.seed}.")
+
+
+def _check_together(recipe: Recipe) -> None:
+    """Values that are possible, but not with each other."""
+    t, m = recipe.training, recipe.model
     if m.adapter == "lora" and not m.lora.components:
         raise UserError("model.lora.components: names no component; give one, or set model.adapter to none.")
     if not t.evaluate and (t.schedule == "plateau" or t.early_stopping):

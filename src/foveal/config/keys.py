@@ -19,8 +19,7 @@ from foveal.errors import UserError
 
 #: Sections that all tasks' recipes have; a task may have keys of its own in ``model``.
 _COMMON = {"model": Model, "training": Training, "evaluation": Evaluation}
-
-
+#: Keys that lie in no section.
 TOP = ("task", "objective", "name", "output", "seed")
 
 
@@ -80,7 +79,7 @@ def sections_of(task: str) -> dict[str, type]:
     """The sections of a task's recipe.
 
     Raises:
-        UserError: There is no such task.
+        UserError: There is no such task, or it has no sections.
     """
     kind = plugins.find("task", task)
     own: dict[str, Any] = {"data": getattr(kind, "Data", None), "model": getattr(kind, "Model", None)}

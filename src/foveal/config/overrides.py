@@ -20,36 +20,38 @@ def overrides(arguments: Sequence[str], known: Mapping[str, Any]) -> dict[str, A
         UserError: A key is unknown or lacks its value.
     """
     out: dict[str, Any] = {}
-    i = 0
-    while i < len(arguments):
-        word = arguments[i]
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
         if not word.startswith("--") or len(word) < 3:
             raise UserError(f"{word!r} is not expected here; settings are written --key value.")
         key, equals, value = word[2:].partition("=")
         if key not in known:
             raise unknown_key(key, known, COMMAND_LINE)
-        i += 1
-        if equals:
-            values = [value]
-        else:
-            start = i
-            while i < len(arguments) and not re.match(r"--[A-Za-z]", arguments[i]):
-                i += 1
-            values = list(arguments[start:i])
-        if not values and known[key] is bool:
-            out[key] = True
-        elif not values:
-            raise UserError(f"--{key} needs a value{' ([] for none)' if is_list(known[key]) else ''}.")
-        elif is_list(known[key]):
-            single = len(values) == 1 and values[0].startswith("[")
-            out[key] = _list_in(key, values[0], known[key]) if single else values
-        elif len(values) != 1:
-            raise UserError(
-                f"--{key} takes one value, not {len(values)} ({' '.join(values)}); quote a value with spaces."
-            )
-        else:
-            out[key] = Text(values[0])
+        out[key] = _value(key, [value] if equals else _take_values(words), known[key])
     return out
+
+
+def _take_values(words: list[str]) -> list[str]:
+    """Takes the words in front of the next key away."""
+    number = next((i for i, word in enumerate(words) if re.match(r"--[A-Za-z]", word)), len(words))
+    values = words[:number]
+    del words[:number]
+    return values
+
+
+def _value(key: str, values: list[str], kind: Any) -> Any:
+    """What a key was given: true for a switch without a value, a list, or one text."""
+    if not values and kind is bool:
+        return True
+    if not values:
+        raise UserError(f"--{key} needs a value{' ([] for none)' if is_list(kind) else ''}.")
+    if is_list(kind):
+        as_list = len(values) == 1 and values[0].startswith("[")
+        return _list_in(key, values[0], kind) if as_list else values
+    if len(values) != 1:
+        raise UserError(f"--{key} takes one value, not {len(values)} ({' '.join(values)}); quote a value with spaces.")
+    return Text(values[0])
 
 
 def _list_in(key: str, text: str, kind: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from foveal import plugins
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
@@ -33,6 +35,19 @@ def open_task(recipe: Recipe) -> Task:
     task = find_task(recipe.task)(recipe.data)
     task.max_pixels = recipe.model.max_pixels
     return task
+
+
+def check_source(recipe: Recipe) -> None:
+    """Refuses a folder or file of data that is not there, in the task's own words; data that are there are not read.
+
+    What a sentence can say at once need not wait for the libraries of models to be imported, which takes seconds.
+
+    Raises:
+        UserError: There is no such folder or file, or no such task.
+    """
+    source = getattr(recipe.data, "source", None)
+    if isinstance(source, str) and source.startswith((".", "/", "~")) and not Path(source).expanduser().exists():
+        open_task(recipe).load("train")
 
 
 def all_tasks() -> tuple[dict[str, type[Task]], dict[str, str]]:

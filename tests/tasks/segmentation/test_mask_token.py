@@ -10,7 +10,8 @@ from families import LORA, open_tiny, prompts
 from torch import nn
 
 from foveal.errors import UserError
-from foveal.tasks.segmentation.mask_token import SEG, TokenEmbeddings, add_mask_token
+from foveal.tasks.segmentation.mask_token import TokenEmbeddings, add_mask_token
+from foveal.tasks.segmentation.objects import SEG
 from foveal.vlm.loading import Vlm
 
 Tiny = Callable[[str], Path]

@@ -15,7 +15,10 @@ from foveal.config.finding import recipe_or_run
 from foveal.errors import UserError
 from foveal.files import check_writable, write_bytes, write_text
 from foveal.images import Picture, find_images
-from foveal.tasks.comparison.rank import Place, strip
+from foveal.progress import progress_bar
+from foveal.quiet import quiet
+from foveal.tasks.comparison.rank import Place, rank_pictures, strip
+from foveal.tasks.comparison.task import Comparison
 
 _OWN = ("--comparisons", "--out", "--sheet", "--checkpoint", "--limit", "--seed")
 _FLAGS = ("-h", "--help", "--one-order")
@@ -43,22 +46,18 @@ def run(arguments: Sequence[str], console: Console) -> int:
     """Ranks."""
     own, rest = split_words(arguments, _FLAGS, _OWN)
     given = parser().parse_args(own)
-    recipe, run_ = recipe_or_run(given.target, rest)
-    from foveal.asking.opening import open_asker
-    from foveal.progress import progress_bar
-    from foveal.quiet import quiet
-    from foveal.tasks.comparison.rank import rank_pictures
-    from foveal.tasks.comparison.task import Comparison
-
+    recipe, ranking_run = recipe_or_run(given.target, rest)
     if recipe.task != Comparison.name:
         raise UserError(f"{given.target}: is of the task {recipe.task}; a ranking needs a run of {Comparison.name}.")
     if given.comparisons < 0 or given.limit < 0:
         raise UserError("--comparisons and --limit: must be at least 0.")
-    quiet()
     files = _pictures(given.pictures, given.limit, recipe.model.max_pixels)
     number = _comparisons(given.comparisons, len(files))
     _check_outputs(given.out, given.sheet)
-    asker, model = open_asker(recipe, run_, given.checkpoint)
+    quiet()
+    from foveal.asking.opening import open_asker  # imports torch, which takes seconds
+
+    asker, model = open_asker(recipe, ranking_run, given.checkpoint)
     task = asker.task
     assert isinstance(task, Comparison)
     with progress_bar(console, f"comparing with {model}", number) as progress:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from foveal.tasks.comparison.task import Comparison
 from foveal.tasks.making import make_data
 
 
 def run(arguments: Sequence[str], console: Console) -> int:
     """Makes the pairs."""
-    from foveal.tasks.comparison.task import Comparison
-
     make_data(Comparison, arguments, console)
     return 0

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import torch
 from tokenizers import AddedToken
 from torch import nn
 
 from foveal.errors import UserError
-
-#: LISA writes ``[SEG]``.
-SEG: Final = "<SEG>"
+from foveal.tasks.segmentation.objects import SEG
 
 
 def add_mask_token(model: Any, tokenizer: Any, text: str = SEG) -> int:

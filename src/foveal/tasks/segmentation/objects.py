@@ -17,6 +17,8 @@ from foveal.images import Picture
 
 #: Pixels that belong neither to the target nor to the background: they count in no metric and no loss.
 IGNORE: Final = 255
+#: The token that stands for a mask; LISA writes ``[SEG]``.
+SEG: Final = "<SEG>"
 Mask = NDArray[np.uint8]
 
 

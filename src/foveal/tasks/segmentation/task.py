@@ -26,9 +26,8 @@ from foveal.tasks.readers.annotations import OnBad
 from foveal.tasks.segmentation import metrics, rle
 from foveal.tasks.segmentation.generate import SceneOptions, Scenes
 from foveal.tasks.segmentation.loss_weights import PRESETS, LossWeights
-from foveal.tasks.segmentation.mask_token import SEG
 from foveal.tasks.segmentation.metrics import METRICS
-from foveal.tasks.segmentation.objects import Mask, Query, Target
+from foveal.tasks.segmentation.objects import SEG, Mask, Query, Target
 from foveal.tasks.segmentation.refcoco import Part
 from foveal.tasks.segmentation.sources import read_source
 from foveal.tasks.task import Task
