@@ -354,7 +354,7 @@ def _read_key(variable: str | None) -> str:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine, in a thread where an event loop runs already, as in a notebook."""
+    # In a notebook an event loop runs already.
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -158,7 +158,6 @@ def _draw_rows(axes: Axes, bins: Sequence[Bin]) -> None:
 
 
 def _places(bins: Sequence[Bin]) -> tuple[list[float], list[float]]:
-    """Middles and widths of the bars."""
     return [(b.lower + b.upper) / 2 for b in bins], [(b.upper - b.lower) * 0.92 for b in bins]
 
 

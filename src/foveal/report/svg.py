@@ -252,7 +252,6 @@ def _legend(
 def _describe(
     title: str, lines: Sequence[Series], reference: tuple[str, float] | None, value_text: Callable[[float], str]
 ) -> str:
-    """The chart in words."""
     parts = []
     for s in lines:
         values = [value_text(y) for _, y in s.finite()]

@@ -13,7 +13,6 @@ from foveal.results import Metrics, Result
 
 #: Metrics of single classes up to which they stand open.
 _UNFOLDED = 8
-_TIME_COLUMNS = ("timestamp",)
 
 
 def compared(results: Sequence[Result]) -> tuple[Result, Result] | None:
@@ -194,7 +193,7 @@ def class_table(results: Sequence[Result]) -> ClassTable | None:
 
 def epoch_table(history: History, metrics: Metrics) -> tuple[list[str], list[list[str]]]:
     """The history as a table: its headings and rows, as text; metrics of single classes only where they are few."""
-    names = list(dict.fromkeys(name for row in history for name in row if name not in _TIME_COLUMNS))
+    names = list(dict.fromkeys(name for row in history for name in row if name != "timestamp"))
     whole = [name for name in names if "/" not in name]
     names = names if len(names) - len(whole) <= _UNFOLDED else whole
 

@@ -192,7 +192,6 @@ def _older_code(raw: dict[str, Any]) -> str | None:
 
 
 def _explained(recipe: Model, error: Exception, start: str) -> UserError:
-    """The user's error for an error of loading from ``start``, the recipe's model or a checkpoint."""
     text = str(error)
     if lacks_memory(error):
         return out_of_memory(error)

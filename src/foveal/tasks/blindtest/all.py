@@ -129,7 +129,6 @@ class BlindTest(BlindGuess, Drawing, Generator, Task):
         self.parts = {name: self._part(name, source=data.source) for name in data.puzzles}
 
     def _part(self, name: str, **changes: Any) -> Puzzle:
-        """One puzzle with this task's settings."""
         task = PUZZLES[name]
         values = {f.name: getattr(self.data, f.name) for f in fields(PuzzleData)}
         return task(task.Data(**{**values, **changes}))

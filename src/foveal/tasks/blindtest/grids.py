@@ -142,7 +142,8 @@ class Scene(PuzzleScene):
         # Its lines are the whole grid without its cells.
         intervals: list[list[tuple[float, float]]] = []
         for bars in (self.across, self.down):
-            intervals += [(bars[0][0] * scale, bars[-1][1] * scale)], _between(bars, scale)
+            cells = [(a * scale, b * scale) for (_, a), (b, _) in pairwise(bars)]
+            intervals += [(bars[0][0] * scale, bars[-1][1] * scale)], cells
         # Both axes at once, which takes hardly longer than one.
         both = covered(size, intervals, look.kernel, look.blur * scale)
         x, y = both[:2], both[2:]
@@ -181,11 +182,6 @@ class Scene(PuzzleScene):
                 if part.shape != mask.shape:
                     mask = mask[: part.shape[0], : part.shape[1]]
                 np.maximum(part, mask, out=part)
-
-
-def _between(bars: Sequence[Bar], scale: float) -> list[tuple[float, float]]:
-    """Start and stop of the cells, in pixels."""
-    return [(a * scale, b * scale) for (_, a), (b, _) in pairwise(bars)]
 
 
 @lru_cache(maxsize=4096)

@@ -131,7 +131,6 @@ def _scene(label: int, x: Three, blue: Three, red: Three, look: Look, size: int)
 
 
 def _pair(rng: random.Random) -> tuple[int, int]:
-    """Two different ticks."""
     first, second = int(rng.random() * len(TICKS)), int(rng.random() * (len(TICKS) - 1))
     return TICKS[first], TICKS[second + (second >= first)]
 

@@ -145,13 +145,9 @@ class PuzzleMake:
 
 @dataclass(frozen=True)
 class _Examples:
-    """An example for each picture and question, by index.
+    """Examples by index, one for each picture and question.
 
-    Attributes:
-        rows: The row of an index.
-        question: See ``PuzzleData``.
-        block: Number of rows in which all labels are balanced.
-        given: Whether each row comes with its question.
+    Labels are balanced in each ``block`` of rows; with ``given`` each row comes with its question.
     """
 
     rows: Callable[[int], Row]
@@ -397,7 +393,6 @@ it is on the Hub, with `datasets.load_dataset("OWNER/NAME")` or `--data.source O
 
 
 def _section(options: Any, cells: Sequence[Mapping[str, Any]]) -> str:
-    """A split's section of the dataset card."""
     omitted = ("folder", "overwrite", "push_to_hub", "private")
     settings = [(f.name, getattr(options, f.name)) for f in fields(options) if f.name not in omitted]
     lines = ["| option | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in settings), ""]

@@ -103,19 +103,11 @@ def read_pair(reply: str, prompts: Iterable[str] = ()) -> str | None:
     pairs = list(_PAIRS.finditer(reply))
     if pairs:
         last = pairs[-1]
-        first, second = (_value(group) for group in _groups(last))
+        turned = last.re.groupindex["turned"]
+        groups = [text for n, text in enumerate(last.groups(), 1) if text is not None and n != turned]
+        first, second = (int(text) if text.isdigit() else _WORDS.index(text.lower()) for text in groups)
         return f"{second},{first}" if last["turned"] else f"{first},{second}"
     bare = _BARE.fullmatch(reply.strip(" .!:;'\"{}()[]"))
     if bare is None and len(re.findall(r"[0-9]+", reply)) == 2:
         bare = _TIMES.search(reply)
     return f"{int(bare[1])},{int(bare[2])}" if bare else None
-
-
-def _groups(match: re.Match[str]) -> list[str]:
-    """The two numbers of a match of ``_PAIRS``."""
-    turned = match.re.groupindex["turned"]
-    return [text for number, text in enumerate(match.groups(), 1) if text is not None and number != turned]
-
-
-def _value(text: str) -> int:
-    return int(text) if text.isdigit() else _WORDS.index(text.lower())

@@ -172,7 +172,6 @@ def _paper(rng: random.Random, label: tuple[Shape, int], size: int, scale: float
 
 
 def _whole(centres: Iterable[tuple[float, float]]) -> tuple[tuple[int, int], ...]:
-    """Centres in whole ``UNITS``."""
     return tuple((round(x * UNITS), round(y * UNITS)) for x, y in centres)
 
 

@@ -95,11 +95,7 @@ def agreed(named: str, cells: Mapping[str, str] | None, column: str, truth: Call
 
 
 def load_rows(
-    source: str,
-    split: Split,
-    layout: Layout,
-    questions: Sequence[str] = (),
-    only: Which | None = None,
+    source: str, split: Split, layout: Layout, questions: Sequence[str] = (), only: Which | None = None
 ) -> tuple[Sequence[Row], str]:
     """The rows of a split on disk or on the Hub, and where they came from.
 
@@ -240,7 +236,6 @@ def _checked(text: str, truth: Callable[[str], Any], where: str) -> Any:
 
 
 def _columns(layout: Layout) -> tuple[str, ...]:
-    """The columns of a saved split with labels and fields."""
     return ("label", *(("label_second",) if layout.two_truths else ()), *layout.fields)
 
 
@@ -377,7 +372,6 @@ def _from_parquet(paths: Sequence[Path], layout: Layout, source: str) -> _Parque
 
 
 def _is_published(path: Path) -> bool:
-    """Whether a parquet file has the columns of XAI/vlmsareblind."""
     try:
         return set(COLUMNS) <= set(arrow_schema(path).names)
     except UserError:

@@ -181,19 +181,19 @@ def _varied(rng: random.Random, label: int, size: int, scale: float) -> Sampler:
 
 
 def _maps(rng: random.Random, lay: Callable[[], tuple[Route, ...] | None]) -> Iterator[tuple[Route, ...] | None]:
-    """What ``lay`` gives, each map in all the ways in which opposite stations stay so: cheap, and as good as new."""
+    """The maps of ``lay``, each in the four ways that keep opposite stations opposite, which is cheaper than new maps."""
     while True:
         routes = lay()
         if routes is None:
             yield None
             continue
         for turned, swapped in rng.sample(((False, False), (False, True), (True, False), (True, True)), 4):
-            seen = routes
+            changed = routes
             if turned:
-                seen = tuple([tuple([(CELLS - x, CELLS - y) for x, y in route]) for route in seen])
+                changed = tuple([tuple([(CELLS - x, CELLS - y) for x, y in route]) for route in changed])
             if swapped:
-                seen = tuple([tuple([(y, x) for x, y in route]) for route in seen])
-            yield seen
+                changed = tuple([tuple([(y, x) for x, y in route]) for route in changed])
+            yield changed
 
 
 _ALL: Final = tuple((a, b, n - a - b) for n in VALUES for a in range(n + 1) for b in range(n + 1 - a))

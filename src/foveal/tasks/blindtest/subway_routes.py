@@ -98,13 +98,8 @@ def _choices_from(
 ) -> _Choices:
     """The choices of a walk that enters a line at ``start``.
 
-    Args:
-        start: Place of entry.
-        way_out: Place behind the line's exit, if it has one.
-        ahead: Whether the walk may leave the line ahead, by place.
-        ends: Whether it then leaves through an exit.
-        onward: See ``_choices``.
-        hope: Probability of ending at the right station after leaving ahead, by place.
+    ``way_out`` is the place behind the line's exit, if it has one. By place, ``ahead`` says whether the walk may leave the
+    line ahead, through an exit if ``ends``, and ``hope`` is the probability that it then ends at the right station.
     """
 
     def open_along(place: int) -> bool:
@@ -132,10 +127,6 @@ def _choices_from(
     return _Choices(to, runs, exiting, weights, list(accumulate(weights))[:-1], sum(weights))
 
 
-def _bits() -> list[int]:
-    return [0] * (CELLS + 1)
-
-
 @dataclass(frozen=True)
 class _Used:
     """Edges that are taken: bit i is the edge from i to i + 1 along a line, or place i of those between two lines.
@@ -145,8 +136,8 @@ class _Used:
         ahead: By the lower of the two lines.
     """
 
-    along: list[int] = field(default_factory=_bits)
-    ahead: list[int] = field(default_factory=_bits)
+    along: list[int] = field(default_factory=lambda: [0] * (CELLS + 1))
+    ahead: list[int] = field(default_factory=lambda: [0] * (CELLS + 1))
 
 
 def _walk(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from foveal.drawing.figures import Colour
 
-_buffers = threading.local()
+_local = threading.local()
 
 
 def packed(colour: Colour) -> int:
@@ -34,13 +34,9 @@ def scratch(pixels: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
 
     They are reused, because fresh memory of this size costs more than drawing in it.
     """
-    if getattr(_buffers, "pixels", 0) < pixels:
-        _buffers.pixels, _buffers.canvas, _buffers.levels = (
-            pixels,
-            np.empty(pixels, np.uint32),
-            np.empty(pixels, np.uint8),
-        )
-    return _buffers.canvas[:pixels], _buffers.levels[:pixels]
+    if getattr(_local, "pixels", 0) < pixels:
+        _local.pixels, _local.canvas, _local.levels = pixels, np.empty(pixels, np.uint32), np.empty(pixels, np.uint8)
+    return _local.canvas[:pixels], _local.levels[:pixels]
 
 
 def as_image(canvas: NDArray[np.uint32], margin: int = 0) -> Image.Image:

@@ -159,15 +159,9 @@ class Canvas:
 def _steps_from_line(
     offsets: NDArray[np.float32], radius: float, normals: Sequence[tuple[float, float]]
 ) -> NDArray[np.intp]:
-    """Distance of pixels from the middle of an outline's line, in steps; see ``Canvas.outlines``.
+    """Distance of pixels from the middle of an outline's line, in steps, [N, side, side]; see ``Canvas.outlines``.
 
-    Args:
-        offsets: From the outline's centre to the pixels' middles along x and along y, [N, 2, side].
-        radius: From the centre to the middle of the line.
-        normals: Of a polygon's sides.
-
-    Returns:
-        [N, side, side].
+    ``offsets`` from the outline's centre to the pixels' middles, along x and along y, are [N, 2, side].
     """
     dx, dy = offsets[:, 0, None, :], offsets[:, 1, :, None]
     if normals:

@@ -145,14 +145,10 @@ def _near_pixels(
 def _end_levels(
     before: NDArray[np.float32], distance: NDArray[np.float32], facts: NDArray[np.float32], pen: Pen, tables: _Tables
 ) -> NDArray[Any]:
-    """Levels of pixels near a segment's two ends, 0 to 255.
+    """Levels of pixels near a segment's two ends, 0 to 255, [rows, band].
 
-    Args:
-        before: How far each pixel is outside of the segment's start, in pixels, [rows, band].
-        distance: From the segment's line, in steps, [rows, band].
-        facts: The segment's length and the offsets of its caps and joints, [5, rows, 1].
-        pen: The pen.
-        tables: See ``_tables``.
+    ``before`` is how far a pixel is outside of the segment's start, in pixels; ``distance`` that from its line, in steps;
+    ``facts``, [5, rows, 1], are the segment's length and the offsets of its caps and joints.
     """
     flank, _, ending, fringe = tables
     length, square_start, square_end, round_start, round_end = facts

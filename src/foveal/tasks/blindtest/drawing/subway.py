@@ -130,7 +130,6 @@ def _axes(
 
 
 def _paint(canvas: NDArray[np.uint8], routes: Sequence[Route], look: Look, x_axis: _Axis, y_axis: _Axis) -> None:
-    """Lays the routes on the plain canvas."""
     ground = np.array(look.ground, np.float32)
     # What each part of each line adds to the ground's colour, [channel, line, part]: all nodes are in the rows.
     rows = np.zeros((3, _LINES, 2 * _LINES - 1), np.float32)

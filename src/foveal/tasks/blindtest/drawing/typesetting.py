@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 
 from foveal.tasks.blindtest.drawing.lettering import FONTS, font, word_mask
 
@@ -152,23 +152,16 @@ def _glyph(letter: str, face: str) -> tuple[Box, NDArray[np.uint8]]:
     fine = Image.fromarray(_cropped(word_mask(letter, source, EM * _FINE))[0])
     bolder = _BOLDER_G if source == "STIXGeneral" else _BOLDER[face]
     if bolder > 0:
-        fine = _bordered(fine, bolder // 2).filter(ImageFilter.MaxFilter(bolder + 1))
+        fine = ImageOps.expand(fine, bolder // 2).filter(ImageFilter.MaxFilter(bolder + 1))
     else:
-        fine = _bordered(fine, 1).filter(ImageFilter.MinFilter(1 - bolder))
+        fine = ImageOps.expand(fine, 1).filter(ImageFilter.MinFilter(1 - bolder))
         fine = Image.fromarray(_cropped(np.asarray(fine))[0])
     size = box.right - box.left, box.bottom - box.top
     return box, np.asarray(fine.resize(size, Image.Resampling.BOX))
 
 
-def _bordered(image: Image.Image, border: int) -> Image.Image:
-    """With a blank border."""
-    wider = Image.new("L", (image.width + 2 * border, image.height + 2 * border))
-    wider.paste(image, (border, border))
-    return wider
-
-
 def _cropped(mask: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int, int]:
-    """What there is of a mask, and the x and y of its first pixel."""
+    """A mask without its blank border, and the x and y of its first pixel."""
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     x, y = int(columns[0]), int(rows[0])
     return mask[y : int(rows[-1]) + 1, x : int(columns[-1]) + 1], x, y
@@ -176,7 +169,6 @@ def _cropped(mask: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int, int]:
 
 @lru_cache(maxsize=1024)
 def _natural(letter: str, name: str) -> tuple[Box, NDArray[np.uint8]]:
-    """A letter of a font as it is."""
     face = font(name, EM)
     left, top = face.getbbox(letter, anchor="ls")[:2]
     mask, x, y = _cropped(word_mask(letter, name, EM))
