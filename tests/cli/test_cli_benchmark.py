@@ -66,7 +66,7 @@ def test_a_folder_of_a_model_is_asked(command, tiny):
     ("words", "what"),
     [
         ("", "The following arguments are required: NAME; `foveal benchmark --help` tells more."),
-        ("blidntest", "Argument blindtest: invalid choice: 'blidntest'"),
+        ("blidntest", "Argument NAME: invalid choice: 'blidntest'"),
         ("blindtest", "--model is required: a run's folder, a model (builtin, a folder, a Hub id), or http://SERVER/v1."),
         ("blindtest --model", "Argument --model: expected one argument"),
         ("blindtest --model builtin --puzzles lnies", "--puzzles: there is no puzzle 'lnies'; there are lines, circles,"),

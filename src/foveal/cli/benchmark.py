@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -27,16 +28,35 @@ def parser() -> Parser:
     return p
 
 
-def _names() -> list[str]:
-    return [n.removeprefix(_PREFIX) for n in plugins.names("command") if n.startswith(_PREFIX)]
+def parsers() -> list[ArgumentParser]:
+    """The parsers of all benchmarks, whose modules are imported.
+
+    Raises:
+        UserError: A benchmark cannot be imported.
+    """
+    return [plugins.find("command", _PREFIX + name).parser() for name in _names()]
 
 
 def run(arguments: Sequence[str], console: Console) -> int:
     """Runs the benchmark of that name."""
-    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
-        raise UserError(
-            f"Give the benchmark first: foveal benchmark NAME {arguments[0]} ...; benchmarks: {', '.join(_names())}."
-        )
+    if arguments and arguments[0].startswith("-"):
+        _check_first(arguments)
     given = parser().parse_args(arguments[:1])
     code: int = plugins.find("command", _PREFIX + given.benchmark).run(arguments[1:], console)
     return code
+
+
+def _names() -> list[str]:
+    return [n.removeprefix(_PREFIX) for n in plugins.names("command") if n.startswith(_PREFIX)]
+
+
+def _check_first(arguments: Sequence[str]) -> None:
+    """Refuses an option in front of a benchmark's name, and one that no benchmark has."""
+    for name in _names():
+        if name in arguments:
+            raise UserError(
+                f"{name} comes first, its options behind it; `foveal benchmark {name} --help` tells more."
+            )
+    option = arguments[0].partition("=")[0]
+    if not any(option in p._option_string_actions for p in parsers()):
+        raise UserError(f"There is no option {option}; `foveal benchmark --help` tells more.")

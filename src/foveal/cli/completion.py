@@ -9,6 +9,7 @@ import shtab
 from rich.console import Console
 
 from foveal import plugins
+from foveal.cli.benchmark import parsers
 from foveal.cli.main import commands, find_command
 from foveal.config.arguments import Parser
 from foveal.config.keys import keys
@@ -36,7 +37,7 @@ def whole_parser() -> argparse.ArgumentParser:
     subparsers = top.add_subparsers(dest="command")
     every = {k: kind for task in plugins.names("task") for k, kind in sorted(keys(task).items())}
     for name, text in commands().items():
-        own = [find_command(name).parser(), *_parsers_of_parts(name)]
+        own = [find_command(name).parser(), *(parsers() if name == "benchmark" else [])]
         sub = subparsers.add_parser(name, help=text, parents=own, add_help=False, conflict_handler="resolve")
         for action in sub._actions:
             if action.dest in ("recipe", "target", "resume", "pictures", "model", "source"):
@@ -47,13 +48,6 @@ def whole_parser() -> argparse.ArgumentParser:
             if name in _WITH_KEYS or (name in _WITH_MODEL and key.startswith("model.")):
                 sub.add_argument(f"--{key}", choices=choices(kind) or None, help="recipe key")
     return top
-
-
-def _parsers_of_parts(command: str) -> list[argparse.ArgumentParser]:
-    """Of a command that is divided into registered ones, e.g. `benchmark`, the parsers of these."""
-    if command not in _WITH_MODEL:
-        return []
-    return [plugins.find("command", n).parser() for n in plugins.names("command") if n.startswith(f"{command}.")]
 
 
 def run(arguments: Sequence[str], console: Console) -> int:
