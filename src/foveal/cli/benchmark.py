@@ -39,7 +39,7 @@ def parsers() -> list[ArgumentParser]:
 
 def run(arguments: Sequence[str], console: Console) -> int:
     """Runs the benchmark of that name."""
-    if arguments and arguments[0].startswith("-"):
+    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
         _check_first(arguments)
     given = parser().parse_args(arguments[:1])
     code: int = plugins.find("command", _PREFIX + given.benchmark).run(arguments[1:], console)
@@ -54,9 +54,7 @@ def _check_first(arguments: Sequence[str]) -> None:
     """Refuses an option in front of a benchmark's name, and one that no benchmark has."""
     for name in _names():
         if name in arguments:
-            raise UserError(
-                f"{name} comes first, its options behind it; `foveal benchmark {name} --help` tells more."
-            )
+            raise UserError(f"{name} comes first, its options behind it; `foveal benchmark {name} --help` tells more.")
     option = arguments[0].partition("=")[0]
     if not any(option in p._option_string_actions for p in parsers()):
         raise UserError(f"There is no option {option}; `foveal benchmark --help` tells more.")
