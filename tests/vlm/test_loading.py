@@ -58,11 +58,15 @@ def test_unknown_hub_id_offline(name):
     assert "builtin" in message
 
 
-@pytest.mark.parametrize(
-    "name", ["./nowhere", "../nowhere", "/no/where", "~/no/where", "a/b/c", "https://example.org/model"]
-)
+@pytest.mark.parametrize("name", ["./nowhere", "../nowhere", "/no/where", "~/no/where", "a/b/c"])
 def test_paths_that_lead_nowhere(name):
     assert refusal(name) == f"model.id: there is no model folder {name!r}; check the path."
+
+
+def test_the_address_of_a_server_is_no_model_to_load():
+    assert refusal("https://example.org/model").startswith(
+        "model.id: is the address of a server, whose model cannot be"
+    )
 
 
 def test_a_file_and_a_folder_without_a_model(tmp_path):
