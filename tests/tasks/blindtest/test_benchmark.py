@@ -345,15 +345,15 @@ def test_a_local_model_is_asked_and_goes_on(place, monkeypatch):
     from foveal.asking import models
 
     options = {"model": "builtin", "puzzles": ("lines",), "count": 8, "image_size": 64, "max_new_tokens": 3}
-    write, seen = models.write, []
+    generate, seen = models.generate, []
 
     def stops(*words: Any, **more: Any) -> Any:
         seen.append(len(more["names"]))
         if len(seen) == 3:
             raise KeyboardInterrupt
-        return write(*words, **more)
+        return generate(*words, **more)
 
-    monkeypatch.setattr(models, "write", stops)
+    monkeypatch.setattr(models, "generate", stops)
     with pytest.raises(
         KeyboardInterrupt, match="8 replies are kept; go on with: foveal benchmark blindtest --resume out"
     ):
