@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -271,31 +270,18 @@ def _open_recipe(what: RecipeLike, keys: Mapping[str, Any]) -> tuple[Recipe, Run
         UserError: There is neither, or no such key.
     """
     from foveal.config.finding import recipe_or_run
+    from foveal.config.reading import changed_recipe
     from foveal.devices import prepare
     from foveal.quiet import quiet
 
     words = [f"--{key.replace('__', '.')}={_value(key, value)}" for key, value in keys.items()]
     if isinstance(what, Recipe):
-        recipe, run = _checked(what, words), None
+        recipe, run = changed_recipe(what, words), None
     else:
         recipe, run = recipe_or_run(os.fspath(what), words)
     prepare(recipe.model.device)
     quiet()
     return recipe, run
-
-
-def _checked(recipe: Recipe, words: list[str]) -> Recipe:
-    """A recipe that was made in Python, changed and checked as one from a file is."""
-    from foveal.config.reading import read_recipe
-    from foveal.config.sections import dump_recipe
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "recipe.yaml")
-        path.write_text(dump_recipe(recipe), encoding="utf-8")
-        try:
-            return read_recipe(path, words)
-        except UserError as error:
-            raise UserError(str(error).replace(f"{path}: ", "Recipe: ")) from None
 
 
 def _value(key: str, value: Any) -> str:

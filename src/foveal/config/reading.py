@@ -32,8 +32,29 @@ def read_recipe(path: Path | None, arguments: Sequence[str] = ()) -> Recipe:
     Raises:
         UserError: A key is unknown, a required one missing, or a value of the wrong type or impossible.
     """
-    where = f"{path}: " if path is not None else ""
-    raw = read_yaml(path) if path is not None else {}
+    return _resolve(read_yaml(path), arguments, f"{path}: ") if path is not None else _resolve({}, arguments, "")
+
+
+def changed_recipe(recipe: Recipe, arguments: Sequence[str]) -> Recipe:
+    """A recipe that was made in Python, changed by arguments and checked as one from a file is.
+
+    Raises:
+        UserError: See ``read_recipe``.
+    """
+    return _resolve(dataclasses.asdict(recipe), arguments, "Recipe: ")
+
+
+def _resolve(raw: Mapping[str, Any], arguments: Sequence[str], where: str) -> Recipe:
+    """A recipe from its sections and ``--section.key value`` arguments.
+
+    Args:
+        raw: The sections, as in YAML.
+        arguments: What differs.
+        where: What messages about the sections begin with.
+
+    Raises:
+        UserError: See ``read_recipe``.
+    """
     task = task_of(raw, arguments, where)
     try:
         known = keys(task)

@@ -1,4 +1,4 @@
-"""The recipe: typed sections that fully describe a run. ``tasks/recipes.py`` reads the YAML form.
+"""The recipe: typed sections that fully describe a run. ``reading.py`` reads the YAML form.
 
 The ``data`` section belongs to the task (``Task.Data``); the others are here. Every field's docstring is its help text.
 """
