@@ -18,7 +18,7 @@ from foveal.config.reading import read_recipe
 from foveal.doctor import examine as examining
 from foveal.doctor import machine, memory
 from foveal.doctor.checks import Check, Checks, gigabytes, sentence
-from foveal.doctor.examine import DEFAULT, Examination, examine, read_target
+from foveal.doctor.examine import DEFAULT, SMALL, Examination, examine, read_target
 from foveal.errors import UserError
 from foveal.training.optimizers import MuonWithAdamW, split_for_muon
 from foveal.vlm.finding import builtin_folder
@@ -279,7 +279,7 @@ def test_an_unreachable_hub_fails_only_what_needs_it(monkeypatch, tmp_path):
     checks = Checks()
     assert not machine.reach_hub(checks, [])
     assert checks.done[0].state == "warn"
-    recipe = read_recipe(None, [*DEFAULT, "--model.id", "there/model", "--data.source", "away/data@v1"])
+    recipe = read_recipe(DEFAULT, [*SMALL, "--model.id", "there/model", "--data.source", "away/data@v1"])
     needs = machine.hub_needs(recipe)
     assert [(n.key, n.name, n.cached) for n in needs] == [
         ("model.id", "there/model", True),

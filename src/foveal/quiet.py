@@ -8,8 +8,6 @@ import sys
 import warnings
 from typing import Final
 
-from huggingface_hub.utils.tqdm import disable_progress_bars
-
 #: Library -> why its log says nothing that a user can act on. No version of them makes this unnecessary yet.
 _LOGS: Final = {
     "transformers": "new and unused weights, legacy settings of processors, which `load` checks itself",
@@ -33,6 +31,8 @@ def quiet(*, bars: bool = False) -> None:
     for category in (UserWarning, FutureWarning):
         warnings.filterwarnings("ignore", category=category, module=r"torch|peft|transformers|accelerate")
     if not bars:
+        from huggingface_hub.utils.tqdm import disable_progress_bars  # a third of the time of `foveal --help`
+
         disable_progress_bars()  # which transformers copies at its import
         if "transformers" in sys.modules:
             sys.modules["transformers"].utils.logging.disable_progress_bar()

@@ -14,12 +14,13 @@ from foveal.config.sections import Recipe, dump_recipe
 from foveal.config.yaml_files import read_yaml
 from foveal.devices import prepare
 from foveal.errors import UserError
-from foveal.plugins import names
 from foveal.runs import Run, open_run
 from foveal.tasks.capabilities import own_models
 from foveal.tasks.registry import check_source, find_task
 from foveal.vlm.finding import check_model_id
 
+#: What the keys of a recipe begin with that it takes beside its own options: it takes all.
+KEYS = ""
 _DESCRIPTION = "Trains a model by a recipe, measures it, and writes a run folder with checkpoints and report.html."
 
 
@@ -84,9 +85,7 @@ def _check(recipe: Recipe) -> None:
 
 
 def _help(recipe: str | None, settings: Sequence[str]) -> None:
-    values = read_yaml(find_recipe(recipe)) if recipe else {}
-    named = values or any(a.startswith("--task") for a in settings)
-    task = task_of(values, settings, "") if named else names("task")[0]
+    task = task_of(read_yaml(find_recipe(recipe or "quickstart")), settings, "")
     text = recipe_parser(task).format_help()
     parser().print_help()
     print(f"\nKeys of a recipe for {task} (`--section.key value`; another task's with --task NAME --help):\n")

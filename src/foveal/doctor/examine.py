@@ -12,6 +12,7 @@ from typing import Any
 from huggingface_hub import constants
 
 from foveal import __version__
+from foveal.config.finding import RECIPES
 from foveal.config.reading import read_recipe
 from foveal.config.sections import Recipe
 from foveal.doctor import machine
@@ -20,12 +21,10 @@ from foveal.errors import UserError
 from foveal.runs import Run
 from foveal.tasks.registry import find_task
 
-#: The recipe that is examined where none is named: the built-in model on a handful of pictures.
-DEFAULT = (
-    "--task", "blindtest/lines", "--data.style", "varied", "--data.image_size", "112", "--data.train", "24",
-    "--data.validation", "6", "--data.test", "6", "--data.wording", "short", "--data.answer_format", "bare",
-    "--training.optimizer", "muon", "--training.batch_size", "8",
-)  # fmt: skip
+#: The recipe that is examined where none is named: the quickstart's, which trains the built-in model ...
+DEFAULT = RECIPES / "quickstart.yaml"
+#: ... on a handful of pictures.
+SMALL = ("--data.train", "24", "--data.validation", "6", "--data.test", "6", "--training.batch_size", "8")
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,9 @@ def read_target(name: str, path: Path | None, arguments: list[str], run: Run | N
     """
     if path is None:
         given = {a.split("=", 1)[0] for a in arguments if a.startswith("--")}
-        pairs = zip(DEFAULT[::2], DEFAULT[1::2], strict=True)
+        pairs = zip(SMALL[::2], SMALL[1::2], strict=True)
         start = [word for pair in pairs if pair[0] not in given for word in pair]
-        return Target(name, read_recipe(None, [*start, *arguments]))
+        return Target(name, read_recipe(DEFAULT, [*start, *arguments]))
     try:
         return Target(name, read_recipe(path, arguments), run)
     except UserError as error:
