@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import difflib
-import importlib.util
+from collections.abc import Sequence
 from functools import cache
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
@@ -41,15 +42,38 @@ def names(kind: Kind) -> tuple[str, ...]:
 def summary(kind: Kind, name: str) -> str:
     """One line about an object of a kind: the first of its module's docstring, behind a colon if it has one.
 
-    The module is read and not imported, so that a list of help texts costs nothing.
+    The module is read; neither it nor a package that it is in is imported, so that a list of help texts costs nothing.
     """
+    parts = _points(kind)[name].module.split(".")
+    folders: Sequence[str] | None = None  # where the next part is looked for
+    file: str | None = None
+    for end in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:end]), folders)
+        if spec is None:
+            return ""
+        folders, file = spec.submodule_search_locations, spec.origin
     try:
-        spec = importlib.util.find_spec(_points(kind)[name].module)
-        source = Path(spec.origin).read_text(encoding="utf-8") if spec is not None and spec.origin else ""
-        line = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
-    except (ImportError, OSError, SyntaxError, ValueError):
+        line = (ast.get_docstring(ast.parse(Path(file or "").read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    except (OSError, SyntaxError, ValueError):
         return ""
     return (line.partition(": ")[2] or line).rstrip(".")
+
+
+def find_command(name: str) -> Any:
+    """The command of that name, mostly a module.
+
+    It has ``run(arguments, console)``, which returns the exit code; ``parser()``, whose options shells complete; and, if it
+    takes keys of a recipe beside them, ``KEYS``, what those begin with. The first line of its docstring is its summary. A
+    dot stands for the space in a name of two words: ``data.pairs`` is ``foveal data pairs``.
+
+    Raises:
+        UserError: See ``find``; or it cannot be run.
+    """
+    command = find("command", name)
+    for function in ("run", "parser"):
+        if not callable(getattr(command, function, None)):
+            raise UserError(f"The command {name!r} has no function {function}; correct its package's entry points.")
+    return command
 
 
 def find(kind: Kind, name: str) -> Any:

@@ -107,7 +107,8 @@ def test_one_sentence_and_nothing_left(here, command, words, what):
 
 
 def test_shells_complete_its_options():
-    options = whole_parser()._subparsers._group_actions[0].choices["benchmark"]._option_string_actions
+    benchmark = whole_parser()._subparsers._group_actions[0].choices["benchmark"]
+    options = benchmark._actions[-1].choices["blindtest"]._option_string_actions
     assert "--served_model" in options and "--model.device" in options and "--training.epochs" not in options
 
 

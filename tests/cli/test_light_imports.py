@@ -60,3 +60,14 @@ def test_no_library_of_models_is_imported(tmp_path, words, code):
     )  # fmt: skip
     assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
     assert done.stdout.splitlines()[-1] == "HEAVY []"
+
+
+def test_help_imports_next_to_nothing():
+    """The Hub's client alone took a third of the time of `foveal --help`."""
+    code = (
+        "import sys; from foveal.cli.main import main; main([]); print('HEAVY', [n for n in {0!r} if n in sys.modules])"
+    )
+    names = (*HEAVY, "huggingface_hub", "jsonargparse", "yaml", "numpy", "PIL", "foveal.config", "foveal.tasks")
+    words = [sys.executable, "-c", code.format(names)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "HEAVY []"

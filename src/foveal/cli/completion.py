@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
 import shtab
 from rich.console import Console
 
 from foveal import plugins
-from foveal.cli.benchmark import parsers
 from foveal.cli.main import commands, find_command
 from foveal.config.arguments import Parser
 from foveal.config.keys import keys
 from foveal.config.values import choices
+from foveal.errors import UserError
+from foveal.tasks.registry import all_tasks
 
-#: Commands that take a recipe's keys beside their own options.
-_WITH_KEYS = ("quickstart", "train", "evaluate", "predict", "doctor")
-#: Commands that take the keys of a recipe's section model.
-_WITH_MODEL = ("benchmark",)
+#: Options and positionals whose values are files or folders.
+_FILES = ("recipe", "target", "resume", "pictures", "model", "source")
 
 
 def parser() -> Parser:
@@ -31,23 +32,41 @@ def parser() -> Parser:
 
 
 def whole_parser() -> argparse.ArgumentParser:
-    """All commands with their options and every task's recipe keys, as one parser."""
+    """All commands with their options and every task's recipe keys, as one parser; what is broken is left out."""
     top = argparse.ArgumentParser(prog="foveal")
     top.add_argument("--version", action="store_true")
     subparsers = top.add_subparsers(dest="command")
-    every = {k: kind for task in plugins.names("task") for k, kind in sorted(keys(task).items())}
+    known = {k: kind for task in all_tasks()[0] for k, kind in sorted(keys(task).items())}
+    groups: dict[str, Any] = {}
     for name, text in commands().items():
-        own = [find_command(name).parser(), *(parsers() if name == "benchmark" else [])]
-        sub = subparsers.add_parser(name, help=text, parents=own, add_help=False, conflict_handler="resolve")
-        for action in sub._actions:
-            if action.dest in ("recipe", "target", "resume", "pictures", "model", "source"):
-                action.complete = shtab.FILE  # type: ignore[attr-defined]
-            if action.dest == "task":
-                action.choices = list(plugins.names("task"))
-        for key, kind in every.items():
-            if name in _WITH_KEYS or (name in _WITH_MODEL and key.startswith("model.")):
-                sub.add_argument(f"--{key}", choices=choices(kind) or None, help="recipe key")
+        with suppress(UserError):
+            own = find_command(name).parser()
+            sub = subparsers.add_parser(name, help=text, parents=[own], add_help=False, conflict_handler="resolve")
+            _fill(sub, find_command(name), known)
+            for action in sub._actions:
+                if isinstance(action, argparse._SubParsersAction):
+                    groups[name] = action
+    for name in plugins.names("command"):
+        group, dot, last = name.partition(".")
+        if dot and group in groups:
+            with suppress(UserError):
+                command = find_command(name)
+                groups[group].choices[last] = _fill(command.parser(), command, known)
     return top
+
+
+def _fill(sub: argparse.ArgumentParser, command: Any, known: Mapping[str, Any]) -> argparse.ArgumentParser:
+    """Adds what is completed of a command's values, and the recipe keys that it takes."""
+    for action in sub._actions:
+        if action.dest in _FILES:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]
+        if action.dest == "task":
+            action.choices = plugins.names("task")
+    start = getattr(command, "KEYS", None)
+    for key, kind in known.items():
+        if start is not None and key.startswith(start):
+            sub.add_argument(f"--{key}", choices=choices(kind) or None, help="recipe key")
+    return sub
 
 
 def run(arguments: Sequence[str], console: Console) -> int:

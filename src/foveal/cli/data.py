@@ -60,7 +60,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     if arguments[0] == "inspect":
         return _inspect(arguments[1:], console)
     if arguments[0] in _registered():
-        code: int = plugins.find("command", _PREFIX + arguments[0]).run(arguments[1:], console)
+        code: int = plugins.find_command(_PREFIX + arguments[0]).run(arguments[1:], console)
         return code
     *most, last = _actions()
     raise UserError(f"There is no `foveal data {arguments[0]}`; there are {', '.join(most)} and {last}.")

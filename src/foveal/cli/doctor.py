@@ -18,6 +18,8 @@ from foveal.errors import UserError
 from foveal.files import check_writable, write_text
 from foveal.runs import is_run, open_run
 
+#: What the keys of a recipe begin with that it takes beside its own options: it takes all.
+KEYS = ""
 _STYLE = {"pass": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 
 

@@ -13,6 +13,8 @@ from foveal.errors import UserError
 from foveal.examples import SPLITS
 from foveal.runs import fold_run, is_run
 
+#: What the keys of a recipe begin with that it takes beside its own options: it takes all.
+KEYS = ""
 _OWN = ("--split", "--checkpoint", "--samples", "--as", "--fold")
 
 

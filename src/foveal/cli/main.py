@@ -51,11 +51,11 @@ def find_command(name: str) -> Any:
     """The module of a command, with `parser` and `run`.
 
     Raises:
-        UserError: A registered command cannot be imported.
+        UserError: A registered command cannot be imported or run.
     """
     if name in COMMANDS:
         return importlib.import_module(f"foveal.cli.{COMMANDS[name][0]}")
-    return plugins.find("command", name)
+    return plugins.find_command(name)
 
 
 def parser(known: Mapping[str, str]) -> argparse.ArgumentParser:

@@ -12,6 +12,8 @@ from foveal.config.finding import recipe_or_run
 from foveal.devices import prepare
 from foveal.errors import UserError
 
+#: What the keys of a recipe begin with that it takes beside its own options: it takes all.
+KEYS = ""
 _OWN = ("--out", "--sheet", "--film", "--files", "--text", "--checkpoint", "--limit")
 _FLAGS = ("-h", "--help", "--skip-bad")
 #: Pictures on the sheet.

@@ -13,6 +13,8 @@ from foveal.config.reading import read_recipe
 from foveal.config.sections import dump_recipe
 from foveal.devices import prepare
 
+#: What the keys of a recipe begin with that it takes beside its own options: it takes all.
+KEYS = ""
 _DESCRIPTION = (
     "Makes line-intersection pictures with exact labels, measures the built-in model on held-out ones, fine-tunes it, "
     "measures again, predicts new pictures and writes a run folder with report.html. "

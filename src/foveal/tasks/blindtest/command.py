@@ -12,6 +12,8 @@ from rich.table import Table
 from foveal.config.arguments import Parser, split_words
 from foveal.errors import UserError
 
+#: What the keys of a recipe begin with that it takes beside its own options.
+KEYS = "model."
 _DESCRIPTION = (
     "Asks a model both published questions of each of BlindTest's puzzles, in free text, reads the replies strictly, and "
     "prints accuracies beside the published ones. A benchmark that is stopped goes on with --resume FOLDER; no reply is "

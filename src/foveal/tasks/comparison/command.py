@@ -20,6 +20,8 @@ from foveal.quiet import quiet
 from foveal.tasks.comparison.rank import Place, rank_pictures, strip
 from foveal.tasks.comparison.task import Comparison
 
+#: What the keys of a recipe begin with that it takes beside its own options: it takes all.
+KEYS = ""
 _OWN = ("--comparisons", "--out", "--sheet", "--checkpoint", "--limit", "--seed")
 _FLAGS = ("-h", "--help", "--one-order")
 _SHOWN = 40

@@ -11,6 +11,8 @@ from foveal.config.arguments import Parser, split_words
 from foveal.config.finding import recipe_or_run
 from foveal.devices import prepare
 
+#: What the keys of a recipe begin with that it takes beside its own options: it takes all.
+KEYS = ""
 _DESCRIPTION = (
     "Measures the three ways to look of a segmentation model (shared-vlm, shared-sam, separate) side by side: weights, "
     "memory, time, forward passes and operations for one picture, and what sharing saves. Recipe keys can be changed "
