@@ -14,13 +14,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from foveal import devices
 from foveal.config.reading import read_recipe
 from foveal.doctor import examine as examining
-from foveal.doctor import machine, memory
+from foveal.doctor import machine
 from foveal.doctor.checks import Check, Checks, gigabytes, sentence
 from foveal.doctor.examine import DEFAULT, SMALL, Examination, examine, read_target
 from foveal.errors import UserError
 from foveal.training.optimizers import MuonWithAdamW, split_for_muon
+from foveal.vlm import memory
 from foveal.vlm.finding import builtin_folder
 
 
@@ -456,9 +458,9 @@ def test_the_estimate_of_activations_is_what_a_batch_takes(monkeypatch, rows):
 
 
 def test_memory_that_is_there():
-    free, total = memory.machine_memory()
+    free, total = devices.machine_memory()
     assert 0 < free <= total
-    assert 0 < memory.process_memory() <= memory.peak_process_memory() * 1.01
+    assert 0 < devices.process_memory() <= devices.peak_process_memory() * 1.01
     assert memory.available(torch.device("cpu")) > free * 0.5
     stored = load_file(next(builtin_folder().glob("*.safetensors")))
     assert memory.stored_parameters(builtin_folder()) == sum(t.numel() for t in stored.values())
