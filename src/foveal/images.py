@@ -61,6 +61,16 @@ def check_header(source: Source, *, name: str | None = None, max_pixels: int = M
         pass
 
 
+def check_exists(path: str | os.PathLike[str]) -> None:
+    """Refuses a picture or folder that is not there.
+
+    Raises:
+        ImageError: There is none.
+    """
+    if not os.path.lexists(path):
+        raise ImageError(f"{os.fspath(path)}: there is no such picture; check the path.")
+
+
 def _name(source: Source, name: str | None) -> str:
     return name or (f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source))
 

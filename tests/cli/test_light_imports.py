@@ -44,6 +44,12 @@ sys.exit(code)
         ("rank comparison nowhere.png", 2),
         ("evaluate runs/nowhere", 2),
         ("predict runs/nowhere a.png", 2),
+        ("predict quickstart nowhere.png", 2),
+        ("evaluate classification-folder --data.source ./nowhere", 2),
+        ("evaluate classification-folder --data.source nowhere", 2),
+        ("train counting --data.source some/where/else", 2),
+        ("benchmark blindtest", 2),
+        ("benchmark blindtest --model builtin --count 0", 2),
         ("data make blindtest/lines", 2),
     ],
 )

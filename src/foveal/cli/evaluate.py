@@ -12,6 +12,7 @@ from foveal.devices import prepare
 from foveal.errors import UserError
 from foveal.examples import SPLITS
 from foveal.runs import fold_run, is_run
+from foveal.tasks.registry import check_source
 
 #: What the keys of a recipe begin with that it takes beside its own options: it takes all.
 KEYS = ""
@@ -46,6 +47,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     target = given.target if given.fold is None else str(fold_run(given.target, given.fold))
     recipe, found = recipe_or_run(target, rest)
     prepare(recipe.model.device)
+    check_source(recipe, given.split or recipe.evaluation.split)
     from foveal.evaluation.evaluate import evaluate
     from foveal.evaluation.measure import sentence
     from foveal.quiet import quiet

@@ -11,6 +11,7 @@ from foveal.config.arguments import Parser, split_words
 from foveal.config.finding import recipe_or_run
 from foveal.devices import prepare
 from foveal.errors import UserError
+from foveal.images import check_exists
 
 #: What the keys of a recipe begin with that it takes beside its own options: it takes all.
 KEYS = ""
@@ -69,6 +70,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
     if given.limit < 0:
         raise UserError("--limit: must be at least 0.")
     recipe, opened = recipe_or_run(given.target, rest)
+    for place in () if given.skip_bad else given.pictures:
+        check_exists(place)
     prepare(recipe.model.device)
     from foveal.asking.answer_files import facts_of, open_answers
     from foveal.asking.opening import open_asker

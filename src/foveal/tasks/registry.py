@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from foveal import plugins
+from foveal import hub, plugins
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
+from foveal.examples import Split
 from foveal.tasks.capabilities import check_capabilities
 from foveal.tasks.task import Task
 
@@ -37,7 +38,7 @@ def open_task(recipe: Recipe) -> Task:
     return task
 
 
-def check_source(recipe: Recipe) -> None:
+def check_source(recipe: Recipe, split: Split = "train") -> None:
     """Refuses a folder or file of data that is not there, in the task's own words; data that are there are not read.
 
     What a sentence can say at once need not wait for the libraries of models to be imported, which takes seconds.
@@ -46,8 +47,10 @@ def check_source(recipe: Recipe) -> None:
         UserError: There is no such folder or file, or no such task.
     """
     source = getattr(recipe.data, "source", None)
-    if isinstance(source, str) and source.startswith((".", "/", "~")) and not Path(source).expanduser().exists():
-        open_task(recipe).load("train")
+    if not isinstance(source, str) or source == getattr(type(recipe.data), "source", None) or hub.is_source(source):
+        return  # there is none, the task's own default, e.g. "generate", or perhaps the Hub has it
+    if not Path(source).expanduser().exists():
+        open_task(recipe).load(split)
 
 
 def all_tasks() -> tuple[dict[str, type[Task]], dict[str, str]]:

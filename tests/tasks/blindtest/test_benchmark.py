@@ -22,7 +22,7 @@ from rich.console import Console
 from foveal.errors import UserError
 from foveal.tasks.blindtest.all import PUZZLES
 from foveal.tasks.blindtest.benchmark import Done, collect, run
-from foveal.tasks.blindtest.benchmark_options import Options
+from foveal.tasks.blindtest.benchmark_options import Options, resolve
 from foveal.tasks.blindtest.scores import Answer, published, score, table
 from foveal.vlm.finding import builtin_folder
 from stand_in import completion, picture_of, question_of, serving
@@ -37,7 +37,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def bench(out: Path | str | None = "out", *, resume: Path | str | None = None, **given: Any) -> Done:
-    return run(given, Console(quiet=True), out=Path(out) if out else None, resume=Path(resume) if resume else None)
+    options, folder = resolve(given, Path(out) if out else None, Path(resume) if resume else None)
+    return run(options, Console(quiet=True), folder)
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:

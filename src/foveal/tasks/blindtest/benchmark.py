@@ -34,7 +34,7 @@ from foveal.images import MAX_PIXELS, Picture
 from foveal.prompts import Prompt
 from foveal.results import Prediction
 from foveal.runs import Run, create_run, environment, is_run, open_run
-from foveal.tasks.blindtest.benchmark_options import SETTINGS, Options, all_puzzles, check, resolve, save
+from foveal.tasks.blindtest.benchmark_options import SETTINGS, Options, all_puzzles, save
 from foveal.tasks.blindtest.puzzle import Puzzle
 from foveal.tasks.blindtest.scores import QUESTIONS, Answer, Scores, Table, published, score, table
 from foveal.vlm.finding import is_url
@@ -205,23 +205,20 @@ class Done:
     folder: Path
 
 
-def run(given: Mapping[str, Any], console: Console, *, out: Path | None = None, resume: Path | None = None) -> Done:
+def run(options: Options, console: Console, folder: Path | None) -> Done:
     """Asks, scores, and writes ``results.json``, ``predictions.jsonl`` and ``table.md``.
 
     Replies are kept in the folder's ``responses.jsonl`` as they come; the other files appear when all is done.
 
     Args:
-        given: Options by name, see ``Options``.
+        options: What is asked of whom, checked.
         console: Where progress is shown.
-        out: The folder; ``runs/benchmark-...`` by default.
-        resume: The folder of a benchmark that was stopped.
+        folder: Where all is written, see ``resolve``; None for ``runs/benchmark-...``.
 
     Raises:
         UserError: Something a user can put right.
         KeyboardInterrupt: Says how to go on.
     """
-    options, folder = resolve(given, out, resume)
-    check(options)
     if folder is not None:
         check_writable(folder / _RESULTS)
     with _naming_server_options():

@@ -76,8 +76,8 @@ def all_puzzles() -> dict[str, type[Puzzle]]:
     return PUZZLES
 
 
-def check(options: Options) -> None:
-    """Refuses options that are out of range.
+def check(options: Options) -> Options:
+    """Refuses options that are out of range; returns them.
 
     Raises:
         UserError: Names the option and the remedy.
@@ -100,6 +100,7 @@ def check(options: Options) -> None:
         raise UserError(f"--concurrency: must be at most 1000, not {options.concurrency}.")
     if not options.timeout > 0:
         raise UserError(f"--timeout: must be more than 0, not {options.timeout:g}.")
+    return options
 
 
 def _stored(folder: Path) -> Options:
@@ -119,7 +120,7 @@ def _stored(folder: Path) -> Options:
 
 
 def resolve(given: Mapping[str, Any], out: Path | None, resume: Path | None) -> tuple[Options, Path | None]:
-    """The options and the folder, where one is named.
+    """The options, checked, and the folder, where one is named.
 
     Args:
         given: Options that were given, by name.
@@ -133,7 +134,7 @@ def resolve(given: Mapping[str, Any], out: Path | None, resume: Path | None) -> 
         raise UserError("--resume: names the folder already; leave --out away.")
     if resume is not None:
         before = _stored(resume)
-        return _same(before, replace(before, **given), resume), resume
+        return check(_same(before, replace(before, **given), resume)), resume
     if "model" not in given:
         raise UserError(
             "--model is required: a run's folder, a model (builtin, a folder, a Hub id), or http://SERVER/v1."
@@ -143,8 +144,8 @@ def resolve(given: Mapping[str, Any], out: Path | None, resume: Path | None) -> 
         before = _stored(out)
         if options.served_model is None:
             options = replace(options, served_model=before.served_model)
-        return _same(before, options, out), out
-    return options, out
+        options = _same(before, options, out)
+    return check(options), out
 
 
 def _same(before: Options, now: Options, folder: Path) -> Options:

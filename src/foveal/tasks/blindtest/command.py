@@ -11,6 +11,7 @@ from rich.table import Table
 
 from foveal.config.arguments import Parser, split_words
 from foveal.errors import UserError
+from foveal.tasks.blindtest.benchmark_options import resolve
 
 #: What the keys of a recipe begin with that it takes beside its own options.
 KEYS = "model."
@@ -74,13 +75,9 @@ def _names(text: str) -> tuple[str, ...]:
 def run(arguments: Sequence[str], console: Console) -> int:
     """Asks, and prints the table."""
     p = parser()
-    options = [s for a in p._actions for s in a.option_strings if s.startswith("--") and s != "--help"]
-    own, settings = split_words(arguments, ("-h", "--help"), options)
+    names = [s for a in p._actions for s in a.option_strings if s.startswith("--") and s != "--help"]
+    own, settings = split_words(arguments, ("-h", "--help"), names)
     given = vars(p.parse_args(own))
-    from foveal.quiet import quiet
-    from foveal.tasks.blindtest.benchmark import run as run_benchmark
-
-    quiet()
     for word in settings:
         if word.startswith("--") and not word.startswith("--model."):
             raise UserError(
@@ -89,7 +86,12 @@ def run(arguments: Sequence[str], console: Console) -> int:
     out, resume = given.pop("out", None), given.pop("resume", None)
     if settings:
         given["settings"] = tuple(settings)
-    done = run_benchmark(given, console, out=out, resume=resume)
+    options, folder = resolve(given, out, resume)
+    from foveal.quiet import quiet
+    from foveal.tasks.blindtest.benchmark import run as run_benchmark
+
+    quiet()
+    done = run_benchmark(options, console, folder)
     table = Table(box=None, padding=(0, 1, 0, 0))
     for i, column in enumerate(done.table.columns):
         table.add_column(column.replace("-", "-\n"), justify="left" if i < 2 else "right", no_wrap=i == 0)
