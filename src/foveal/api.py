@@ -215,7 +215,8 @@ def evaluate(
 
     Args:
         run_or_recipe: A run's folder, or a recipe.
-        split: What is measured; the recipe's ``evaluation.split`` by default.
+        split: What is measured; the recipe's ``evaluation.split`` by default. Another source than the run's is measured
+            whole where it has no splits, else its test split.
         checkpoint: ``best``, ``last`` or ``epoch-N``.
         samples: Rows, evenly spread over the split; 0 for all.
         name: Name of the folder below the run's ``evaluation``; the split's by default.
@@ -231,7 +232,6 @@ def evaluate(
     recipe, run = _open_recipe(run_or_recipe, keys)
     from foveal.evaluation.evaluate import evaluate as measure_split
 
-    split = split or recipe.evaluation.split
     result, _ = measure_split(recipe, run, _console(), split=split, checkpoint=checkpoint, samples=samples, name=name)
     return result
 

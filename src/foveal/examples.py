@@ -50,12 +50,14 @@ class Loaded:
         source: Where they came from, for ``data.json``.
         refused: (row or file, reason) of each row that was left out by the recipe's leave.
         notes: What was guessed about the source, and what is odd about it, a sentence each, to be printed.
+        whole: Whether these are all rows of a source without splits.
     """
 
     examples: Sequence[Example]
     source: str
     refused: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    whole: bool = False
 
     def limited(self, max_pixels: int) -> Loaded:
         """The same rows; their pictures refuse to open where they have more pixels than that."""

@@ -101,3 +101,15 @@ def test_best_is_last_where_nothing_was_measured(run, command):
     assert command("evaluate", run, "--samples", 1).code == 0
     shutil.rmtree(run / "checkpoints")
     assert "has no checkpoint 'best' yet" in command("evaluate", run).sentence()
+
+
+def test_other_data_are_measured_whole_or_by_their_test_split(place, run, command, squares):
+    shutil.copytree(squares / "train", place / "flat")
+    shutil.rmtree(place / "flat" / "blue")
+    said = command("evaluate", run, "--data.source", "flat", "--as", "flat")
+    assert said.code == 0 and "on 8 rows of flat (all rows: it has no splits)" in said.out
+    results = json.loads((run / "evaluation/flat/results.json").read_text())
+    assert (results["rows"], results["split"]) == (8, "all")
+    shutil.copytree(squares, place / "again")
+    said = command("evaluate", run, "--data.source", "again", "--as", "again")
+    assert said.code == 0 and "on 6 rows of again (its test split)" in said.out

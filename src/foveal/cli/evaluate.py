@@ -26,7 +26,12 @@ def parser() -> Parser:
         "Recipe keys can be changed beside the options, e.g. --data.source FOLDER --evaluation.method generate.",
     )  # fmt: skip
     p.add_argument("target", metavar="RUN|RECIPE", help="a run's folder, or a recipe (measures its model as it is)")
-    p.add_argument("--split", choices=SPLITS, help="what is measured (default: the recipe's evaluation.split)")
+    p.add_argument(
+        "--split",
+        choices=SPLITS,
+        help="what is measured (default: the recipe's evaluation.split; "
+        "other data than the run's are measured whole where they have no splits, else their test split)",
+    )
     p.add_argument("--checkpoint", default="best", help="best, last or epoch-N (default: best)")
     p.add_argument("--fold", type=int, metavar="K", help="which run of those that `foveal train --folds` left in RUN")
     p.add_argument("--samples", type=int, default=0, help="rows, evenly spread over the split (default 0: all)")
@@ -54,7 +59,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
 
     quiet()
     result, folder = evaluate(
-        recipe, found, console, split=given.split or recipe.evaluation.split, checkpoint=given.checkpoint,
+        recipe, found, console, split=given.split, checkpoint=given.checkpoint,
         samples=given.samples, name=given.name,
     )  # fmt: skip
     console.print(sentence(result), soft_wrap=True)

@@ -64,6 +64,20 @@ class Task(ABC):
             UserError: The source is missing, empty or malformed.
         """
 
+    def load_other(self, split: Split) -> Loaded:
+        """The rows of a source that the model has not learned from: nothing needs to be held out of it.
+
+        A source without splits gives all of its rows. The answers stay those that the data section names, also where the
+        source lacks some of them.
+
+        Args:
+            split: Which one, where the source has splits.
+
+        Raises:
+            UserError: The source or its split is missing or malformed, or holds an answer that the task does not know.
+        """
+        return self.load(split)
+
     @abstractmethod
     def prompt(self, example: Example, rng: random.Random | None = None) -> Prompt:
         """What the model is shown, with the answer filled in where the truth is known. No picture is opened for it.
@@ -104,13 +118,18 @@ class Task(ABC):
         return cls.metrics.of(cls.headline).direction != "lower"
 
 
-def load_split(task: Task, split: Split) -> Loaded:
+def load_split(task: Task, split: Split, *, other: bool = False) -> Loaded:
     """The rows of a split, whose pictures know the task's pixel limit.
+
+    Args:
+        task: The task.
+        split: Which one.
+        other: Whether the model has not learned from the source, so that it is measured whole where it has no splits.
 
     Raises:
         UserError: The source is missing, empty or malformed.
     """
-    loaded = task.load(split)
+    loaded = task.load_other(split) if other else task.load(split)
     if len(loaded.examples) == 0:
         raise UserError(f"{loaded.source}: the {split} split holds no rows.")
     return loaded if task.max_pixels == MAX_PIXELS else loaded.limited(task.max_pixels)

@@ -14,18 +14,23 @@ from foveal.tasks.classification.rows import Row, Table
 from foveal.tasks.readers.splits import split_folders, subfolders
 
 
-def read_folder(root: Path) -> Table:
+def read_folder(root: Path, *, answering: bool = False) -> Table:
     """All rows below ``root`` and the names of the classes, sorted.
+
+    Args:
+        root: The folder.
+        answering: Whether a model's answers are the classes, so that the folder may hold any number of them, and a split
+            others than ``train``.
 
     Raises:
         UserError: The folder is missing or has no picture, there are fewer than two classes, one is empty, a split
             has a class that ``train`` lacks, or it is unclear which folders are splits.
     """
     splits = class_splits(root)
-    names = class_names(root)
+    names = class_names(root, least=1 if answering else 2)
     if not splits:
         return Table(names, {"train": _rows(root, root)}, whole=True)
-    for split, folder in splits.items():
+    for split, folder in splits.items() if not answering else ():
         unknown = sorted({f.name for f in subfolders(folder)} - set(names))
         if unknown:
             raise UserError(
@@ -35,7 +40,7 @@ def read_folder(root: Path) -> Table:
     return Table(names, {split: _rows(root, folder) for split, folder in splits.items()})
 
 
-def class_names(root: Path) -> tuple[str, ...]:
+def class_names(root: Path, *, least: int = 2) -> tuple[str, ...]:
     """The names of the class folders, sorted: those of ``train`` where there are splits.
 
     Raises:
@@ -44,7 +49,7 @@ def class_names(root: Path) -> tuple[str, ...]:
     splits = class_splits(root)
     folders = [splits["train"]] if "train" in splits else list(splits.values()) or [root]
     names = sorted({f.name for folder in folders for f in subfolders(folder)})
-    if len(names) >= 2:
+    if len(names) >= least:
         return tuple(names)
     where = ", ".join(map(str, folders))
     if names:

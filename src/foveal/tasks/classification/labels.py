@@ -38,6 +38,8 @@ def name_labels(
     known: Mapping[int, str],
     given: Sequence[str],
     where: str,
+    *,
+    answering: bool = False,
 ) -> Labels:
     """The class of each row.
 
@@ -50,6 +52,7 @@ def name_labels(
         known: The name of each number, where the data have them.
         given: ``data.class_names``.
         where: What messages call the column.
+        answering: Whether the names given are a model's answers: the data need not have the same ones.
 
     Raises:
         UserError: The names given contradict the data's own, a number has no name, or a split has a class that
@@ -69,10 +72,12 @@ def name_labels(
             of = {split: [known_bool.get(v or "") for v in cells] for split, cells in cleaned.items()}
             return Labels(tuple(given), of, False, (note,))
     elif known and kind in ("class", "integer"):
-        return _by_mapping(cleaned, known, given, where)
+        return _by_mapping(cleaned, known, () if answering else given, where)
     elif kind in ("class", "integer"):
-        return _by_number(cleaned, given, where)
-    return _by_word(cleaned, where)
+        # A model that knows 1, 3 and 7 means the numbers themselves.
+        numbers_themselves = answering and all(name.lstrip("-").isdecimal() for name in given)
+        return _by_number(cleaned, () if numbers_themselves else given, where)
+    return _by_word(cleaned, where, answering)
 
 
 def _cleaned(value: Any, hidden: bool) -> Any:
@@ -122,9 +127,10 @@ def _by_number(values: Mapping[str, Sequence[Any]], given: Sequence[str], where:
     return Labels(tuple(given), of, False, (note,))
 
 
-def _by_word(values: Mapping[str, Sequence[Any]], where: str) -> Labels:
+def _by_word(values: Mapping[str, Sequence[Any]], where: str, answering: bool) -> Labels:
     used = {split: {str(v) for v in cells if v is not None} for split, cells in values.items()}
-    names = used.get("train") or set().union(*used.values())
+    every = set().union(*used.values())
+    names = every if answering else used.get("train") or every
     for split, words in used.items():
         unknown = sorted(words - names)
         if unknown:

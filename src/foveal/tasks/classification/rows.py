@@ -67,6 +67,7 @@ class Wanted:
         splits: The source's split that serves as train, validation or test.
         config: The configuration, where the source has several tables.
         reasoning_column: Column of the reasons; none are read without it.
+        answering: Whether the classes are the answers of a model that did not learn from this source, which may lack some.
     """
 
     image_column: str = ""
@@ -75,6 +76,7 @@ class Wanted:
     splits: Mapping[str, str] = field(default_factory=dict)
     config: str = ""
     reasoning_column: str = ""
+    answering: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ def table_of(tables: Tables, wanted: Wanted) -> Table:
         known,
         wanted.class_names,
         f"the column {columns.label!r} of {tables.origin}",
+        answering=wanted.answering,
     )
     parts: dict[Split, Sequence[Row]] = {}
     notes: list[str] = []

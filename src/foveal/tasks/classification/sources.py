@@ -156,7 +156,7 @@ def _folders(path: Path, origin: str, wanted: Wanted, confined: bool) -> Table:
     for key in ("image_column", "label_column", "reasoning_column", "splits", "config"):
         if getattr(wanted, key):
             raise UserError(f"data.{key}: is for tables, and {origin} holds folders of pictures; remove the key.")
-    table = read_folder(path)
+    table = read_folder(path, answering=wanted.answering)
     tables = _find(path, _TABLES, depth=1)
     notes = [f"The {len(table.names)} class names are those of the folders."] if tables or confined else []
     if tables:

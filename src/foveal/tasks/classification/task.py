@@ -80,10 +80,40 @@ class Classification(ClosedAnswers, BlindGuess, WeightedRows, ReasonsFirst, Task
                 of ``class_names``.
             ImageError: A picture cannot be used, and ``on_bad_image`` does not say skip.
         """
-        root = _root(self.data)
         table = _table(self.data)
-        self._check_names(table, table.origin or str(root))
-        rows, source = self._rows(table, split, table.origin or str(root))
+        origin = table.origin or str(_root(self.data))
+        self._check_names(table, origin)
+        rows, source = self._rows(table, split, origin)
+        loaded = self._loaded(table, split, rows, source)
+        return replace(loaded, notes=(*loaded.notes, *self._shared(table, split)))
+
+    def load_other(self, split: Split) -> Loaded:
+        """The rows of a source that the model has not learned from: a split, or all where there are no splits.
+
+        ``class_names`` stay the answers; the source may lack some of them, but has no others.
+
+        Raises:
+            UserError: See ``load``; or a row is of a class that is no answer of the model.
+        """
+        table = _table(self.data, answering=True)
+        origin = table.origin or str(_root(self.data))
+        whole = table.whole or (len(table.splits) == 1 and split not in table.splits)
+        rows = [row for part in table.splits.values() for row in part] if whole else table.splits.get(split, ())
+        if not rows:
+            there = ", ".join(part for part, its in table.splits.items() if its)
+            raise UserError(f"{origin}: has no pictures of a {split} split, only of {there}; give --split.")
+        if strange := Counter(row.label for row in rows if row.label not in self.data.class_names):
+            name, count = min(strange.items())
+            more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+            raise UserError(
+                f"{origin}: the class {name!r} (of {count} rows){more} is no answer of the model, which knows "
+                f"{', '.join(self.data.class_names)}; rename it as one of them, or leave those rows out."
+            )
+        return replace(self._loaded(table, split, rows, origin), whole=whole)
+
+    def _loaded(self, table: Table, split: Split, rows: Sequence[Row], source: str) -> Loaded:
+        """Rows as examples, as many as ``limit`` says; every picture was checked."""
+        root = _root(self.data)
         chosen = spread(rows, self.data.limit, self.data.seed)
         good, refused = self._check_pictures(chosen)
         lost = sorted({row.label for row in chosen} - {row.label for row in good})
@@ -92,12 +122,9 @@ class Classification(ClosedAnswers, BlindGuess, WeightedRows, ReasonsFirst, Task
                 f"{table.origin or root}: no picture of {', '.join(map(repr, lost))} in the {split} split can be used, "
                 f"the first because of {refused[0][1]}"
             )
-        notes = [*table.notes, *self._shared(table, split)]
         weights = class_weights(self.data.class_weights, [row.label for row in good]) if split == "train" else {}
-        if weights:
-            notes.append(sentence(weights))
         examples = [Example(row.id, (row.picture,), row.label, self._fields(row, split, weights)) for row in good]
-        return Loaded(examples, source, refused, tuple(notes))
+        return Loaded(examples, source, refused, (*table.notes, *([sentence(weights)] if weights else [])))
 
     def _fields(self, row: Row, split: Split, weights: Mapping[str, float]) -> dict[str, Any]:
         """The reason and the loss weight of a row, where it has them."""
@@ -240,9 +267,9 @@ def _root(data: ClassificationData) -> Path:
     return Path(data.source).expanduser()
 
 
-def _table(data: ClassificationData) -> Table:
+def _table(data: ClassificationData, *, answering: bool = False) -> Table:
     names, splits = tuple(data.class_names), dict(data.splits)
-    wanted = Wanted(data.image_column, data.label_column, names, splits, data.config, data.reasoning_column)
+    wanted = Wanted(data.image_column, data.label_column, names, splits, data.config, data.reasoning_column, answering)
     return read_source(data.source, wanted)
 
 

@@ -23,7 +23,7 @@ from foveal.tasks.comparison.generate import SIDES, Quality, Synthetic
 from foveal.tasks.comparison.making import PairsMake, make_pairs
 from foveal.tasks.comparison.metrics import METRICS, MIRRORED, measure_verdicts
 from foveal.tasks.comparison.pairs import LABELS, Pairs, all_pairs, check_threshold, training_pairs
-from foveal.tasks.comparison.scores import Rated, hold_out
+from foveal.tasks.comparison.scores import Rated, RatedSet, hold_out
 from foveal.tasks.comparison.sources import folds_of, read_rated
 from foveal.tasks.task import Task
 
@@ -118,6 +118,22 @@ class Comparison(ClosedAnswers, BlindGuess, MirroredPairs, Drawing, Generator, T
         if len(rows) < 4:
             more = "raise data.validation_share, or give more" if split == "validation" else "give more"
             raise UserError(f"{place}: {len(rows)} pictures are too few for pairs; {more}.")
+        return self._loaded(rows, place, split)
+
+    def load_other(self, split: Split) -> Loaded:
+        """The pairs of a source that the model has not learned from: of all its pictures where it has no folds.
+
+        Raises:
+            UserError: See ``load``.
+        """
+        if self.data.source == "generate":
+            return self.load(split)
+        rated = self._read()
+        if rated.folds:
+            return self.load(split)
+        return replace(self._loaded(rated.rows, rated.place, "test"), whole=True)
+
+    def _loaded(self, rows: Sequence[Rated], place: str, split: Split) -> Loaded:
         with _settings(number=split, intervals="intervals"):
             pairs = self._pairs([r.score for r in rows], split)
         twice = self.data.both_orders and split != "train"
@@ -136,16 +152,22 @@ class Comparison(ClosedAnswers, BlindGuess, MirroredPairs, Drawing, Generator, T
             with _settings(quality="quality"):
                 rows = Synthetic(data.quality, count, split, seed, data.image_size)
             return list(rows), f"generated: {data.quality}, seed {data.seed}, fold {data.fold}, {split}"
-        with _settings(source="source", folds="fold"):
-            rated = read_rated(
-                data.source, image_column=data.image_column, score_column=data.score_column, raters=data.raters
-            )
+        rated = self._read()
+        with _settings(folds="fold"):
             fold = folds_of(rated, [data.fold], data.seed)[0]
         place = f"{rated.place}, fold {fold.number}, {split}"
         if split == "test":
             return fold.test, place
         train, validation = hold_out(fold.train, data.validation_share, data.seed)
         return (validation if split == "validation" else train), place
+
+    def _read(self) -> RatedSet:
+        """All rated pictures of the source, with its folds."""
+        data = self.data
+        with _settings(source="source"):
+            return read_rated(
+                data.source, image_column=data.image_column, score_column=data.score_column, raters=data.raters
+            )
 
     def _pairs(self, scores: Sequence[Any], split: Split) -> Pairs:
         data = self.data

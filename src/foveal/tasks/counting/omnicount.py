@@ -42,7 +42,7 @@ def read_omnicount(
         categories: Names of the domains' folders; all by default.
         absent: See ``read_coco``.
         seed: Decides which pictures are held out, and which absent classes are asked for.
-        validation_share: Share of each domain's training pictures that is held out where it has to be.
+        validation_share: Share of each domain's training pictures that is held out where it has to be; 0 for none.
         on_bad: See ``read_coco``.
 
     Raises:
@@ -69,7 +69,8 @@ def read_omnicount(
     if not queries:
         raise UserError(f"{root}: no picture is held out for the {split} split; raise the share or add domains.")
     without = f"{validation_share:g} of each domain's training pictures, seed {seed}"
-    note = {"validation": f": {without}", "train": f", without {without}"}.get(split, "") if held_out else ""
+    note = {"validation": f": {without}", "train": f", without {without}"}.get(split, "")
+    note = note if held_out and validation_share else ""
     skipped = tuple(row for source in sources for row in source.skipped)
     return Source(queries, f"{root} ({', '.join(there)}{note})", skipped, sum(source.crowds for source in sources))
 

@@ -21,7 +21,8 @@ def read_source(
 ) -> Source:  # fmt: skip
     """A split of a COCO file, of FSC-147, or of domains of OmniCount.
 
-    See ``read_omnicount`` for the arguments; of a COCO file, ``validation_share`` is held out for the test, too.
+    See ``read_omnicount`` for the arguments; of a COCO file, ``validation_share`` is held out for the test, too, and 0
+    gives all of it.
 
     Raises:
         UserError: The source or its split is missing or malformed.
@@ -29,9 +30,9 @@ def read_source(
     without_domains = path.is_file() or any((path / name).is_file() for name in (FILE_NAME, ANNOTATIONS))
     if without_domains and categories:
         raise UserError(f"data.categories: chooses domains of OmniCount, which {path} has not; leave it out.")
-    if path.is_file() or (path / FILE_NAME).is_file():
+    if is_one_file(path):
         source = read_coco(path, absent=absent, seed=seed, on_bad=on_bad)
-        return _divided(source, split, validation_share, seed)
+        return _divided(source, split, validation_share, seed) if validation_share else source
     if (path / ANNOTATIONS).is_file():
         return read_fsc147(path, split, on_bad=on_bad)
     return read_omnicount(
@@ -49,3 +50,8 @@ def _divided(source: Source, split: Split, share: float, seed: int) -> Source:
     pictures = len({query.picture.name for query in parts[split]})
     place = f"{source.place} ({split}: {pictures} pictures, seed {seed})"
     return Source(parts[split], place, source.skipped, source.crowds)
+
+
+def is_one_file(path: Path) -> bool:
+    """Whether a source is one COCO file, which has no splits."""
+    return path.is_file() or (path / FILE_NAME).is_file()

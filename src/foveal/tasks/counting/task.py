@@ -26,7 +26,7 @@ from foveal.tasks.counting.metrics import METRICS, measure_counts
 from foveal.tasks.counting.objects import Point, Query, Thing
 from foveal.tasks.counting.ordering import Order, order
 from foveal.tasks.counting.pointing import DONE, Form
-from foveal.tasks.counting.sources import read_source
+from foveal.tasks.counting.sources import is_one_file, read_source
 from foveal.tasks.lazy import Made
 from foveal.tasks.readers.annotations import OnBad
 from foveal.tasks.task import Task
@@ -203,9 +203,23 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
                 f"seed {data.seed}, split {split}"
             )
             return Loaded(Made(queries, self.example), place)
+        return self._read(split, data.validation_share)
+
+    def load_other(self, split: Split) -> Loaded:
+        """The rows of a source that the model has not learned from: nothing is held out, and a COCO file is whole.
+
+        Raises:
+            UserError: See ``load``.
+        """
+        if self.data.source == "generate":
+            return self.load(split)
+        return replace(self._read(split, 0), whole=is_one_file(Path(self.data.source).expanduser()))
+
+    def _read(self, split: Split, validation_share: float) -> Loaded:
+        data = self.data
         source = read_source(
             Path(data.source).expanduser(), split, categories=data.categories, absent=data.absent, seed=data.seed,
-            validation_share=data.validation_share, on_bad=data.on_bad,
+            validation_share=validation_share, on_bad=data.on_bad,
         )  # fmt: skip
         return Loaded(Made(source.queries, self.example), source.place, source.skipped)
 
