@@ -464,3 +464,10 @@ def test_a_loop_that_runs_already_is_no_obstacle():
 
     with serving() as server:
         assert asyncio.run(inside(server.url))[0].text == "{1}"
+
+
+def test_a_models_marks_in_a_question_are_not_sent(tmp_path):
+    with serving(answer=lambda _: completion("3")) as server:
+        with pytest.raises(UserError, match=r"^: the question holds <\|image_pad\|>, which the model reads as a mark"):
+            ask(server.url, tmp_path, prompts(1, "how many <|image_pad|>?"))
+        assert server.count == 0

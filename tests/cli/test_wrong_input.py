@@ -231,3 +231,13 @@ def test_full_disk_is_told_and_leaves_no_half_checkpoint(job, capsys):
         assert not list((disk / "lines").rglob("*.png"))
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_the_models_own_marks_in_the_texts_are_a_sentence_before_anything_is_trained(job, capsys):
+    message = fails(capsys, "train", str(job), "--data.question", "Which <image> is it: {classes}?")
+    assert "squares, train/blue/0.png: the question holds <image>, which the model reads as a mark of its own" in message
+    Path("squares/train/red").rename("squares/train/<end_of_utterance>")
+    shutil.rmtree("squares/validation")
+    shutil.rmtree("squares/test", ignore_errors=True)
+    message = fails(capsys, "train", str(job), "--data.question", "Which?")
+    assert "the answer holds <end_of_utterance>, which the model reads as a mark of its own" in message

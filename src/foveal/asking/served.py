@@ -17,6 +17,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar, overload
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
@@ -27,6 +28,7 @@ from foveal.asking.replies import Reply
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.prompts import Prompt
+from foveal.vlm.markers import USUAL, check_plain
 
 _BUSY = (408, 409, 425, 429)
 #: Longest pause in seconds that a server may ask for.
@@ -166,6 +168,7 @@ class ServedModel(AnsweringModel):
 
     def reply(self, prompts: Sequence[Prompt], names: Sequence[str], keep: Keep | None = None) -> list[Reply]:
         """See ``AnsweringModel.reply``."""
+        check_plain(USUAL, [replace(prompt, answer=None) for prompt in prompts], names)
         return _run(self._reply(prompts, keep or (lambda place, reply: None)))
 
     async def _reply(self, prompts: Sequence[Prompt], keep: Keep) -> list[Reply]:

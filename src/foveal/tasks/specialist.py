@@ -18,6 +18,7 @@ from foveal.config.sections import Recipe
 from foveal.examples import Example
 from foveal.results import Prediction
 from foveal.tasks.task import Task
+from foveal.vlm.encoding import Encoder
 
 T = TypeVar("T", bound=Task)
 Batch = dict[str, Any]
@@ -36,6 +37,7 @@ class Specialist(ABC, Generic[T]):
         source: Where its frozen parts came from, for the tables.
         task: The task, with the recipe's data section.
         model: A ``PreTrainedModel``, saved with ``save_pretrained``.
+        encoder: Turns the task's prompts into tokens; None where the model reads no prompts.
     """
 
     family: ClassVar[str]
@@ -45,6 +47,7 @@ class Specialist(ABC, Generic[T]):
     source: str
     task: T
     model: nn.Module
+    encoder: Encoder | None = None
 
     @classmethod
     @abstractmethod

@@ -176,7 +176,7 @@ class LabelObjective(Objective):
                     "correct the row or use objective: answer."
                 )
             choice.append(self.answers.index(prompt.answer))
-        batch = self.encoder.encode(prompts, side="left")
+        batch = self.encoder.encode(prompts, side="left", names=names)
         self.encoder.check_prompts(batch, names)
         choices = self.encoder.choice_ids(prompts, self.answers)
         weights = weights_of(rows, times=len(prompts) // len(rows))

@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from foveal.asking.asker import Asker
+from foveal.asking.models import make_encoder
 from foveal.asking.opening import make_asker, open_model
 from foveal.config.sections import Recipe, dump_recipe
-from foveal.examples import Loaded
+from foveal.examples import Loaded, evenly_spread
 from foveal.files import write_text
 from foveal.runs import Run, environment
 from foveal.tasks.registry import open_task
@@ -20,7 +21,12 @@ from foveal.tasks.task import Task, load_split
 from foveal.training.objectives import Objective, make_objective
 from foveal.training.rows import TrainingRows
 from foveal.vlm import adapters
+from foveal.vlm.encoding import Encoder
 from foveal.vlm.loading import Vlm
+from foveal.vlm.markers import check_plain
+
+#: Rows of each split whose texts are looked at before the training.
+CHECKED = 20_000
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,10 @@ class Setup:
         """
         model = open_model(task, recipe, training=True)
         objective = make_objective(recipe, task, model)
+        if isinstance(model, Vlm):
+            _check_texts(make_encoder(model, recipe), task, data)
+        elif model.encoder is not None:
+            _check_texts(model.encoder, task, data, answers=False)
         rows = TrainingRows(task, data.training.examples, recipe.seed, mirrors=recipe.training.consistency > 0)
         preview = objective.preview([rows[0]])
         return cls(recipe, task, data, model, objective, rows, make_asker(task, model, recipe), preview)
@@ -136,3 +146,24 @@ def open_data(recipe: Recipe) -> tuple[Task, Recipe, Data]:
     task = open_task(recipe)
     recipe = replace(recipe, data=task.data)
     return task, recipe, Data.load(task, recipe)
+
+
+def _check_texts(encoder: Encoder, task: Task, data: Data, *, answers: bool = True) -> None:
+    """Refuses the model's own markers in the texts of the data before anything is learned.
+
+    Args:
+        encoder: Knows the markers.
+        task: Makes the prompts.
+        data: The splits.
+        answers: Whether answers are looked at, too; those of a task's own model can take long to make.
+
+    Raises:
+        UserError: Names the row and the marker.
+    """
+    for loaded in (data.training, data.validation, data.measured):
+        # The texts of generated rows are the package's; in a very large set, what is not looked at here is when it is read.
+        chosen = evenly_spread(len(loaded.examples), CHECKED) if not loaded.source.startswith("generated") else []
+        for i in chosen:
+            row = loaded.examples[i]
+            prompt = task.prompt(row if answers else replace(row, truth=None))
+            check_plain(encoder.markers, [prompt], [f"{loaded.source}, {row.id}"])

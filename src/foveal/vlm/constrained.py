@@ -116,7 +116,7 @@ def generate_choice(
     """
     if not answers:
         raise UserError("There are no answers to choose from; name at least one.")
-    batch = encoder.encode(prompts, side="left")
+    batch = encoder.encode(prompts, side="left", names=names)
     encoder.check_prompts(batch, names)
     start = batch["input_ids"].shape[1]
     ids = [[encoder.answer_ids(prompt, answer) for answer in answers] for prompt in prompts]

@@ -20,6 +20,7 @@ from foveal.errors import UserError
 from foveal.prompts import Prompt
 from foveal.vlm.families import family_of
 from foveal.vlm.logits import IGNORE
+from foveal.vlm.markers import check_plain, markers_of
 
 Batch = dict[str, torch.Tensor]
 
@@ -44,6 +45,7 @@ class Encoder:
     ) -> None:
         self.processor, self.family, self.context, self.image_size = processor, family, context, image_size
         self.tokenizer: PreTrainedTokenizerBase = processor.tokenizer
+        self.markers = markers_of(processor)
         self._texts: dict[tuple[int, str, str | None, str | None], str] = {}
         self._answers: dict[tuple[str, str], tuple[int, ...]] = {}
 
@@ -145,6 +147,7 @@ class Encoder:
         return both[len(before) :] if both[: len(before)] == before else self._tokens(text)
 
     def _new_answer_ids(self, tail: str, suffix: str, answer: str) -> tuple[int, ...]:
+        check_plain(self.markers, [Prompt((), "", answer=answer)], [repr(answer)])
         before, ids = self._tokens(tail), self._behind(tail, suffix)
         ends = [i for i, t in enumerate(ids) if t in self.end_ids]
         # A template without an end token (LLaVA) puts a space behind the answer, which must not be learned.
@@ -177,15 +180,21 @@ class Encoder:
 
     # ---------------------------------------------------------------- batches
 
-    def encode(self, prompts: Sequence[Prompt], *, side: Literal["left", "right"]) -> Batch:
+    def encode(self, prompts: Sequence[Prompt], *, side: Literal["left", "right"], names: Sequence[str] = ()) -> Batch:
         """Prompts without answers as tensors, padded on one side; the starts of the replies come last.
+
+        Args:
+            prompts: The prompts.
+            side: Where rows are padded.
+            names: Name of each in errors; their numbers by default.
 
         Returns:
             ``input_ids`` and ``attention_mask`` [B, L], the family's pixel tensors and whatever else it needs.
 
         Raises:
-            UserError: A row is longer than the model's context.
+            UserError: A text holds one of the model's own markers; see ``markers``.
         """
+        check_plain(self.markers, prompts, names or [f"prompt {i}" for i in range(1, len(prompts) + 1)])
         texts = [self._render(p, None) for p in prompts]
         images = [[self._shrink(im) for im in p.opened()] for p in prompts]
         bos = self.tokenizer.bos_token
@@ -225,12 +234,13 @@ class Encoder:
         Raises:
             UserError: A row has no answer, or does not fit into the model's context. Nothing is ever cut.
         """
+        check_plain(self.markers, prompts, names)
         answers = []
         for prompt, name in zip(prompts, names, strict=True):
             if prompt.answer is None:
                 raise UserError(f"{name}: the row has no answer to learn from; label it or leave it out.")
             answers.append(self.answer_ids(prompt, prompt.answer))
-        batch = append_answers(self.encode(prompts, side="right"), answers, self.family, self._pad_id)
+        batch = append_answers(self.encode(prompts, side="right", names=names), answers, self.family, self._pad_id)
         self.check_prompts(batch, names)
         return batch
 

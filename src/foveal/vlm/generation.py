@@ -42,7 +42,7 @@ def generate(
     Raises:
         UserError: A row does not fit into the model's context.
     """
-    batch = encoder.encode(prompts, side="left")
+    batch = encoder.encode(prompts, side="left", names=names)
     encoder.check_prompts(batch, names)
     length = batch["input_ids"].shape[1]
     ends = sorted(encoder.end_ids)

@@ -183,7 +183,7 @@ def score(
     Raises:
         UserError: A row does not fit into the model's context.
     """
-    batch = encoder.encode(prompts, side="left")
+    batch = encoder.encode(prompts, side="left", names=names)
     encoder.check_prompts(batch, names)
     choices = encoder.choice_ids(prompts, answers)
     with torch.inference_mode():

@@ -90,8 +90,9 @@ class Segmenter(Specialist[Segmentation]):
             UserError: A row does not fit into the model's context.
         """
         prompts, squares = self.pictures.padded([self.task.prompt(e) for e in examples])
-        batch = self.encoder.encode(prompts, side="left")
-        self.encoder.check_prompts(batch, [e.id for e in examples])
+        names = [e.id for e in examples]
+        batch = self.encoder.encode(prompts, side="left", names=names)
+        self.encoder.check_prompts(batch, names)
         pixels = self.pictures.sam_pixels(prompts)
         return to_device(batch, self.vlm), None if pixels is None else pixels.to(self.device), squares
 
