@@ -6,13 +6,14 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from foveal.errors import UserError
-from foveal.files import disk_errors, new_folder, write_bytes, write_json, write_text
+from foveal.files import disk_errors, new_folder, to_json, write_bytes, write_json, write_text
 
 
 def failing(code: int) -> Callable[..., Any]:
@@ -207,3 +208,29 @@ def test_json_has_null_for_what_is_not_finite(tmp_path: Path) -> None:
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert json.loads(text) == {"a": [1.5, None], "b": [None, None, "é"], "c": str(tmp_path)} and text.endswith("}\n")
     assert "é" in text
+
+
+def test_json_is_strict_whatever_is_written(tmp_path: Path) -> None:
+    value = {"a": float("nan"), "b": [1.5, float("inf"), {"c": float("-inf")}], "d": (0.25,)}
+    assert json.loads(to_json(value), parse_constant=pytest.fail) == {
+        "a": None,
+        "b": [1.5, None, {"c": None}],
+        "d": [0.25],
+    }
+    write_json(tmp_path / "x.json", value)
+    assert (tmp_path / "x.json").read_text() == to_json(value, indent=2) + "\n"
+
+
+def test_every_json_of_the_package_is_written_by_the_strict_writer() -> None:
+    package = Path(str(files("foveal")))
+    loose = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for line in path.read_text().splitlines()
+        if "json.dump" in line and "allow_nan=False" not in line
+    }
+    # Settings and digests, in which there are no measured numbers.
+    assert loose == {
+        "config/values.py", "tasks/segmentation/benchmark_sizes.py", "tasks/segmentation/benchmark_memory.py", "api.py",
+        "tasks/blindtest/benchmark_options.py", "asking/answer_files.py", "asking/replies.py", "asking/served.py",
+    }  # fmt: skip

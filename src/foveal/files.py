@@ -72,8 +72,12 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         UserError: The disk is full or may not be written.
     """
-    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False, default=str)
-    write_text(path, text + "\n")
+    write_text(path, to_json(value, indent=2) + "\n")
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """``value`` as JSON that any reader takes: numbers that are not finite, which JSON has not, become null."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False, default=str)
 
 
 def _finite(value: Any) -> Any:

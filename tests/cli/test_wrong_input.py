@@ -235,9 +235,10 @@ def test_full_disk_is_told_and_leaves_no_half_checkpoint(job, capsys):
 
 def test_the_models_own_marks_in_the_texts_are_a_sentence_before_anything_is_trained(job, capsys):
     message = fails(capsys, "train", str(job), "--data.question", "Which <image> is it: {classes}?")
-    assert "squares, train/blue/0.png: the question holds <image>, which the model reads as a mark of its own" in message
-    Path("squares/train/red").rename("squares/train/<end_of_utterance>")
-    shutil.rmtree("squares/validation")
-    shutil.rmtree("squares/test", ignore_errors=True)
+    assert (
+        "squares, train/blue/0.png: the question holds <image>, which the model reads as a mark of its own" in message
+    )
+    for split in ("train", "validation", "test"):
+        Path("squares", split, "red").rename(Path("squares", split, "<end_of_utterance>"))
     message = fails(capsys, "train", str(job), "--data.question", "Which?")
     assert "the answer holds <end_of_utterance>, which the model reads as a mark of its own" in message

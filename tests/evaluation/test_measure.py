@@ -14,6 +14,7 @@ from foveal.examples import Example
 from foveal.metrics.intervals import wilson_interval
 from foveal.results import Metric, Metrics, Prediction, Result
 from foveal.tasks.blindtest.lines import Lines, LinesData
+from foveal.tasks.comparison.task import Comparison, ComparisonData
 
 QUIET = Console(file=io.StringIO())
 
@@ -79,3 +80,24 @@ def test_nearly_all_is_not_all() -> None:
 def test_the_sentence_of_a_number() -> None:
     result = Result("a", "s", 5, {"mae": 1.23456}, "mae", Metrics((Metric("mae", direction="lower"),)), 5.0)
     assert sentence(result) == "a: mae 1.235, chance 5, on 5 rows of s"
+
+
+def test_both_orders_of_a_pair_count_as_what_they_are_worth() -> None:
+    class Half:
+        """Right about every other pair, in both orders."""
+
+        def __init__(self, task: Comparison) -> None:
+            self.task = task
+
+        def ask(self, examples: Sequence[Example], progress: Callable[[int], None]) -> Iterator[Prediction]:
+            for e in examples:
+                yield Prediction(e.id, e.truth if e.fields["pair"] % 2 else None, "", None, e.truth)
+
+    task = Comparison(ComparisonData(pictures=40, image_size=64, test=20))
+    result = measure(Half(task), task.load("test"), QUIET, label="half")  # type: ignore[arg-type]
+    assert (result.rows, result.independent, result.value) == (40, 20, 0.5)
+    assert result.interval == wilson_interval(10, 20)
+    assert ", on 40 rows (worth 20 independent ones) of generated: " in sentence(result)
+    alone = replace(task.data, both_orders=False)
+    result = measure(Half(Comparison(alone)), Comparison(alone).load("test"), QUIET, label="half")  # type: ignore[arg-type]
+    assert (result.rows, result.independent) == (20, None) and "worth" not in sentence(result)

@@ -4,12 +4,14 @@ import pytest
 
 from foveal.metrics.formats import (
     brief,
+    decimals,
     format_change,
     format_interval,
     format_metric,
     number,
     percent,
     scientific,
+    whole_percent,
 )
 from foveal.results import Metric, Metrics
 
@@ -83,3 +85,13 @@ def test_numbers():
     assert scientific(0.001) == "1e−3"
     assert scientific(math.nan) == "–"
     assert percent(-0.031) == "−3.1%"
+
+
+def test_nearly_all_and_nearly_nothing_are_never_all_or_nothing() -> None:
+    assert [percent(k / 3000) for k in (0, 1, 2999, 3000)] == ["0.0%", "<0.1%", ">99.9%", "100.0%"]
+    assert [whole_percent(x, " %") for x in (0, 0.001, 0.97, 0.9999, 1)] == [
+        "0 %", "<1 %", "97 %", ">99 %", "100 %",
+    ]  # fmt: skip
+    assert [decimals(x) for x in (0, 1, 0.97126, 1 / 30_000, 29_999 / 30_000, 2.00001)] == [
+        "0.0000", "1.0000", "0.9713", "0.00003", "0.99997", "2.0000",
+    ]  # fmt: skip

@@ -1,6 +1,8 @@
+import random
+
 import pytest
 
-from foveal.metrics.intervals import wilson_interval
+from foveal.metrics.intervals import independent_rows, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,16 @@ def test_no_rows_tell_nothing():
 def test_impossible_counts_are_refused(right, total):
     with pytest.raises(ValueError, match="no share"):
         wilson_interval(right, total)
+
+
+def test_rows_in_groups_are_worth_as_many_independent_ones_as_they_vary_like():
+    assert independent_rows([True, False, True], "abc") == 3
+    # Pairs that are right or wrong together are worth one row each; all right, nothing varies.
+    assert independent_rows([True, True, False, False] * 50, [i // 2 for i in range(200)]) == 100
+    assert independent_rows([True] * 200, [i // 2 for i in range(200)]) == 100
+    # Rows of a pair that do not depend on each other are worth about two.
+    rng = random.Random(0)
+    worth = independent_rows([rng.random() < 0.5 for _ in range(20_000)], [i // 2 for i in range(20_000)])
+    assert 19_000 < worth <= 20_000
+    # A group of two wrong beside two of one: p = 1/2, errors -1, 1/2, 1/2; 3/2 * 1.5 / 16 against 1/4.
+    assert independent_rows([False, False, True, True], "aabc") == 3

@@ -24,7 +24,7 @@ import numpy as np
 from foveal.asking.answered import Answered, Tally, word_of
 from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
-from foveal.files import check_writable, disk_errors, replacing, write_text
+from foveal.files import check_writable, disk_errors, replacing, to_json, write_text
 from foveal.runs import Run
 from foveal.vlm.finding import is_url
 
@@ -182,7 +182,7 @@ class JsonAnswers(AnswerFile):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._save_state(finished=False)
             self._stream = self.path.open("ab", buffering=0)
-        text = "".join(json.dumps(_row(a), ensure_ascii=False, default=str) + "\n" for a in batch)
+        text = "".join(to_json(_row(a)) + "\n" for a in batch)
         data = text.encode(errors="backslashreplace")
         while data:
             data = data[self._stream.write(data) :]
@@ -318,7 +318,7 @@ def _columns(a: Answered) -> dict[str, Any]:
         "confidence": p.confidence,
         "response": _utf8(p.text),
         "probabilities": [(_utf8(k), v) for k, v in p.probabilities.items()] if p.probabilities else None,
-        "extra": _utf8(json.dumps(dict(p.extra), ensure_ascii=False, default=str)) if p.extra else None,
+        "extra": _utf8(to_json(dict(p.extra))) if p.extra else None,
     }
 
 

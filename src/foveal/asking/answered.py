@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from foveal.examples import Example
+from foveal.files import to_json
 from foveal.results import Prediction
 
 #: Answers are counted one by one up to this number of different ones and this length in characters.
@@ -115,4 +115,4 @@ class Kept:
 
 def word_of(value: Any) -> str:
     """A task's value as text."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return value if isinstance(value, str) else to_json(value)

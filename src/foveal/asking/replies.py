@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from foveal.errors import UserError
-from foveal.files import disk_errors
+from foveal.files import disk_errors, to_json
 from foveal.prompts import Prompt
 
 if sys.platform != "win32":
@@ -142,7 +142,7 @@ class Replies:
         row = asdict(reply)
         if reply.confidence is None:
             del row["confidence"]
-        line = json.dumps({"key": key, **row}).encode() + b"\n"
+        line = to_json({"key": key, **row}).encode(errors="backslashreplace") + b"\n"
         with disk_errors(self.path):
             before = os.lseek(self._file, 0, os.SEEK_END)
             if os.write(self._file, line) < len(line):

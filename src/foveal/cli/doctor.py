@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from foveal.devices import prepare
 from foveal.doctor.checks import Check
 from foveal.doctor.examine import Target, examine, read_target, report
 from foveal.errors import UserError
-from foveal.files import check_writable, write_text
+from foveal.files import check_writable, to_json, write_text
 from foveal.runs import is_run, open_run
 
 #: What the keys of a recipe begin with that it takes beside its own options: it takes all.
@@ -48,7 +47,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     prepare(target.recipe.model.device if target.recipe else "auto")
     result = examine(target, lambda check: _show(check, console))
     if given.json is not None:
-        write_text(given.json, json.dumps(report(result), indent=2, ensure_ascii=False, default=str) + "\n")
+        write_text(given.json, to_json(report(result), indent=2) + "\n")
     failed = sum(c.state == "fail" for c in result.checks)
     warned = sum(c.state == "warn" for c in result.checks)
     console.print(

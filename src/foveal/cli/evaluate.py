@@ -11,6 +11,7 @@ from foveal.config.finding import recipe_or_run
 from foveal.devices import prepare
 from foveal.errors import UserError
 from foveal.examples import SPLITS
+from foveal.metrics.formats import decimals
 from foveal.runs import fold_run, is_run
 from foveal.tasks.registry import check_source
 
@@ -64,6 +65,6 @@ def run(arguments: Sequence[str], console: Console) -> int:
     )  # fmt: skip
     console.print(sentence(result), soft_wrap=True)
     for name, value in result.values.items():
-        console.print(f"  {name:<24}{value:.4f}")
+        console.print(f"  {name:<24}{decimals(value)}")
     console.print(f"Report: {folder / 'report.html'}", soft_wrap=True)
     return 0

@@ -16,6 +16,7 @@ from foveal.asking.asker import Asker
 from foveal.asking.pictures import common_folder, export_answers, find_pictures, stream
 from foveal.errors import UserError
 from foveal.files import check_writable
+from foveal.metrics.formats import percent
 from foveal.progress import progress_bar
 from foveal.report.films import write_films
 from foveal.report.pictures import write_sheet
@@ -69,7 +70,7 @@ def print_answers(console: Console, task: Task, kept: Kept) -> None:
     """Prints the first answers with their probabilities, and the reasons of pictures that were left out."""
     table = Table("picture", "answer", "probability")
     for example, p in kept.answers[:TABLE_ROWS]:
-        probability = "" if p.confidence is None else f"{100 * p.confidence:.1f} %"
+        probability = "" if p.confidence is None else percent(p.confidence, " %")
         table.add_row(str(Path(example.id)), description_of(task, p), probability)
     console.print(table)
     if kept.number > TABLE_ROWS:

@@ -23,6 +23,7 @@ from foveal.doctor.checks import Checks, gigabytes
 from foveal.doctor.machine import Need, free_space
 from foveal.errors import UserError
 from foveal.examples import Example, Loaded, Split
+from foveal.metrics.formats import decimals
 from foveal.runs import Run
 from foveal.tasks.capabilities import own_models
 from foveal.tasks.registry import find_task, open_task
@@ -297,7 +298,7 @@ class Job:
             remedy = "normal before any training; after it, look at the prompt and at evaluation.max_new_tokens."
             self.checks.add("prediction", "warn", f"the reply {prediction.text[:80]!r} cannot be parsed.", remedy)
         else:
-            sure = f", probability {prediction.confidence:.3f}" if prediction.confidence is not None else ""
+            sure = f", probability {decimals(prediction.confidence, 3)}" if prediction.confidence is not None else ""
             self.checks.add("prediction", "pass", f"{example.id}: {prediction.value!r} (truth {example.truth!r}{sure})")
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
 from foveal.asking.asker import Asker
 from foveal.errors import UserError
-from foveal.examples import Loaded, evenly_spread
+from foveal.examples import Example, Loaded, evenly_spread
 from foveal.metrics.formats import format_interval, format_metric
-from foveal.metrics.intervals import wilson_interval
+from foveal.metrics.intervals import independent_rows, wilson_interval
 from foveal.progress import progress_bar
-from foveal.results import Result
+from foveal.results import Prediction, Result
 from foveal.tasks.capabilities import chance_of
 from foveal.tasks.task import Task
 
@@ -43,18 +43,33 @@ def measure(asker: Asker, loaded: Loaded, console: Console, *, label: str, sampl
         predictions = list(asker.ask(examples, progress))
     seconds = time.monotonic() - started
     values = task.measure(examples, predictions)
+    interval, independent = _interval(task, values, examples, predictions)
     return Result(
         label=label, source=loaded.source, rows=len(examples), values=values, headline=task.headline, metrics=task.metrics,
-        chance=chance_of(task, examples), interval=_interval(task, values, len(examples)), seconds=seconds,
+        chance=chance_of(task, examples), interval=interval, independent=independent, seconds=seconds,
         examples=examples, predictions=predictions,
     )  # fmt: skip
 
 
-def _interval(task: Task, values: Mapping[str, float], rows: int) -> tuple[float, float] | None:
-    """The 95 % Wilson interval of the headline metric, where it is the share of rows that are right."""
+def _interval(
+    task: Task, values: Mapping[str, float], examples: Sequence[Example], predictions: Sequence[Prediction]
+) -> tuple[tuple[float, float] | None, float | None]:
+    """The 95 % Wilson interval of the headline metric, where it is the share of rows that are right.
+
+    Rows about the same pictures, such as a pair in both orders, are not independent; with the interval comes how many
+    independent rows they are worth, None where all are.
+    """
     if not task.metrics.of(task.headline).of_rows:
-        return None
-    return wilson_interval(round(values[task.headline] * rows), rows)
+        return None, None
+    rows, share = len(examples), values[task.headline]
+    groups = [frozenset(p.name for p in e.images) or e.id for e in examples]
+    if len(set(groups)) == rows:
+        return wilson_interval(round(share * rows), rows), None
+    right = [p.value is not None and p.value == e.truth for e, p in zip(examples, predictions, strict=True)]
+    # Where the task has another idea of a right row, nothing is known but the number of groups.
+    known = round(share * rows) == sum(right)
+    independent = independent_rows(right, groups) if known else float(len(set(groups)))
+    return wilson_interval(share * independent, independent), independent
 
 
 def sentence(result: Result) -> str:
@@ -65,4 +80,5 @@ def sentence(result: Result) -> str:
         text += f" (95 % interval {format_interval(metric, result.interval, ' %')})"
     if result.chance is not None:
         text += f", chance {format_metric(metric, result.chance, ' %')}"
-    return f"{text}, on {result.rows:,} rows of {result.source}"
+    worth = f" (worth {result.independent:,.0f} independent ones)" if result.independent is not None else ""
+    return f"{text}, on {result.rows:,} rows{worth} of {result.source}"

@@ -21,6 +21,26 @@ def percent(share: float, sign: str = "%") -> str:
     return f"{100 * share:.1f}{sign}".replace("-", _MINUS)
 
 
+def whole_percent(share: float, sign: str = "%") -> str:
+    """``0.973`` as ``97%``; like ``percent`` never 100% or 0% of what is only nearly so."""
+    if not math.isfinite(share):
+        return _MISSING
+    if 0 < share < 0.005:
+        return f"<1{sign}"
+    if 0.995 <= share < 1:
+        return f">99{sign}"
+    return f"{100 * share:.0f}{sign}"
+
+
+def decimals(value: float, places: int = 4) -> str:
+    """A number with so many decimals, or with more where they would round what lies between to 0 or 1."""
+    text = f"{value:.{places}f}"
+    while places < 15 and 0 < value < 1 and float(text) in (0, 1):
+        places += 1
+        text = f"{value:.{places}f}"
+    return text
+
+
 def number(value: float) -> str:
     """A number in at most four digits, or all of them where it is large or whole: ``12,345``, ``0.1234``, ``2e−5``."""
     if not math.isfinite(value):

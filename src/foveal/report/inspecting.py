@@ -12,6 +12,7 @@ from rich.table import Table
 
 from foveal.drawing.contact_sheet import contact_sheet, save_sheet
 from foveal.examples import Example, Loaded, Split, evenly_spread
+from foveal.metrics.formats import percent
 from foveal.tasks.capabilities import drawing_of
 from foveal.tasks.task import Task, load_split
 
@@ -64,7 +65,7 @@ def _print_rows(loaded: Loaded, console: Console) -> None:
     counts = Counter(str(e.truth) for e in loaded.examples)
     listed = counts.most_common(_TRUTHS) if len(counts) > _TRUTHS else sorted(counts.items())
     for truth, number in listed:
-        table.add_row(truth, f"{number:,}", f"{100 * number / len(loaded.examples):.1f} %")
+        table.add_row(truth, f"{number:,}", percent(number / len(loaded.examples), " %"))
     console.print(table)
     if len(counts) > len(listed):
         console.print(f"… and {len(counts) - len(listed)} more truths")

@@ -11,7 +11,7 @@ from typing import Any
 
 from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
-from foveal.files import write_json, write_text
+from foveal.files import to_json, write_json, write_text
 from foveal.report.cards import choose_cards
 from foveal.report.charts import training_charts
 from foveal.report.history import History
@@ -42,11 +42,12 @@ def write_measurement(task: Task, result: Result, folder: Path, facts: Mapping[s
 
 def write_result(result: Result, folder: Path, facts: Mapping[str, Any]) -> None:
     """Writes ``results.json`` and ``predictions.jsonl``; see ``write_measurement``."""
-    lines = [json.dumps(p.row(), ensure_ascii=False, default=str) for p in result.predictions]
+    lines = [to_json(p.row()) for p in result.predictions]
     write_text(folder / "predictions.jsonl", "\n".join(lines) + "\n")
     table = {
         **facts, "label": result.label, "source": result.source, "rows": result.rows, "headline": result.headline,
         "metrics": result.values, "chance": result.chance, "interval_95": result.interval,
+        "independent_rows": result.independent,
         "seconds": round(result.seconds, 3), "images_per_second": round(result.rows / max(result.seconds, 1e-9), 2),
     }  # fmt: skip
     write_json(folder / RESULTS_FILE, table)
@@ -69,7 +70,7 @@ def read_result(folder: Path, metrics: Metrics) -> Result:
         return Result(
             label=table["label"], source=table["source"], rows=table["rows"], values=values, headline=table["headline"],
             metrics=metrics, chance=table["chance"], interval=tuple(table["interval_95"]) if table["interval_95"] else None,
-            seconds=table["seconds"],
+            independent=table.get("independent_rows"), seconds=table["seconds"],
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: cannot be read ({error}); remove it, and it is measured again.") from None

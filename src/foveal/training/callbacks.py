@@ -12,6 +12,7 @@ from rich.progress import Progress
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from foveal.config.sections import Recipe
+from foveal.metrics.formats import decimals
 from foveal.progress import bar
 from foveal.training.epochs import Epoch
 from foveal.training.rows import TrainingRows
@@ -123,7 +124,7 @@ class TrainingBar(TrainerCallback):  # type: ignore[misc]
         parts = [f"epoch {state.epoch:g}", f"step {state.global_step:,}", f"{rate:,.0f} images/s"]
         for key, label in (("eval_loss", "validation loss"), (f"eval_{self.headline}", self.headline)):
             if metrics and key in metrics:
-                parts.append(f"{label} {metrics[key]:.4f}")
+                parts.append(f"{label} {decimals(metrics[key])}")
         self.progress.console.print("  " + "  ·  ".join(parts), soft_wrap=True)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foveal.config.sections import Training
+from foveal.files import to_json
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Epoch:
 
     def saved(self, loss: float, parts: Mapping[str, float]) -> str:
         """The epoch as JSON, with the sums of all processes."""
-        return json.dumps({"loss": loss, "steps": self.steps, "rows": self.rows, "parts": dict(parts)})
+        return to_json({"loss": loss, "steps": self.steps, "rows": self.rows, "parts": dict(parts)})
 
 
 def stops_early(training: Training, values: Sequence[float], *, higher_is_better: bool) -> bool:

@@ -78,7 +78,8 @@ def test_several_categories_by_hand() -> None:
     assert metrics.m_rel_rmse(pairs) == pytest.approx((math.sqrt((4 / 2 + 1) / 3) + math.sqrt(16 / 5 / 3)) / 2)
     assert metrics.m_rel_rmse_nz(pairs) == pytest.approx((math.sqrt(4 / 2) + math.sqrt(16 / 5 / 2)) / 2)
     assert metrics.omnicount_code_m_rmse(pairs) == pytest.approx(metrics.m_rmse(pairs) * 2 / 3)
-    assert metrics.omnicount_code_m_rel_rmse_nz(pairs) == pytest.approx(metrics.m_rel_rmse_nz(pairs) * 2 / 3)
+    # The code's own non-zero figure keeps ant's error where g = 0: (4 / 2 + 1) over its one picture with ants.
+    assert metrics.omnicount_code_m_rel_rmse_nz(pairs) == pytest.approx((math.sqrt(3) + math.sqrt(16 / 5 / 2)) / 3)
     assert metrics.countgd_pairs_mae(pairs) == pytest.approx((2 + 0 + 4) / 3)
     assert metrics.countgd_pairs_rmse(pairs) == pytest.approx(math.sqrt((4 + 0 + 16) / 3))
 
@@ -98,7 +99,8 @@ def test_several_categories_equal_numpy_on_the_whole_table(table: np.ndarray) ->
         assert metrics.PAIR_METRICS[f"omnicount_code_m_{name}"](pairs) == pytest.approx(all_.sum() / images)
         nz = np.mean(nonzero) if nonzero else math.nan
         assert metrics.PAIR_METRICS[f"m_{name}_nz"](pairs) == pytest.approx(nz, nan_ok=True)
-        assert metrics.PAIR_METRICS[f"omnicount_code_m_{name}_nz"](pairs) == pytest.approx(sum(nonzero) / images)
+        kept = [math.sqrt(square[:, c].sum() / n) for c in range(classes) if (n := (g[:, c] > 0).sum())]
+        assert metrics.PAIR_METRICS[f"omnicount_code_m_{name}_nz"](pairs) == pytest.approx(sum(kept) / images)
     e = (p - g)[g > 0]
     assert metrics.countgd_pairs_mae(pairs) == pytest.approx(np.abs(e).mean() if e.size else math.nan, nan_ok=True)
     assert metrics.countgd_pairs_rmse(pairs) == pytest.approx(
@@ -221,11 +223,16 @@ def test_several_categories_of_one_picture_give_the_metrics_of_pairs() -> None:
         row("3", 4, picture="q", category="red"),
     ]  # fmt: skip
     values = measure_counts(rows, [prediction("1", 4), prediction("2", 1), prediction("3", 4)], 0.5)
-    # red: sqrt((4 + 0) / 2); white: sqrt((0 + 0) / 2), for nobody was asked in q; their mean.
-    assert values["m_rmse"] == pytest.approx(math.sqrt(2) / 2)
-    # white over its one picture, too, is 0.
+    # red: sqrt((4 + 0) / 2); white over its one picture is 0; their mean.
     assert values["m_rmse_nz"] == pytest.approx(math.sqrt(2) / 2)
-    assert values["m_rel_rmse"] == pytest.approx(math.sqrt(4 / 3 / 2) / 2)
+    # Nobody was asked about white in q, so there is no mean over all pictures, until somebody is.
+    assert "m_rmse" not in values and "m_rel_rmse" not in values
+    rows.append(row("4", 0, picture="q", category="white"))
+    answers = [prediction("1", 4), prediction("2", 1), prediction("3", 4), prediction("4", 3)]
+    values = measure_counts(rows, answers, 0.5)
+    assert values["m_rmse"] == pytest.approx((math.sqrt(2) + math.sqrt(9 / 2)) / 2)
+    assert values["m_rel_rmse"] == pytest.approx((math.sqrt(4 / 3 / 2) + math.sqrt(9 / 2)) / 2)
+    rows, values = rows[:3], measure_counts(rows[:3], answers[:3], 0.5)
     assert values["countgd_pairs_mae"] == pytest.approx(2 / 3)
     assert "m_rmse" not in measure_counts(rows[1:], [prediction("2", 1), prediction("3", 4)], 0.5)
 
@@ -248,3 +255,17 @@ def test_shares_of_ends_and_repeats_are_of_the_pictures_that_were_counted_in_ste
 def test_no_rows_are_refused() -> None:
     with pytest.raises(UserError, match="no rows to measure"):
         measure_counts([], [], 0.5)
+
+
+def test_the_code_of_omnicount_keeps_errors_where_nothing_is() -> None:
+    # (3 against 0) and (2 against 2) of one class in two pictures: sqrt(9 / 1) / 2.
+    assert metrics.omnicount_code_m_rmse_nz([Pair("1", "ant", 3, 0), Pair("2", "ant", 2, 2)]) == 1.5
+
+
+def test_an_unread_reply_is_wrong_in_every_metric_also_where_there_is_nothing() -> None:
+    rows = [row("a", 0), row("b", 1), row("c", 4)]
+    values = measure_counts(rows, [prediction(name, None) for name in "abc"], 0.5)
+    assert values["mae"] == (1 + 1 + 4) / 3 and values["rmse"] == pytest.approx(math.sqrt(18 / 3))
+    assert values["exact_accuracy"] == values["off_by_one_accuracy"] == values["exact_accuracy/0-10"] == 0
+    assert values["over_share"] + values["under_share"] == pytest.approx(1) and values["unparsable"] == 1
+    assert values["nae"] == 1 and "point_precision" not in values

@@ -354,7 +354,7 @@ def test_a_count_in_steps_and_all_points_at_once_say_where() -> None:
 
 
 def test_the_trivial_baseline_says_the_mean() -> None:
-    assert task().chance([example(n) for n in (1, 2, 9)]) == pytest.approx((3 + 2 + 5) / 3)
+    assert task().chance([example(n) for n in (1, 2, 9)]) == pytest.approx((1 + 0 + 7) / 3)
 
 
 def test_a_drawn_prediction_has_a_number_on_each_point() -> None:

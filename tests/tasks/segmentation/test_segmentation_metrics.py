@@ -283,3 +283,15 @@ def test_the_empty_box_is_the_best_where_most_targets_are_empty() -> None:
     truths = [mask_of("...."), mask_of("...."), mask_of("11..")]
     assert metrics.best_box_baseline(truths) == metrics.empty_baseline(truths)
     assert math.isclose(metrics.empty_baseline(truths).giou, 2 / 3)
+
+
+def test_an_unread_reply_is_wrong_in_every_metric_also_where_nothing_is_meant() -> None:
+    nothing, something = np.zeros((4, 5), dtype=np.uint8), np.zeros((4, 5), dtype=np.uint8)
+    something[0, :2], something[3, 0] = 1, 255
+    for truths in ([nothing], [something], [nothing, something], [np.full((2, 2), 255, dtype=np.uint8)]):
+        values = metrics.measure([metrics.unread(truth) for truth in truths], [True] * len(truths))
+        assert values.pop("box_giou") == -1 and set(values.values()) == {0}
+    # Beside a right answer of 2 pixels: 2 of them together with the whole picture, of which nothing is right.
+    right = metrics.overlap(something == 1, something)
+    assert metrics.ciou([right, metrics.unread(nothing)]) == pytest.approx(2 / 22)
+    assert metrics.class_iou_background([right, metrics.unread(something)]) == pytest.approx(17 / 36)

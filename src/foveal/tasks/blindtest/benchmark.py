@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import shutil
@@ -29,7 +28,7 @@ from foveal.config.sections import Evaluation, Recipe, Server
 from foveal.config.values import choices
 from foveal.errors import UserError
 from foveal.examples import Example
-from foveal.files import check_writable, write_text
+from foveal.files import check_writable, to_json, write_text
 from foveal.images import MAX_PIXELS, Picture
 from foveal.prompts import Prompt
 from foveal.results import Prediction
@@ -400,7 +399,7 @@ def _write(
     lines = [{**asdict(a), "correct": a.correct} for a in answers]
     write_text(
         folder / "predictions.jsonl",
-        "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines),
+        "".join(to_json(line) + "\n" for line in lines),
     )
     write_text(folder / "table.md", text.markdown(f"BlindTest: {name}"))
     others = published()
@@ -417,4 +416,4 @@ def _write(
         },
         "options": asdict(options), "environment": environment(),
     }  # fmt: skip
-    write_text(folder / _RESULTS, json.dumps(results, indent=2, ensure_ascii=False, default=str) + "\n")
+    write_text(folder / _RESULTS, to_json(results, indent=2) + "\n")

@@ -18,6 +18,7 @@ from foveal.drawing.contact_sheet import contact_sheet, save_sheet
 from foveal.errors import UserError
 from foveal.examples import SPLITS, Split
 from foveal.files import new_folder, write_text
+from foveal.metrics.formats import percent
 
 #: A sheet of a few pictures. Its name may not contain a split's name, or `datasets` would take it for a row.
 SAMPLE = "sample.png"
@@ -126,7 +127,7 @@ def histogram(values: Iterable[Any], title: str = "label") -> str:
     lines = [f"| {title} | pictures | share | |", "| --- | ---: | ---: | --- |"]
     for value in ordered:
         n = counts[value]
-        lines.append(f"| {value} | {n:,} | {100 * n / total:.1f} % | {'█' * max(1, round(20 * n / most))} |")
+        lines.append(f"| {value} | {n:,} | {percent(n / total, ' %')} | {'█' * max(1, round(20 * n / most))} |")
     return "\n".join(lines)
 
 

@@ -232,7 +232,7 @@ def table(scores: Scores, *, every: int = 7) -> Table:
         by_puzzle.setdefault(s.puzzle, []).append(s)
     for puzzle, group in by_puzzle.items():
         for s in group:
-            interval = "–".join(f"{100 * end:.1f}" for end in s.interval)
+            interval = "–".join(map(_percent, s.interval))
             accuracies = others.accuracies.get((s.puzzle, s.part, s.question))
             rows.append(_row((s.name, _ORDINAL[s.question]), [s], s.accuracy, interval, accuracies))
         if len(group) > 1:
@@ -252,7 +252,7 @@ def table(scores: Scores, *, every: int = 7) -> Table:
     if scores.task_mean is not None:
         notes.append(f"Mean over the nine tasks of the published data set: {percent(scores.task_mean)}.")
     if len(by_puzzle) == every:
-        overall = ", ".join(f"{name} {100 * value:.1f}%" for name, value in others.overall.items())
+        overall = ", ".join(f"{name} {percent(value)}" for name, value in others.overall.items())
         notes.append(f"Reported for the whole benchmark in 2026: {overall}.")
     return Table(columns, tuple(rows), tuple(notes))
 

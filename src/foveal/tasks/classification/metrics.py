@@ -101,7 +101,8 @@ def measure_classes(
         "macro_f1": confusion.macro_f1(matrix),
         "unparsable": confusion.unparsable(matrix) if (share := unparsable(predictions)) is None else share,
     }
-    by_name = [by_id[e.id].probabilities for e in examples]
+    # A row without a value is wrong, whatever its probabilities say: then they are not measured.
+    by_name = [p.probabilities if p.value is not None else None for p in (by_id[e.id] for e in examples)]
     probabilities = [[row[name] for name in names] for row in by_name if row is not None]
     if len(probabilities) == len(examples):
         right = [value == truth for value, truth in zip(values, truths, strict=True)]

@@ -9,6 +9,7 @@ from typing import Literal
 
 from foveal.errors import UserError
 from foveal.files import check_writable, new_folder
+from foveal.metrics.formats import percent
 from foveal.tasks.comparison.pair_files import write_pairs
 from foveal.tasks.comparison.pairs import LABELS, Pairs, all_pairs, check_threshold, shares, training_pairs
 from foveal.tasks.comparison.scores import Rated, RatedSet, decimal_text
@@ -117,7 +118,7 @@ def _write(folder: Path, name: str, rows: Sequence[Rated], pairs: Pairs | Iterab
     file = f"{name}_{number}.csv"
     counts = write_pairs(folder / file, rows, pairs)
     part = shares(counts)
-    columns = " | ".join(f"{counts[label]:,} ({100 * part[label]:.1f} %)" for label in LABELS)
+    columns = " | ".join(f"{counts[label]:,} ({percent(part[label], ' %')})" for label in LABELS)
     return f"| {file} | {len(rows):,} | {number:,} | {columns} |"
 
 

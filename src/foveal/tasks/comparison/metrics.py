@@ -1,6 +1,7 @@
 """Metrics of verdicts (First, Similar, Second), of their dependence on position, of probabilities, and of scores.
 
-A verdict of None is a reply that could not be read. It counts as wrong and as inconsistent.
+A verdict of None is a reply that could not be read. It counts as wrong and as inconsistent; the places that it favours, and
+what it says of the ranking, are not known: these are measured on what could be read, and left out where nothing could.
 
 Fitted strengths have a scale of their own, so errors in points of the human scale need a map from one to the other: a
 straight line by least squares. Its two numbers must not come from the item that is measured. Either they come from other
@@ -316,7 +317,7 @@ def measure_verdicts(examples: Sequence[Example], predictions: Sequence[Predicti
     ordered = [by_id.get(e.id, Prediction(e.id, None, "")) for e in examples]
     truths = [e.truth for e in examples]
     measured = verdict_metrics(truths, [p.value for p in ordered]) | _position_metrics(examples, ordered)
-    if all(p.probabilities is not None for p in ordered):
+    if all(p.probabilities is not None and p.value is not None for p in ordered):
         measured |= probability_metrics(truths, np.array([outcome_weights(p) for p in ordered], np.float64))
     measured |= _ranking_metrics(examples, ordered)
     return {name: float(value) for name, value in measured.items() if math.isfinite(value)}
@@ -332,6 +333,8 @@ def _position_metrics(examples: Sequence[Example], predictions: Sequence[Predict
     if not both:
         return {}
     swapped = swap_metrics([p[False] for p in both], [p[True] for p in both])
+    if swapped.unparsable == 1:  # a model that says nothing is not fair
+        return {"consistency": swapped.consistency}
     return {
         "consistency": swapped.consistency, "fairness": swapped.fairness, "primacy_share": swapped.primacy,
         "recency_share": swapped.recency,

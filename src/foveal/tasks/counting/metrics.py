@@ -2,9 +2,9 @@
 
 In all formulas p is the predicted count, g the true one and e = p - g.
 
-Every prediction counts, with what it has: a reply that cannot be read counts as none (p = 0), for it named no object;
-a count that was stopped before its "done" counts with its points. ``counted`` says so in code. No row is left
-out, so no model gains by staying silent about a crowded picture.
+Every prediction counts, with what it has: a reply that cannot be read counts as none (p = 0), for it named no object, and
+as one (p = 1) where there is none, so that it is wrong everywhere; a count that was stopped before its "done" counts with
+its points. ``counted`` says so in code. No row is left out, so no model gains by staying silent about a picture.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ Floats = NDArray[np.float64]
 BUCKETS: Final[tuple[tuple[int, int | None], ...]] = ((0, 10), (11, 20), (21, 50), (51, 100), (101, None))
 
 
-def counted(value: int | None) -> int:
-    """The count of a prediction; 0 for None, a reply that could not be read."""
-    return 0 if value is None else value
+def counted(value: int | None, truth: int = 1) -> int:
+    """The count of a prediction; for None, a reply that could not be read, 0, or 1 where the truth is 0."""
+    return int(truth == 0) if value is None else value
 
 
 def _both(predicted: ArrayLike, truths: ArrayLike) -> tuple[Floats, Floats]:
@@ -126,8 +126,9 @@ class Pair:
 def m_rmse(pairs: Sequence[Pair]) -> float:
     """mRMSE of several categories (Chattopadhyay et al. 2017, arXiv 1604.03505, section 4).
 
-    For each category the RMSE over all pictures; the mean of them over the categories. A picture and a category that
-    form no pair have p = g = 0: nobody was asked for what is not there.
+    For each category the RMSE over all pictures; the mean of them over the categories. So it takes the pairs of all
+    pictures with all categories; one that is left out counts as p = g = 0. ``measure_counts`` gives it only where all were
+    asked, for who was never asked about what is not there was not right about it.
 
     Raises:
         ValueError: There are no pairs, or one occurs twice. The same holds for all metrics of pairs.
@@ -161,7 +162,11 @@ def omnicount_code_m_rmse(pairs: Sequence[Pair]) -> float:
 
 
 def omnicount_code_m_rmse_nz(pairs: Sequence[Pair]) -> float:
-    """What that code prints as "Mean RMSE-nz"; see ``omnicount_code_m_rmse``."""
+    """What that code prints as "Mean RMSE-nz"; see ``omnicount_code_m_rmse``.
+
+    Unlike the published ``m_rmse_nz`` it divides the squared errors of all of a category's pairs, those with g = 0 among
+    them, by the number of those with g > 0 (lines 30 to 45 there).
+    """
     return _multi(pairs, relative=False, nonzero=True, by_images=True)
 
 
@@ -171,7 +176,7 @@ def omnicount_code_m_rel_rmse(pairs: Sequence[Pair]) -> float:
 
 
 def omnicount_code_m_rel_rmse_nz(pairs: Sequence[Pair]) -> float:
-    """What that code prints as "Mean relRMSE-nz"; see ``omnicount_code_m_rmse``."""
+    """What that code prints as "Mean relRMSE-nz"; see ``omnicount_code_m_rmse_nz``."""
     return _multi(pairs, relative=True, nonzero=True, by_images=True)
 
 
@@ -209,13 +214,20 @@ def _check(pairs: Sequence[Pair]) -> None:
 def _multi(pairs: Sequence[Pair], *, relative: bool, nonzero: bool, by_images: bool = False) -> float:
     _check(pairs)
     images = len({pair.image for pair in pairs})
-    squares: dict[str, list[float]] = {}
+    sums: dict[str, float] = {}
+    there: Counter[str] = Counter()
     for pair in pairs:
-        if pair.truth > 0 or not nonzero:
+        there[pair.category] += pair.truth > 0
+        # OmniCount's code keeps the errors of pairs with g = 0 where it divides by the number of the others.
+        if pair.truth > 0 or not nonzero or by_images:
             square = (pair.predicted - pair.truth) ** 2
-            squares.setdefault(pair.category, []).append(square / (pair.truth + 1) if relative else square)
+            sums[pair.category] = sums.get(pair.category, 0.0) + (square / (pair.truth + 1) if relative else square)
     # Pictures without a pair of that category add zeros to its sum.
-    roots = [math.sqrt(sum(values) / (len(values) if nonzero else images)) for values in squares.values()]
+    roots = [
+        math.sqrt(total / (there[category] if nonzero else images))
+        for category, total in sums.items()
+        if there[category] or not nonzero
+    ]
     if by_images:
         return sum(roots) / images
     return sum(roots) / len(roots) if roots else float("nan")
@@ -290,12 +302,15 @@ METRICS = Metrics(
 def measure_counts(examples: Sequence[Example], predictions: Sequence[Prediction], radius: float) -> dict[str, float]:
     """Metrics of counts, by name.
 
-    Rows without a prediction, and replies that could not be read, count as 0; their share is ``unparsable``. A count
-    that ended without "done" counts with the points that it has.
+    Rows without a prediction, and replies that could not be read, are wrong: they count as 0, or as 1 where the truth is
+    0 (see ``counted``), and are never off by one; their share is ``unparsable``. A count that ended without "done" counts
+    with the points that it has.
 
     * ``mae``, ``rmse`` and the rest of ``COUNT_METRICS``, over the rows; ``mae/11-20`` and the like for each bucket of
       true counts that occurs;
-    * ``m_rmse`` and the rest of ``PAIR_METRICS``, where a picture is asked about more than one category;
+    * ``m_rmse`` and the rest of ``PAIR_METRICS``, where a picture is asked about more than one category; ``m_rmse`` and
+      ``m_rel_rmse`` only where each picture is asked about all categories of its domain (``data.absent``), over whose
+      pictures they are taken;
     * ``point_precision``, ``point_recall``, ``point_f1`` where points were predicted, over all rows: one without
       points misses all of its objects;
     * ``ended_done_share``, ``ended_limit_share``, ``ended_stuck_share``, ``ended_unreadable_share``, ``repeats`` (mean
@@ -313,8 +328,11 @@ def measure_counts(examples: Sequence[Example], predictions: Sequence[Prediction
         raise UserError("There are no rows to measure.")
     by_id = {p.id: p for p in predictions}
     rows = [(e, by_id.get(e.id, Prediction("", None, ""))) for e in examples]
-    predicted, truths = [counted(p.value) for _, p in rows], [int(e.truth) for e, _ in rows]
+    truths = [int(e.truth) for e, _ in rows]
+    predicted = [counted(p.value, truth) for (_, p), truth in zip(rows, truths, strict=True)]
     values = {name: metric(predicted, truths) for name, metric in COUNT_METRICS.items()}
+    near = [p.value is not None and abs(p.value - truth) <= 1 for (_, p), truth in zip(rows, truths, strict=True)]
+    values["off_by_one_accuracy"] = sum(near) / len(near)
     for bucket in bucket_table(predicted, truths):
         if bucket.rows:
             values |= {f"{name}/{bucket.name}": bucket.metrics[name] for name in ("mae", "exact_accuracy")}
@@ -324,9 +342,23 @@ def measure_counts(examples: Sequence[Example], predictions: Sequence[Prediction
             for e, p, g in zip(examples, predicted, truths, strict=True)
         ]
         values |= {name: metric(pairs) for name, metric in PAIR_METRICS.items()}
+        domains = [str(e.fields["domain"]) for e in examples]
+        values |= {f.__name__: _of_domains(f, pairs, domains) for f in (m_rmse, m_rel_rmse)}
     values |= _point_metrics(rows, radius) | _end_metrics(rows)
     values["unparsable"] = sum(p.value is None for _, p in rows) / len(rows)
     return {name: value for name, value in values.items() if not math.isnan(value)}
+
+
+def _of_domains(metric: Callable[[Sequence[Pair]], float], pairs: Sequence[Pair], domains: Sequence[str]) -> float:
+    """A metric over the categories, each over the pictures of its domain; NaN where one was not asked about in all."""
+    total = categories = 0.0
+    for domain in dict.fromkeys(domains):
+        own = [pair for pair, its in zip(pairs, domains, strict=True) if its == domain]
+        number = len({pair.category for pair in own})
+        if len(own) < number * len({pair.image for pair in own}):
+            return math.nan
+        total, categories = total + number * metric(own), categories + number
+    return total / categories
 
 
 _Rows = Sequence[tuple[Example, Prediction]]

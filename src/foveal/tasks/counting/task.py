@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -335,10 +336,10 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
         return measure_counts(examples, predictions, self.data.match_radius)
 
     def chance(self, examples: Sequence[Example]) -> float:
-        """MAE of always answering the mean count, rounded."""
+        """MAE of always answering the median count: no other number has a lower one."""
         truths = [e.truth for e in examples]
-        mean = round(sum(truths) / max(1, len(truths)))
-        return float(sum(abs(t - mean) for t in truths) / max(1, len(truths)))
+        middle = statistics.median_low(truths) if truths else 0
+        return float(sum(abs(t - middle) for t in truths) / max(1, len(truths)))
 
     def draw(self, example: Example, prediction: Prediction | None = None) -> Image.Image:
         """The picture with the counted points numbered."""

@@ -7,7 +7,6 @@ point operations are counted.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
-from foveal.files import check_writable, write_text
+from foveal.files import check_writable, to_json, write_text
+from foveal.metrics.formats import percent
 from foveal.runs import environment
 from foveal.tasks.segmentation.benchmark_memory import Memory, memory_of
 from foveal.tasks.segmentation.benchmark_sizes import VARIANTS
@@ -280,7 +280,7 @@ def run(
     }  # fmt: skip
     done = Done(variants, facts)
     if out is not None:
-        write_text(out, json.dumps(done.table(), indent=1) + "\n")
+        write_text(out, to_json(done.table(), indent=1) + "\n")
     return done
 
 
@@ -338,7 +338,7 @@ def tables(done: Done) -> list[Table]:
     for name, text in _SHOWN.items():
         low, high = EXPECTED.get({"peak_memory": "memory", "model_seconds": "time"}.get(name, ""), (0.0, 0.0))
         expected = f"{low:.0%} to {high:.0%}" if high else ""
-        second.add_row(text, *(f"{shares[name]:.1%}" for shares in saved.values()), expected)
+        second.add_row(text, *(percent(shares[name]) for shares in saved.values()), expected)
     return [first, second]
 
 

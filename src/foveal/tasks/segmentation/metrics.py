@@ -64,6 +64,7 @@ class Overlap:
         truth: Pixels in the true mask.
         pixels: Pixels of the picture.
         box_giou: Generalised IoU of the two masks' bounding boxes; see ``box_giou``.
+        read: Whether the reply could be read. Where not, no pixel of it is right, of neither class.
     """
 
     intersection: int
@@ -72,6 +73,7 @@ class Overlap:
     truth: int
     pixels: int
     box_giou: float
+    read: bool = True
 
 
 def overlap(predicted: NDArray[np.bool_], truth: Mask) -> Overlap:
@@ -92,6 +94,18 @@ def overlap(predicted: NDArray[np.bool_], truth: Mask) -> Overlap:
     seen, meant = predicted & valid, truth == 1
     both, p, t = (int(np.count_nonzero(a)) for a in (seen & meant, seen, meant))
     return Overlap(both, p + t - both, p, t, int(np.count_nonzero(valid)), _masks_box_giou(seen, meant))
+
+
+def unread(truth: Mask) -> Overlap:
+    """The overlap of a reply that could not be read, which is wrong in every metric.
+
+    It marks nothing; where nothing is meant, which would be right, it counts as if the whole picture were marked.
+
+    Args:
+        truth: [H, W] of 0, 1 and 255.
+    """
+    meant, pixels = int(np.count_nonzero(truth == 1)), int(np.count_nonzero(truth != IGNORE))
+    return Overlap(0, meant or max(pixels, 1), 0 if meant else pixels, meant, pixels, -1.0, read=False)
 
 
 def iou(one: Overlap) -> float:
@@ -155,11 +169,12 @@ def class_iou_background(overlaps: Sequence[Overlap]) -> float:
 
     It is high whenever targets are small, whatever the model does.
     """
-    i, u = _counts(overlaps)
+    i, _ = _counts(overlaps)
     pixels = sum(one.pixels for one in overlaps)
     # What is in neither foreground is the intersection of the backgrounds.
     union = pixels - float(i.sum())
-    return (pixels - float(u.sum())) / union if union else 1.0
+    both = sum(one.pixels - one.union for one in overlaps if one.read)
+    return both / union if union else float(all(one.read for one in overlaps))
 
 
 def measure(overlaps: Sequence[Overlap], is_sentence: Sequence[bool]) -> dict[str, float]:
@@ -338,8 +353,8 @@ def baselines(truths: Sequence[Mask]) -> dict[str, Baseline]:
 def measure_masks(
     examples: Sequence[Example], predictions: Sequence[Prediction], max_pixels: int = MAX_PIXELS
 ) -> dict[str, float]:
-    """gIoU, cIoU and the others of ``measure`` at the pictures' own size; the share of unparsable replies, which mark
-    nothing; how far the predicted IoU is from the real one; and the scores of blind guesses.
+    """gIoU, cIoU and the others of ``measure`` at the pictures' own size; the share of unparsable replies, which are
+    wrong in all of them (see ``unread``); how far the predicted IoU is from the real one; and the scores of blind guesses.
 
     Args:
         examples: The rows; their truths have a ``target``.
@@ -356,9 +371,10 @@ def measure_masks(
     for example in examples:
         prediction = by_id[example.id]
         whole: Mask = example.truth.target.whole()
-        empty = np.zeros(whole.shape, dtype=bool)
-        marked = empty if prediction.value is None else rle.decode(prediction.value, max_pixels=max_pixels)
-        overlaps.append(overlap(marked, whole))
+        if prediction.value is None:
+            overlaps.append(unread(whole))
+        else:
+            overlaps.append(overlap(rle.decode(prediction.value, max_pixels=max_pixels), whole))
         truths.append(whole)
         expected: list[float] = prediction.extra.get("predicted_iou") or []
         if len(expected) == 1:

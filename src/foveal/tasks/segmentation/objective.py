@@ -11,6 +11,7 @@ import torch
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.examples import Example
+from foveal.metrics.formats import percent
 from foveal.tasks.segmentation.objects import Mask
 from foveal.tasks.segmentation.specialist import Segmenter
 from foveal.tasks.segmentation.square import SquarePictures
@@ -77,5 +78,8 @@ class MaskObjective(Objective):
         """The first row's tokens, those of the answer in [[ ]], and the areas of its masks."""
         prompts, _ = self.pictures.padded([rows[0].prompt])
         batch = self.encoder.training_batch(prompts, [rows[0].example.id])
-        areas = ", ".join(f"{(m == 1).mean():.1%} of the picture" for m in self.targets(rows[0].example)) or "none"
+        areas = (
+            ", ".join(f"{percent(float((m == 1).mean()))} of the picture" for m in self.targets(rows[0].example))
+            or "none"
+        )
         return f"{self.encoder.decode_labels(batch)}\nmasks: {areas}"

@@ -49,6 +49,8 @@ class Segmenter(Specialist[Segmentation]):
 
     model: SharedEncoderSegmenter
 
+    encoder: Encoder
+
     def __init__(
         self, task: Segmentation, vlm: Vlm, model: SharedEncoderSegmenter, encoder: Encoder, options: Recipe
     ) -> None:

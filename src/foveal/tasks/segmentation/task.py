@@ -16,8 +16,9 @@ from foveal.config.sections import Model
 from foveal.drawing.overlay import mask_image, overlay
 from foveal.errors import UserError
 from foveal.examples import Example, Loaded, Split
-from foveal.files import replacing, write_text
+from foveal.files import replacing, to_json, write_text
 from foveal.images import SUFFIXES, Picture
+from foveal.metrics.formats import percent
 from foveal.prompts import Prompt
 from foveal.results import Prediction
 from foveal.tasks.capabilities import BlindGuess, Drawing, Export, OwnModels, UserWords
@@ -308,7 +309,7 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
         if prediction.value is None:
             return f"no mask ({prediction.text.strip() or 'an empty reply'})"
         height, width = prediction.value["size"]
-        text = f"{rle.area(prediction.value, max_pixels=self.max_pixels) / (height * width):.1%}"
+        text = percent(rle.area(prediction.value, max_pixels=self.max_pixels) / (height * width))
         expected = prediction.extra.get("predicted_iou") or []
         if "iou" in prediction.extra:
             return f"{text}, IoU {prediction.extra['iou']:.2f}"
@@ -322,7 +323,6 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
     def export(self, example: Example, prediction: Prediction, folder: Path) -> list[Path]:
         """Writes NAME.mask.png (white on black), NAME.mask-1.png and so on where there are several, NAME.overlay.png,
         and NAME.rle.json, COCO's run lengths with the predicted IoU and the reply."""
-        import json
 
         name = _file_name(Path(prediction.id))
         masks = self.masks(prediction)
@@ -341,7 +341,7 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
             "picture": prediction.id, "text": next(iter(example.fields["texts"])), "reply": prediction.text,
             "masks": [rle.encode(m) for m in masks], "predicted_iou": prediction.extra.get("predicted_iou", []),
         }  # fmt: skip
-        write_text(path, json.dumps(table, indent=1) + "\n")
+        write_text(path, to_json(table, indent=1) + "\n")
         return [*written, path]
 
 
@@ -364,6 +364,6 @@ class TargetMask:
     size: tuple[int, int]
 
     def __str__(self) -> str:
-        return f"{(self.target.whole() == 1).mean():.1%}"
+        return percent(float((self.target.whole() == 1).mean()))
 
     __repr__ = __str__
