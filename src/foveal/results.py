@@ -123,10 +123,10 @@ class Result:
         metrics: What is known of the metrics.
         chance: What blind guessing reaches on the headline metric, or None where that is not defined.
         interval: Bounds that hold the headline metric with 95 % confidence, or None where unknown.
-        independent: How many independent rows the rows are worth, where several are about the same pictures; else None.
         seconds: Time that predicting took.
         examples: The rows; empty where the result was read from a file.
         predictions: In the same order.
+        independent: How many independent rows the rows are worth, where several are about the same pictures; else None.
     """
 
     label: str
@@ -137,10 +137,10 @@ class Result:
     metrics: Metrics = field(default_factory=Metrics)
     chance: float | None = None
     interval: tuple[float, float] | None = None
-    independent: float | None = None
     seconds: float = 0.0
     examples: Sequence[Example] = ()
     predictions: Sequence[Prediction] = ()
+    independent: float | None = None
 
     @property
     def value(self) -> float:

@@ -47,7 +47,7 @@ def write_result(result: Result, folder: Path, facts: Mapping[str, Any]) -> None
     table = {
         **facts, "label": result.label, "source": result.source, "rows": result.rows, "headline": result.headline,
         "metrics": result.values, "chance": result.chance, "interval_95": result.interval,
-        "independent_rows": result.independent,
+        **({} if result.independent is None else {"independent_rows": result.independent}),
         "seconds": round(result.seconds, 3), "images_per_second": round(result.rows / max(result.seconds, 1e-9), 2),
     }  # fmt: skip
     write_json(folder / RESULTS_FILE, table)

@@ -217,3 +217,19 @@ def test_a_file_without_objects_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, content({"a.jpg": []}))
     with pytest.raises(UserError, match="has no object that can be counted"):
         read_coco(path, absent=4)
+
+
+def test_boxes_that_are_shares_of_the_picture_are_a_sentence(tmp_path: Path) -> None:
+    path = write(tmp_path, content({"a.jpg": [("apples", (0.25, 0.5, 0.5, 0.25))], "b.jpg": [("pears", (0, 0, 1, 1))]}))
+    with pytest.raises(UserError) as caught:
+        read_coco(path)
+    assert str(caught.value) == (
+        f"{path}: all boxes lie within 0 and 1, as shares of the picture's sides, where COCO has pixels; multiply them by "
+        "the pictures' width and height."
+    )
+    assert read_coco(write(tmp_path, content({"a.jpg": [("apples", (0, 0, 1, 1))]}))).queries[0].things[0].box == (
+        0,
+        0,
+        1,
+        1,
+    )

@@ -20,6 +20,7 @@ from foveal.tasks.readers.annotations import (
     Id,
     OnBad,
     Refusals,
+    are_shares,
     coco_categories,
     coco_images,
     id_in,
@@ -63,6 +64,11 @@ def read_coco(
     for place, record in records(content, "annotations", path):
         objects.add(record, f"{path}, annotation {record['id']}" if isinstance(record.get("id"), int | str) else place)
     categories, queries = objects.categories(), []
+    if are_shares(objects.edges):
+        raise UserError(
+            f"{path}: all boxes lie within 0 and 1, as shares of the picture's sides, where COCO has pixels; multiply them "
+            "by the pictures' width and height."
+        )
     for image_id, image in images.items():
         file = find_picture(image.file_name, [folder])
         if file is None:
@@ -106,6 +112,7 @@ class _Objects:
         things: Objects by picture and category.
         crowds: Numbers of crowds by both.
         spoilt: Numbers of boxes without area by both.
+        edges: The edges of all boxes as they are written.
     """
 
     names: Mapping[Id, str]
@@ -114,6 +121,7 @@ class _Objects:
     things: dict[Id, dict[str, list[Thing]]] = field(default_factory=dict)
     crowds: Counter[tuple[Id, str]] = field(default_factory=Counter)
     spoilt: Counter[tuple[Id, str]] = field(default_factory=Counter)
+    edges: list[float] = field(default_factory=list)
 
     def categories(self) -> list[str]:
         """The categories that have objects. Exports list others, too, such as Roboflow's super-category."""
@@ -151,6 +159,7 @@ class _Objects:
                 "height); correct it or remove the annotation."
             )
         width, height = self.images[image_id].size
+        self.edges += [bbox[0], bbox[1], bbox[0] + bbox[2], bbox[1] + bbox[3]]
         box = clipped((bbox[0], bbox[1], bbox[0] + bbox[2], bbox[1] + bbox[3]), (width, height))
         if box is None:
             reason = f"covers nothing of its picture of {width} x {height} pixels; correct or remove it."

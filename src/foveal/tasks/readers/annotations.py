@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -212,6 +212,25 @@ def side_in(record: Mapping[str, Any], key: str, where: str) -> int:
         what = value if isinstance(value, int | float) and not isinstance(value, bool) else kind(value)
         raise UserError(f"{where}: {key} is {what}, not a number of pixels; correct it.")
     return int(value)
+
+
+def are_shares(values: Iterable[float]) -> bool:
+    """Whether coordinates lie within 0 and 1 and are not all whole: shares of a picture's sides, not pixels."""
+    given = list(values)
+    return bool(given) and all(0 <= v <= 1 for v in given) and not all(float(v).is_integer() for v in given)
+
+
+def check_pixels(values: Iterable[float], where: str) -> None:
+    """Refuses coordinates that are shares of the picture's sides.
+
+    Raises:
+        UserError: See ``are_shares``.
+    """
+    if are_shares(values):
+        raise UserError(
+            f"{where}: all points lie within 0 and 1, as shares of the picture's sides, where pixels are needed; multiply "
+            "them by the picture's width and height."
+        )
 
 
 def numbers(value: Any, length: int) -> tuple[float, ...] | None:

@@ -23,7 +23,7 @@ from typing import Any
 from foveal.errors import UserError
 from foveal.examples import SPLITS, Split
 from foveal.images import SUFFIXES
-from foveal.tasks.readers.annotations import OnBad, Refusals, json_in, kind, numbers, read_bytes, text_in
+from foveal.tasks.readers.annotations import OnBad, Refusals, check_pixels, json_in, kind, numbers, read_bytes, text_in
 from foveal.tasks.readers.pictures import SizedPicture, picture_size
 from foveal.tasks.readers.splits import RELEASED, split_folders
 from foveal.tasks.segmentation.objects import Query, Source
@@ -163,6 +163,7 @@ def _query(
         names = " and ".join(p.name for p in pictures)
         raise UserError(f"{annotation}: {names} both have its name; keep the one that was annotated.")
     content = parse_annotation(read_bytes(annotation), str(annotation))
+    check_pixels((v for shape in content.shapes for point in shape.points for v in point), str(annotation))
     size = picture_size(pictures[0])
     extra = {"explanation": explanations[annotation.name]} if annotation.name in explanations else {}
     picture, target = SizedPicture(str(pictures[0]), pictures[0], size=size), PolygonTarget(size, content.shapes)

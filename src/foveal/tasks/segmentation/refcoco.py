@@ -32,6 +32,7 @@ from foveal.tasks.readers.annotations import (
     Id,
     OnBad,
     Refusals,
+    check_pixels,
     coco_categories,
     coco_images,
     id_in,
@@ -279,7 +280,9 @@ def _target(annotation: Mapping[str, Any], size: tuple[int, int], where: str) ->
     if not isinstance(drawn, list) or not drawn:
         what = "an empty list" if drawn == [] else kind(drawn)
         raise UserError(f"{where}: segmentation is {what}, not polygons or run lengths; correct it.")
-    return CocoTarget(size, tuple(_polygon(one, f"{where}, segmentation[{i}]") for i, one in enumerate(drawn)))
+    polygons = tuple(_polygon(one, f"{where}, segmentation[{i}]") for i, one in enumerate(drawn))
+    check_pixels((v for polygon in polygons for point in polygon for v in point), where)
+    return CocoTarget(size, polygons)
 
 
 def _polygon(flat: Any, where: str) -> Sequence[tuple[float, float]]:
