@@ -11,6 +11,6 @@ def test_shares_are_told_from_pixels() -> None:
     assert not any(are_shares(values) for values in ([], [0, 1, 1, 0], [0.5, 1.5], [-0.2, 0.5], [0.5, 20]))
     check_pixels([0, 0, 1, 1], "x")
     with pytest.raises(
-        UserError, match="a.json: all points lie within 0 and 1, as shares of the picture's sides, where"
+        UserError, match=r"a\.json: all points lie within 0 and 1, as shares of the picture's sides, where"
     ):
         check_pixels([0.1, 0.9], "a.json")
