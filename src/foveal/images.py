@@ -17,14 +17,25 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from foveal.errors import ImageError
+from foveal.errors import ImageError, UserError
 
 #: A file or the bytes of one.
 Source = str | os.PathLike[str] | bytes
 #: Pictures with more pixels than this are refused unless the caller allows more (a decompression bomb is one).
 MAX_PIXELS = 64_000_000
 #: Endings of picture files.
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff",
+    ".jfif", ".jpe", ".jif", ".jfi", ".pjpeg", ".pjp", ".apng", ".dib", ".ppm", ".pgm", ".pbm", ".pnm",
+)  # fmt: skip
+#: Files and folders that systems and programs add, in lower case; what begins with a dot is hidden in any case.
+_SYSTEM = frozenset(
+    {
+        "@eadir", "@__thumb", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__macosx", "__pycache__",
+        "$recycle.bin", "recycler", "system volume information", "lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini",
+        "icon\r",
+    }
+)  # fmt: skip
 #: Formats that are opened, whatever a file is called. Pillow knows more, among them one that starts Ghostscript.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF")
 #: The errors that Pillow raises at damaged files.
@@ -218,17 +229,78 @@ class Picture:
             check_header(self.source, name=self.name, max_pixels=self.max_pixels)
 
 
-def find_images(folder: str | os.PathLike[str]) -> list[Path]:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is hidden, or one that a system or program adds (``@eaDir``, ``Thumbs.db``)."""
+    return name.startswith((".", "~$")) or name.lower() in _SYSTEM
+
+
+class LeftOut:
+    """The files that a search for pictures passes over, counted by reason; hidden ones are not."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._reasons: dict[str, tuple[int, Path]] = {}
+
+    def add(self, reason: str, path: Path) -> None:
+        """Counts a file.
+
+        Args:
+            reason: The end of "2 files ..."; e.g. ``ending in .heic``.
+            path: The file.
+        """
+        count, first = self._reasons.get(reason, (0, path))
+        self._reasons[reason] = count + 1, first
+        self.count += 1
+
+    def sentence(self, most: int = 6) -> str:
+        """How many files were left out, and for what reasons, the most frequent ones first; empty where none were."""
+        if not self.count:
+            return ""
+        ranked = sorted(self._reasons.items(), key=lambda item: (-item[1][0], item[0]))
+        parts = [f"{count:,} {reason} (e.g. {_shown(first)})" for reason, (count, first) in ranked[:most]]
+        rest = sum(count for _, (count, _) in ranked[most:])
+        parts += [f"{rest:,} for other reasons"] if rest else []
+        return f"{self.count:,} {'file' if self.count == 1 else 'files'} left out: {', '.join(parts)}."
+
+
+def _shown(path: Path) -> str:
+    """A path as text; bytes that are no UTF-8 as escapes."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def check_name(path: Path) -> None:
+    """Refuses a name that is no UTF-8, which could be written to no table and shown to no model.
+
+    Raises:
+        UserError: The last part of the path is such a name.
+    """
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{_shown(path)}: its name is not UTF-8; rename it.") from None
+
+
+def find_images(folder: str | os.PathLike[str], left: LeftOut | None = None) -> list[Path]:
     """All picture files below ``folder``, sorted by path; hidden files and folders are left out.
+
+    Args:
+        folder: The folder.
+        left: Counts other files that are left out.
 
     Raises:
         ImageError: See ``walk_images``.
     """
-    return list(walk_images(folder))
+    return list(walk_images(folder, left))
 
 
-def walk_images(folder: str | os.PathLike[str]) -> Iterator[Path]:
+def walk_images(folder: str | os.PathLike[str], left: LeftOut | None = None) -> Iterator[Path]:
     """``find_images``, one after the other: of no folder are more than 200,000 names in memory at once.
+
+    Links to folders are followed, each folder once, and none back to a folder around it.
+
+    Args:
+        folder: The folder.
+        left: Counts other files that are left out.
 
     Raises:
         ImageError: There is no such folder, one below it cannot be read, or there is no picture in it.
@@ -237,22 +309,42 @@ def walk_images(folder: str | os.PathLike[str]) -> Iterator[Path]:
     if not root.is_dir():
         raise ImageError(f"{root}: there is no such folder; check the path.")
     empty = True
-    for path in _walk(root):
+    for path in _walk((root,), LeftOut() if left is None else left, set()):
         empty = False
         yield path
     if empty:
         raise ImageError(f"{root}: the folder holds no pictures ({', '.join(SUFFIXES)}); check the path.")
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for name, is_folder in _sorted_entries(folder):
-        if is_folder:
-            yield from _walk(folder / name)
-        else:
-            yield folder / name
+def _walk(around: tuple[Path, ...], left: LeftOut, linked: set[Path]) -> Iterator[Path]:
+    """The pictures below the last of the folders ``around``; ``linked`` are those that links have led to."""
+    folder = around[-1]
+    for name, is_folder in _sorted_entries(folder, left=left):
+        path = folder / name
+        if not is_folder:
+            yield path
+            continue
+        if path.is_symlink():
+            real = path.resolve()
+            above = {p for place in map(Path.resolve, around) for p in (place, *place.parents)}
+            if real in linked or real in above:
+                left.add("that are links to a folder that is read already", path)
+                continue
+            linked.add(real)
+        yield from _walk((*around, path), left, linked)
 
 
-def _sorted_entries(folder: Path, most: int = 100_000) -> Iterator[tuple[str, bool]]:
+def _reason(entry: os.DirEntry[str]) -> str:
+    """Why a file is no picture that is read."""
+    if entry.is_symlink() and not os.path.exists(entry.path):
+        return "that are links to nothing"
+    ending = os.path.splitext(entry.name)[1].lower()
+    if ending in SUFFIXES:
+        return "that are no regular files"
+    return f"ending in {ending}" if ending else "without an ending"
+
+
+def _sorted_entries(folder: Path, most: int = 100_000, *, left: LeftOut | None = None) -> Iterator[tuple[str, bool]]:
     """Names of the pictures (False) and the folders (True) directly in a folder, in order.
 
     A folder with more than ``most`` of them is read again for each ``most``, so that a million names are never held.
@@ -264,12 +356,14 @@ def _sorted_entries(folder: Path, most: int = 100_000) -> Iterator[tuple[str, bo
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.name <= last or entry.name.startswith(".") or (beyond and entry.name >= beyond):
+                    if entry.name <= last or is_hidden(entry.name):
                         continue
-                    if entry.is_dir(follow_symlinks=False):
-                        names.append((entry.name, True))
-                    elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
-                        names.append((entry.name, False))
+                    picture = entry.name.lower().endswith(SUFFIXES) and entry.is_file()
+                    if not picture and not entry.is_dir():
+                        if left is not None and not last:  # a folder that is read again was counted the first time
+                            left.add(_reason(entry), Path(entry.path))
+                    elif not beyond or entry.name < beyond:
+                        names.append((entry.name, not picture))
                     if len(names) == 2 * most:
                         names.sort()
                         beyond = names[most][0]

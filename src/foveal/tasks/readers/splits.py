@@ -9,16 +9,25 @@ from pathlib import Path, PurePosixPath
 
 from foveal.errors import UserError
 from foveal.examples import Split
+from foveal.images import check_name, is_hidden
 
 #: The names of splits, the more usual ones first.
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
+    "training": "train",
+    "trn": "train",
     "validation": "validation",
     "valid": "validation",
     "val": "validation",
     "dev": "validation",
     "test": "test",
+    "testing": "test",
+    "tst": "test",
+    "eval": "test",
+    "evaluation": "test",
 }
+#: Words that stand beside the name of a split: ``train_images``, ``Test Set``.
+_BESIDE = ("set", "data", "dataset", "images", "image", "imgs", "img", "pictures", "photos", "folder", "split")
 #: The usual names of the splits of published data sets.
 RELEASED: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 
@@ -44,6 +53,17 @@ def split_named(text: str) -> Split | None:
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
 
 
+def split_of_name(name: str) -> Split | None:
+    """The split that a name means, in upper or lower case, numbered or not: ``Testing``, ``test1``, ``train_images``.
+
+    Any further word makes it another name: ``partial-train`` and ``test tube`` mean no split.
+    """
+    words = [word for word in re.split("[^a-z]+", name.lower()) if word and word not in _BESIDE]
+    if len(words) != 1 or not re.fullmatch(r"[a-z0-9 _.-]*", name.lower()):
+        return None
+    return SPLIT_NAMES.get(words[0]) or SPLIT_NAMES.get(words[0].removesuffix("set"))
+
+
 def split_folders(*roots: Path) -> dict[Split, list[Path]]:
     """The folders of each split that has any, in upper or lower case.
 
@@ -51,25 +71,33 @@ def split_folders(*roots: Path) -> dict[Split, list[Path]]:
         roots: What they lie in; one that is no folder holds none.
 
     Returns:
-        Those with the more usual name first, and of one name those of the earlier root.
+        Those with the more usual name first, and of one name those of the earlier root. Folders like ``test1`` and
+        ``train_images`` are a split's only where none has its plain name.
     """
     usual = list(SPLIT_NAMES)
-    there = [
-        (usual.index(folder.name.lower()), place, folder)
-        for place, root in enumerate(roots)
-        if root.is_dir()
-        for folder in root.iterdir()
-        if folder.name.lower() in SPLIT_NAMES and folder.is_dir()
-    ]
-    folders: dict[Split, list[Path]] = {}
-    for _, _, folder in sorted(there):
-        folders.setdefault(SPLIT_NAMES[folder.name.lower()], []).append(folder)
-    return folders
+    plain: dict[Split, list[tuple[int, int, Path]]] = {}
+    others: dict[Split, list[tuple[int, int, Path]]] = {}
+    for place, root in enumerate(roots):
+        for folder in root.iterdir() if root.is_dir() else ():
+            name = folder.name.lower()
+            split = split_of_name(name)
+            if split is not None and folder.is_dir():
+                group, rank = (plain, usual.index(name)) if name in SPLIT_NAMES else (others, len(usual))
+                group.setdefault(split, []).append((rank, place, folder))
+    there = {split: sorted(plain.get(split) or others[split]) for split in (*plain, *others)}
+    return {split: [folder for _, _, folder in ranked] for split, ranked in there.items()}
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in ``folder``, sorted; hidden ones and those that macOS adds to archives are left out."""
-    return sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX")) and p.is_dir())
+    """The folders in ``folder``, sorted; hidden ones and those that systems add are left out.
+
+    Raises:
+        UserError: A name is not UTF-8.
+    """
+    folders = sorted(p for p in folder.iterdir() if not is_hidden(p.name) and p.is_dir())
+    for place in folders:
+        check_name(place)
+    return folders
 
 
 def split_files(root: Path, split: Split, ending: str) -> list[Path]:
@@ -126,10 +154,13 @@ def _given_splits(names: Sequence[str], given: Mapping[str, str], where: str, th
 def _usual_splits(names: Sequence[str], chosen: dict[Split, str], where: str) -> list[str]:
     """Adds the splits that have a usual name to those that the recipe names; a sentence for each guess."""
     given, reasons = dict(chosen), []
+    plain = {SPLIT_NAMES[name.lower()] for name in names if name.lower() in SPLIT_NAMES}
     for name in names:
-        split = SPLIT_NAMES.get(name.lower())
+        split = SPLIT_NAMES.get(name.lower()) or split_of_name(name)
         if split is None or split in given or name in given.values():
             continue
+        if split in plain and name.lower() not in SPLIT_NAMES:
+            continue  # ``train_100`` beside ``train`` is left out
         if split in chosen:
             raise UserError(
                 f"{where}: {chosen[split]!r} and {name!r} are both the {split} split; set data.splits, e.g. "
