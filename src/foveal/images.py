@@ -252,6 +252,13 @@ class LeftOut:
         self._reasons[reason] = count + 1, first
         self.count += 1
 
+    def merge(self, other: LeftOut) -> None:
+        """Counts the files of another search, too."""
+        for reason, (count, first) in other._reasons.items():
+            mine, earlier = self._reasons.get(reason, (0, first))
+            self._reasons[reason] = mine + count, earlier
+        self.count += other.count
+
     def sentence(self, most: int = 6) -> str:
         """How many files were left out, and for what reasons, the most frequent ones first; empty where none were."""
         if not self.count:
@@ -268,16 +275,21 @@ def _shown(path: Path) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-def check_name(path: Path) -> None:
+def check_name(path: Path, root: Path | None = None) -> None:
     """Refuses a name that is no UTF-8, which could be written to no table and shown to no model.
 
+    Args:
+        path: The file or folder.
+        root: A folder around it, below which every name is checked; by default only its own is.
+
     Raises:
-        UserError: The last part of the path is such a name.
+        UserError: There is such a name.
     """
-    try:
-        path.name.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{_shown(path)}: its name is not UTF-8; rename it.") from None
+    for place in (path, *(p for p in path.parents if root is not None and root in p.parents)):
+        try:
+            place.name.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{_shown(place)}: its name is not UTF-8; rename it.") from None
 
 
 def find_images(folder: str | os.PathLike[str], left: LeftOut | None = None) -> list[Path]:

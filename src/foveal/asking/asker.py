@@ -20,6 +20,10 @@ from foveal.results import Prediction
 from foveal.tasks.capabilities import Episode, Episodes, answers_of, reply_start_of
 from foveal.tasks.task import Task
 
+#: Seconds in which the built-in model scores an answer of a row on one CPU core, see ``benchmarks/label_scoring.py``.
+_SCORE_SECONDS = 0.0013
+#: From so many answers on, scoring them is remarked on.
+_MANY_ANSWERS = 100
 #: Pictures decoded at once.
 _THREADS = min(8, os.cpu_count() or 1)
 
@@ -64,6 +68,19 @@ class Asker:
             raise UserError(
                 f"evaluation.method: {options.method} needs a closed set of answers, which {task.name} has not; use generate."
             )
+
+    def remark(self, rows: int) -> str:
+        """A sentence where scoring so many rows takes a minute or more by a careful guess; else empty."""
+        scores = rows * len(self._answers)
+        minutes = scores * _SCORE_SECONDS / 60
+        if self.options.method == "choose" or len(self._answers) < _MANY_ANSWERS or minutes < 1:
+            return ""
+        time = f"{minutes / 60:,.1f} hours" if minutes >= 90 else f"{minutes:,.0f} minutes"
+        return (
+            f"{len(self._answers):,} answers are scored for each of {rows:,} rows: about {time} on a CPU even with a small "
+            "model. evaluation.method: choose or generate writes one answer for each row, without probabilities; "
+            "evaluation.samples, or --samples, takes fewer rows."
+        )
 
     def ask(
         self, examples: Iterable[Example], progress: Callable[[int], None] | None = None, *, ahead: bool = True

@@ -11,15 +11,19 @@ from foveal.asking.answer_files import AnswerFile
 from foveal.asking.answered import Answered, Tally
 from foveal.asking.asker import Asker
 from foveal.errors import UserError
-from foveal.images import Picture, walk_images
+from foveal.images import LeftOut, Picture, walk_images
 from foveal.tasks.capabilities import Export, check_words
 from foveal.tasks.task import Task
 
 
-def find_pictures(places: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
+def find_pictures(places: Sequence[str | os.PathLike[str]], left: LeftOut | None = None) -> Iterator[Path]:
     """The pictures of files and folders, in the order of ``places``, each path once.
 
     A picture or folder that is also named itself comes in its own place, not in that of the folder around it.
+
+    Args:
+        places: The files and folders.
+        left: Counts the other files of the folders.
 
     Raises:
         ImageError: See ``walk_images``.
@@ -30,7 +34,7 @@ def find_pictures(places: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
             yield place
             continue
         inner = {p for p, other in named.items() if other and p != place and p.is_relative_to(place)}
-        for path in walk_images(place):
+        for path in walk_images(place, left):
             if path not in named and inner.isdisjoint(path.parents):
                 yield path
 

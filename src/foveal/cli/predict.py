@@ -76,6 +76,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     from foveal.asking.answer_files import facts_of, open_answers
     from foveal.asking.opening import open_asker
     from foveal.cli.predicting import ask, check, pictures, print_answers, print_counts, write
+    from foveal.images import LeftOut
     from foveal.quiet import quiet
     from foveal.tasks.registry import find_task
 
@@ -86,7 +87,10 @@ def run(arguments: Sequence[str], console: Console) -> int:
         facts = facts_of(recipe, opened, given.checkpoint, given.text)
         answers = open_answers(given.out, facts, recipe.evaluation.batch_size)
     # The walk is short beside the model's work, and tells how long that will take.
-    total = sum(1 for p in pictures(given) if answers is None or p not in answers)
+    left = LeftOut()
+    total = sum(1 for p in pictures(given, left) if answers is None or p not in answers)
+    if left.count:
+        console.print(left.sentence(), markup=False, soft_wrap=True)
     if answers is not None and answers.tally.rows:
         there = f"{given.out}: has {answers.tally.rows:,} answers"
         if total == 0:

@@ -16,6 +16,7 @@ from foveal.asking.asker import Asker
 from foveal.asking.pictures import common_folder, export_answers, find_pictures, stream
 from foveal.errors import UserError
 from foveal.files import check_writable
+from foveal.images import LeftOut
 from foveal.metrics.formats import percent
 from foveal.progress import progress_bar
 from foveal.report.films import write_films
@@ -27,9 +28,9 @@ from foveal.tasks.task import Task
 TABLE_ROWS, SHEET_PICTURES = 40, 60
 
 
-def pictures(given: argparse.Namespace) -> Iterator[Path]:
-    """The picture files that are asked about, one after the other."""
-    return islice(find_pictures(given.pictures), given.limit or None)
+def pictures(given: argparse.Namespace, left: LeftOut | None = None) -> Iterator[Path]:
+    """The picture files that are asked about, one after the other; ``left`` counts other files in their folders."""
+    return islice(find_pictures(given.pictures, left), given.limit or None)
 
 
 def check(given: argparse.Namespace, kind: type[Task]) -> None:

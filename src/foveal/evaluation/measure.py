@@ -38,6 +38,8 @@ def measure(asker: Asker, loaded: Loaded, console: Console, *, label: str, sampl
     unknown = [e.id for e in examples if e.truth is None]
     if unknown:
         raise UserError(f"{loaded.source}: {len(unknown)} rows have no truth (e.g. {unknown[0]}); use foveal predict.")
+    if remark := asker.remark(len(examples)):
+        console.print(remark, markup=False, highlight=False, soft_wrap=True)
     started = time.monotonic()
     with progress_bar(console, label, len(examples)) as progress:
         predictions = list(asker.ask(examples, progress))

@@ -113,6 +113,9 @@ class Setup:
         )
         for note in dict.fromkeys((*training.notes, *validation.notes)):
             console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
+        samples = len(evenly_spread(len(validation.examples), self.recipe.evaluation.samples))
+        if remark := self.asker.remark(samples):
+            console.print(f"  At each measurement: {remark}", markup=False, highlight=False, soft_wrap=True)
         console.print("The first row as the loss sees it; only [[ ]] is learned:")
         console.print(self.preview, markup=False, highlight=False, style="dim", soft_wrap=True)
 

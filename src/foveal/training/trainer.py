@@ -149,7 +149,8 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
             chosen = [self.validation[i] for i in evenly_spread(len(self.validation), self.recipe.evaluation.samples)]
             metrics |= self._validation_losses(chosen)
             metrics |= self.task.measure(chosen, list(self.asker.ask(chosen)))
-        row |= {f"val_{k}": v for k, v in metrics.items()}
+        # Those of each class would be hundreds of columns; results.json has them.
+        row |= {f"val_{k}": v for k, v in metrics.items() if "/" not in k}
         row |= self._learning_rates()
         rate = self.epoch.rows * self.args.world_size / max(seconds, 1e-9)
         row |= {

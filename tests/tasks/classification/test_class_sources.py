@@ -214,7 +214,7 @@ def test_the_mars_archive(tmp_path: Path) -> None:
         ("path,path\n1.png,a\n", "two columns are called 'path'"),
         ("path,label\n1.png,a,b\n", "line 2: has 3 cells, not 2; correct the line"),
         ('path,label\n"1.png,a\n', "cannot be read as a table"),
-        ("path,label\n", "no column of pictures"),
+        ("path,label\n", "t.csv: holds no rows; add some, or check data.source."),
         ("path,label\nhttps://x.org/1.png,a\nhttps://x.org/2.png,b\n", "is an address, and none is fetched"),
         ("path,label\n1.png,0.5\n2.png,0.25\n", "fractions"),
         ("path,label\n1.png,a\n2.png,\n", "line 3: has no label in 'label'"),
@@ -303,7 +303,7 @@ def test_folders_beside_tables_and_archives(tmp_path: Path) -> None:
     write_folders(tmp_path / "left", {"train/cat": 2, "train/dog": 1})
     write_tar(tmp_path / "left/images.tar", {"1.png": png(1), "1.cls": b"0"})
     assert labels(read(tmp_path / "left")) == {"train": ["cat", "cat", "dog"]}
-    for key, given in (("image_column", "x"), ("splits", {"train": "x"}), ("config", "x")):
+    for key, given in (("image_column", "x"), ("config", "x")):
         with pytest.raises(UserError, match=rf"data\.{key}: is for tables, and .*/left holds folders of pictures"):
             read(tmp_path / "left", **{key: given})
     write_folders(tmp_path / "kaggle", {"train_images": 2, "test_images": 1})

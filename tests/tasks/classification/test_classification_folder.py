@@ -56,7 +56,7 @@ def test_pictures_in_folders_of_a_class_folder(tmp_path: Path) -> None:
 
 def test_class_that_is_called_as_a_split(tmp_path: Path) -> None:
     write_folders(tmp_path, {"train": 2, "plane": 2, "test": 1})
-    table = read_folder(tmp_path)
+    table = read_folder(tmp_path, classes=["train", "plane", "test"])
     assert table.whole
     assert table.names == ("plane", "test", "train")
 

@@ -132,8 +132,10 @@ def test_columns_of_the_recipe() -> None:
         detect({"image": IMAGE, "label": INT}, label_column="kind", where="t")
     with pytest.raises(UserError, match=r"data\.image_column: t, column 'label' holds classes, no pictures"):
         detect({"image": IMAGE, "label": CAT_DOG}, image_column="label", where="t")
-    with pytest.raises(UserError, match=r"data\.label_column: t, column 'score' holds fractions"):
-        detect({"image": IMAGE, "label": CAT_DOG, "score": FLOAT}, label_column="score", where="t")
+    assert detect({"image": IMAGE, "label": CAT_DOG, "score": FLOAT}, label_column="score").label == "score"
+    lists = {"image": IMAGE, "label": CAT_DOG, "tags": {"_type": "List"}}
+    with pytest.raises(UserError, match=r"data\.label_column: t, column 'tags' holds lists"):
+        detect(lists, label_column="tags", where="t")
 
 
 def test_names_and_split_columns() -> None:

@@ -6,13 +6,15 @@ with one class are refused with the reason: masks, boxes, several labels, scores
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from foveal.errors import UserError
-from foveal.tasks.readers.splits import SPLIT_NAMES
+from foveal.tasks.readers.splits import split_of_name
 from foveal.tasks.readers.tables import Kind, class_names, kind_of
 
 #: Usual names of a column of pictures or of paths to them.
@@ -79,6 +81,7 @@ def detect(
     """
     values = {name: [row.get(name) for row in samples] for name in features}
     kinds = {name: kind_of(feature, values[name]) for name, feature in features.items()}
+    kinds |= {name: "integer" for name, kind in kinds.items() if kind == "float" and are_whole(values[name])}
     columns = f"its columns are {', '.join(features) or 'none'}"
     for key, name in (("image_column", image_column), ("label_column", label_column)):
         if name and name not in features:
@@ -98,8 +101,18 @@ def detect(
     return Detected(image, label, names, split, tuple(reasons))
 
 
+def are_whole(values: Sequence[Any]) -> bool:
+    """Whether numbers, of which there are some, are whole: 1.0 is; what is no number (a cell is empty) does not count."""
+    numbers = []
+    for value in values:
+        with suppress(TypeError, ValueError):
+            numbers.append(float(value))
+    finite = [number for number in numbers if math.isfinite(number)]
+    return bool(finite) and all(number.is_integer() for number in finite)
+
+
 def _splits(values: Sequence[Any]) -> bool:
-    return bool(values) and all(isinstance(v, str) and v.strip().lower() in SPLIT_NAMES for v in values)
+    return bool(values) and all(isinstance(v, str) and split_of_name(v.strip()) is not None for v in values)
 
 
 def _image(kinds: Mapping[str, Kind], given: str, label: str, where: str, columns: str) -> tuple[str, str]:
@@ -221,17 +234,17 @@ def _refuse_task(others: Mapping[str, Kind], named: Sequence[str], where: str) -
 def _refuse_label(name: str, kind: Kind, values: Sequence[Any], where: str, *, given: bool = False) -> None:
     """Refuses a column that holds no classes."""
     why = {
-        "float": "fractions (regression: a score, no class)",
+        # What the recipe names is taken at its word, where it can be a class at all.
+        **({} if given else {"float": "fractions (regression: a score, no class)", "path": "names of picture files"}),
         "list": "lists (several labels in a row)",
         "image": "pictures (segmentation)",
         "encoded": "encoded pictures (segmentation)",
-        "path": "names of picture files",
         "group": "groups of values",
         "other": "values of another type",
     }.get(kind, "")
     words = [len(str(v).split()) for v in values if v is not None]
     different = len({str(v) for v in values})
-    if kind == "text" and len(words) >= 2 and sum(words) > 5 * len(words) and different == len(values):
+    if not given and kind == "text" and len(words) >= 2 and sum(words) > 5 * len(words) and different == len(values):
         why = "a sentence of its own in each row (captions)"
     if why:
         key = "data.label_column: " if given else ""

@@ -1,10 +1,11 @@
-"""Counts pictures that two splits share, byte for byte: a test on pictures of the training is too optimistic."""
+"""Counts pictures that two splits share, byte for byte, for a test on pictures of the training is too optimistic, and
+those that have two labels."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +21,9 @@ LIMIT = 100_000
 
 
 def shared_pictures(parts: Mapping[Split, Sequence[Row]], of: Split) -> tuple[str, ...]:
-    """A sentence for each split that shares pictures with ``of``; pictures that cannot be read are not compared.
+    """A sentence for each split that shares pictures with ``of``, and one about the same picture with two labels.
+
+    Pictures that cannot be read are not compared.
 
     Args:
         parts: The rows of each split.
@@ -29,7 +32,7 @@ def shared_pictures(parts: Mapping[Split, Sequence[Row]], of: Split) -> tuple[st
     if sum(map(len, parts.values())) > LIMIT:
         return (f"Identical pictures in two splits were not looked for: there are more than {LIMIT:,} rows.",)
     marks = _marks(parts)
-    notes = []
+    notes = _contradictions(parts, marks, of)
     for other in parts:
         if other == of:
             continue
@@ -47,20 +50,38 @@ def shared_pictures(parts: Mapping[Split, Sequence[Row]], of: Split) -> tuple[st
     return tuple(notes)
 
 
+def _contradictions(
+    parts: Mapping[Split, Sequence[Row]], marks: Mapping[Split, Sequence[bytes | None]], of: Split
+) -> list[str]:
+    """A sentence about pictures, one of them in ``of``, that are the same byte for byte, but have two labels."""
+    known: dict[bytes, list[Row]] = {}
+    for split in sorted(parts, key=lambda split: split != of):
+        for mark, row in zip(marks[split], parts[split], strict=True):
+            if mark is not None and (split == of or mark in known):
+                known.setdefault(mark, []).append(row)
+    torn = [rows for rows in known.values() if len({row.label for row in rows}) > 1]
+    if not torn:
+        return []
+    first = torn[0][0]
+    other = next(row for row in torn[0] if row.label != first.label)
+    what = "1 picture has two labels" if len(torn) == 1 else f"{len(torn):,} pictures have two labels"
+    return [
+        f"{what}, though the files are the same byte for byte, e.g. {first.id} ({first.label}) and {other.id} "
+        f"({other.label}): one of them is wrong."
+    ]
+
+
 def _marks(parts: Mapping[Split, Sequence[Row]]) -> dict[Split, list[bytes | None]]:
-    """A hash of each picture; None for files whose length occurs in no other split, which are not read."""
+    """A hash of each picture; None for files whose length no other one has, which are not read."""
     # Threads speed up reading from a disk, but not reading from memory.
     count = min(8, os.cpu_count() or 1) if any(not _is_encoded(row) for rows in parts.values() for row in rows) else 1
     with ThreadPoolExecutor(count) as pool:
         each: Callable[..., Iterable[Any]] = pool.map if count > 1 else map
         sizes = {split: list(each(_size, rows)) for split, rows in parts.items()}
-        splits: defaultdict[int, set[Split]] = defaultdict(set)
-        for split, lengths in sizes.items():
-            for size in lengths:
-                splits[size].add(split)
+        counts = Counter(size for lengths in sizes.values() for size in lengths)
 
         def mark(row: Row, size: int) -> bytes | None:
-            return _hash(row) if size == -1 or (size >= 0 and len(splits[size]) > 1) else None
+            return _hash(row) if size == -1 or (size >= 0 and counts[size] > 1) else None
 
         return {split: list(each(mark, rows, sizes[split])) for split, rows in parts.items()}
 

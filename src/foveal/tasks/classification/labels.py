@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+import re
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,26 @@ from foveal.tasks.readers.tables import Kind
 
 #: Most classes that a message lists.
 _LISTED = 20
+#: Words that programs write for a value that is not there, in lower case, as pandas reads them.
+_MISSING = frozenset(
+    {
+        "",
+        "nan",
+        "-nan",
+        "null",
+        "none",
+        "nil",
+        "na",
+        "n/a",
+        "<na>",
+        "#n/a",
+        "#na",
+        "#n/a n/a",
+        "nat",
+        "#value!",
+        "(null)",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -40,9 +63,11 @@ def name_labels(
     where: str,
     *,
     answering: bool = False,
+    chosen: bool = False,
 ) -> Labels:
     """The class of each row.
 
+    A cell that is empty, or holds a word for that like NaN or null, has no class, unless a class has that very name.
     Words are class names, sorted where the data have no order. Numbers have the names that the data give; without them,
     the names given, counted from 0; without those, each number is its own name.
 
@@ -53,13 +78,30 @@ def name_labels(
         given: ``data.class_names``.
         where: What messages call the column.
         answering: Whether the names given are a model's answers: the data need not have the same ones.
+        chosen: Whether the recipe names the column; fractions are classes only then.
 
     Raises:
-        UserError: The names given contradict the data's own, a number has no name, or a split has a class that
-            ``train`` lacks.
+        UserError: The names given contradict the data's own, a number has no name, fractions were not asked for, or a
+            split has a class that ``train`` lacks.
     """
     hidden = bool(known) or kind == "class"
-    cleaned = {split: [_cleaned(value, hidden) for value in cells] for split, cells in values.items()}
+    names = {*given, *known.values()}
+    cleaned = {split: [_cleaned(value, hidden, names) for value in cells] for split, cells in values.items()}
+    if kind in ("float", "text"):
+        filled = [str(v) for cells in cleaned.values() for v in cells if v is not None]
+        # Words for nothing among them make numbers look like words.
+        gone = any(
+            v is None and isinstance(w, str) and w for s in values for v, w in zip(cleaned[s], values[s], strict=True)
+        )
+        if filled and (kind == "float" or gone) and all(map(_WHOLE.fullmatch, filled)):
+            kind = "integer"
+            cleaned = {s: [None if v is None else int(float(v)) for v in cells] for s, cells in cleaned.items()}
+        elif kind == "float" and not chosen:
+            odd = next((text for text in filled if not _WHOLE.fullmatch(text)), "nothing")
+            raise UserError(
+                f"{where}: holds fractions, e.g. {odd} (regression: a score, no class); if each is a class, name the "
+                "column in data.label_column."
+            )
     if kind == "bool":
         cleaned = {split: [None if v is None else str(v).lower() for v in cells] for split, cells in cleaned.items()}
         if given and set(given) != {"false", "true"}:
@@ -80,11 +122,18 @@ def name_labels(
     return _by_word(cleaned, where, answering)
 
 
-def _cleaned(value: Any, hidden: bool) -> Any:
-    """A cell without blanks around it; None where it is empty, or -1 in a column whose numbers have names."""
+#: Whole numbers, also with zeros behind a point; with zeros in front ("007") they are names.
+_WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)(\.0*)?")
+
+
+def _cleaned(value: Any, hidden: bool, names: Collection[str] = ()) -> Any:
+    """A cell without blanks around it; None where it has no class, e.g. -1 in a column whose numbers have names."""
     if isinstance(value, str):
         value = value.strip()
-    return None if value == "" or (hidden and str(value) == "-1") else value
+        if value.lower() in _MISSING and value not in names:
+            return None
+    missing = isinstance(value, float) and math.isnan(value)
+    return None if missing or (hidden and str(value) == "-1") else value
 
 
 def _by_mapping(
@@ -140,6 +189,22 @@ def _by_word(values: Mapping[str, Sequence[Any]], where: str, answering: bool) -
             )
     of = {split: [None if v is None else str(v) for v in cells] for split, cells in values.items()}
     return Labels(tuple(sorted(names)), of, False, (f"The {len(names)} class names are the words in {where}.",))
+
+
+def similar_names(names: Sequence[str]) -> tuple[str, ...]:
+    """A sentence about classes whose names differ only in upper and lower case, blanks, hyphens or underscores."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        form = unicodedata.normalize("NFKC", name).casefold()
+        groups.setdefault(re.sub(r"(?<=[^\W_])[\s_-]+(?=[^\W_])", "", form), []).append(name)
+    same = [" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1]
+    if not same:
+        return ()
+    more = f" and {len(same) - 3:,} more" if len(same) > 3 else ""
+    return (
+        f"The classes {', '.join(same[:3])}{more} differ only in upper and lower case, blanks, hyphens or underscores: "
+        "if they are one, give them one name.",
+    )
 
 
 def _numbered(names: Mapping[int, str]) -> str:

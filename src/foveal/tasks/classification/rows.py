@@ -13,6 +13,7 @@ from foveal.examples import SPLITS, Split
 from foveal.images import Encoded, Picture
 from foveal.tasks.classification.columns import Detected, detect
 from foveal.tasks.classification.labels import name_labels, read_mapping
+from foveal.tasks.readers.annotations import OnBad, Refusals
 from foveal.tasks.readers.pictures import picture_path
 from foveal.tasks.readers.splits import Splits, find_splits
 from foveal.tasks.readers.tables import Frame, class_names, kind_of
@@ -46,6 +47,7 @@ class Table:
         numbered: The data themselves have the name of each number, in the order of ``names``.
         origin: Where the rows came from; empty for the source as it was given.
         notes: What was guessed about the source, and why, a sentence each.
+        skipped: (row, reason) of each row of a split that is left out, as it has no label.
     """
 
     names: tuple[str, ...]
@@ -54,6 +56,7 @@ class Table:
     numbered: bool = False
     origin: str = ""
     notes: tuple[str, ...] = ()
+    skipped: Mapping[Split, Sequence[tuple[str, str]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Wanted:
         splits: The source's split that serves as train, validation or test.
         config: The configuration, where the source has several tables.
         reasoning_column: Column of the reasons; none are read without it.
+        on_bad_label: Whether rows without a label are an error, or left out.
         answering: Whether the classes are the answers of a model that did not learn from this source, which may lack some.
     """
 
@@ -76,6 +80,7 @@ class Wanted:
     splits: Mapping[str, str] = field(default_factory=dict)
     config: str = ""
     reasoning_column: str = ""
+    on_bad_label: OnBad = "refuse"
     answering: bool = False
 
 
@@ -122,8 +127,8 @@ def table_of(tables: Tables, wanted: Wanted) -> Table:
     """
     train = wanted.splits.get("train", "train")
     likely_train = train if train in tables.files else next(iter(tables.files))
-    first = tables.opened(tables.files[likely_train][0])
-    columns = _columns(first, wanted)
+    first = _first_with_rows(tables, likely_train)
+    columns = columns_of(first, wanted)
     if len(tables.files) > 1 and columns.split:
         reasons = tuple(reason for reason in columns.reasons if repr(columns.split) not in reason)
         columns = replace(columns, split="", reasons=reasons)
@@ -136,24 +141,47 @@ def table_of(tables: Tables, wanted: Wanted) -> Table:
         wanted.class_names,
         f"the column {columns.label!r} of {tables.origin}",
         answering=wanted.answering,
+        chosen=bool(wanted.label_column),
     )
     parts: dict[Split, Sequence[Row]] = {}
+    skipped: dict[Split, Sequence[tuple[str, str]]] = {}
     notes: list[str] = []
     for split, rows in cells.items():
-        truths = _truths(rows, labels.of[split], columns.label)
+        refusals = Refusals(wanted.on_bad_label)
+        labelled, truths = _truths(rows, labels.of[split], columns.label, split, refusals)
         if rows and not truths:
             notes.append(f"The {split} split has no labels and is left out.")
             continue
-        parts[split], places = _rows(rows, truths, splits.chosen[split], tables.confined)
+        parts[split], places = _rows(labelled, truths, splits.chosen[split], tables.confined)
         notes += places
+        if refusals.rows:
+            skipped[split] = refusals.rows
+            notes.append(f"{len(refusals.rows):,} of {len(rows):,} rows of the {split} split have no label: left out.")
     if not any(parts.values()):
         raise UserError(f"{tables.origin}: holds no labelled rows; check data.source.")
+    if len(labels.names) < 2 and not wanted.answering:
+        where = f"{tables.origin}, column {columns.label!r}"
+        raise UserError(f"{where}: there is only one class, {labels.names[0]!r}; at least two are needed.")
     whole = splits.whole or (list(parts) == ["train"] and not wanted.splits)
     sentences = (*tables.notes, *columns.reasons, *splits.reasons, *naming, *labels.notes, *notes)
-    return Table(labels.names, parts, whole, labels.numbered, tables.origin, tuple(dict.fromkeys(sentences)))
+    return Table(labels.names, parts, whole, labels.numbered, tables.origin, tuple(dict.fromkeys(sentences)), skipped)
 
 
-def _columns(frame: Frame, wanted: Wanted) -> Detected:
+def _first_with_rows(tables: Tables, split: str) -> Frame:
+    """The first table that has rows, of this split where one has.
+
+    Raises:
+        UserError: None has.
+    """
+    every = [*tables.files[split], *(file for files in tables.files.values() for file in files)]
+    opened = map(tables.opened, every)
+    first = next((frame for frame in opened if frame.samples()), None)
+    if first is None:
+        raise UserError(f"{every[0]}: holds no rows; add some, or check data.source.")
+    return first
+
+
+def columns_of(frame: Frame, wanted: Wanted) -> Detected:
     """The columns of the pictures, labels and splits."""
     reasons = wanted.reasoning_column
     if reasons and reasons not in frame.features:
@@ -186,17 +214,28 @@ def _read_splits(tables: Tables, columns: Detected, wanted: Wanted) -> tuple[Spl
     return splits, {split: cells[splits.chosen[split]] for split in SPLITS if split in splits.chosen}
 
 
-def _truths(cells: Sequence[_Cell], labels: Sequence[str | None], column: str) -> list[str]:
-    """The classes of the rows; none where no row has one.
+def _truths(
+    cells: Sequence[_Cell], labels: Sequence[str | None], column: str, split: str, refusals: Refusals
+) -> tuple[list[_Cell], list[str]]:
+    """The rows that have a class, and their classes; none where no row has one.
 
     Raises:
-        UserError: Some rows have a class, and others have none.
+        UserError: Some rows have a class, and others have none, and these are not to be left out.
     """
-    truths = [label for label in labels if label is not None]
-    if truths and len(truths) < len(cells):
-        missing = next(cell for cell, label in zip(cells, labels, strict=True) if label is None)
-        raise UserError(f"{missing.where}: has no label in {column!r}; fill it in or remove the row.")
-    return truths
+    pairs = [(cell, label) for cell, label in zip(cells, labels, strict=True) if label is not None]
+    missing = [cell for cell, label in zip(cells, labels, strict=True) if label is None] if pairs else []
+    words = sorted({str(cell.label).strip() for cell in missing if isinstance(cell.label, str)} - {""})
+    for cell in missing:
+        said = f" ({cell.label.strip()!r})" if isinstance(cell.label, str) and cell.label.strip() else ""
+        named = (
+            f"; if {' or '.join(map(repr, words))} is a class, list all classes in data.class_names" if words else ""
+        )
+        sentence = (
+            f"{cell.where}: has no label in {column!r}{said}; fill it in or remove the row, or set data.on_bad_label: "
+            f"skip, which leaves out {len(missing):,} of {len(cells):,} rows of the {split} split{named}."
+        )
+        refusals.add(cell.where, f"has no label in {column!r}{said}.", sentence)
+    return [cell for cell, _ in pairs], [label for _, label in pairs]
 
 
 def _cells(frames: Sequence[Frame], columns: Detected, split: str, reasons_in: str) -> list[_Cell]:

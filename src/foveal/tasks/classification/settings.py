@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from foveal.tasks.classification.balance import Weights
+from foveal.tasks.readers.annotations import OnBad
 
 #: What is asked for, behind the question, with ``answer_format: reasoning``.
 INSTRUCTIONS: Final = (
@@ -30,7 +31,8 @@ class ClassificationData:
     """The names of all classes: the data's own, or, where labels are numbers without names, a name for each from 0 on.
     Their order is that of the answers; by default the data's own order."""
     splits: dict[str, str] = field(default_factory=dict)
-    """Which of a table's splits serves as train, validation or test, e.g. {train: few_shot_5}; by name by default."""
+    """Which of a table's splits, or which folder of class folders, serves as train, validation or test, e.g.
+    {train: few_shot_5}; by name by default."""
     config: str = ""
     """Which of several tables of a source, e.g. a configuration of a data set on the Hub."""
     descriptions: dict[str, str] = field(default_factory=dict)
@@ -68,3 +70,6 @@ class ClassificationData:
     """natural: an epoch has each training row once. balanced: as many rows, but as many of each class as of any other."""
     on_bad_image: Literal["refuse", "skip"] = "refuse"
     """At a picture that cannot be opened: refuse stops before the training, skip leaves it out and reports it."""
+    on_bad_label: OnBad = "refuse"
+    """At a row of a table without a label (empty, NaN, null, None, n/a): refuse stops and counts them, skip leaves them
+    out and reports them. A class of such a name is one where class_names lists it."""

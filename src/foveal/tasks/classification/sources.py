@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -17,15 +17,18 @@ from typing import Any
 import yaml
 
 from foveal.errors import UserError
-from foveal.images import SUFFIXES
+from foveal.images import SUFFIXES, is_hidden
 from foveal.tasks.classification.folder import class_names, has_pictures, read_folder
-from foveal.tasks.classification.rows import Table, Tables, Wanted, table_of
+from foveal.tasks.classification.rows import Table, Tables, Wanted, columns_of, table_of
+from foveal.tasks.readers.json_lines import read_json_lines
 from foveal.tasks.readers.shards import read_tar
 from foveal.tasks.readers.splits import split_of_file, subfolders
 from foveal.tasks.readers.tables import IN_MEMORY, Frame, open_arrow, read_csv
 
 #: Files of rows, by ending.
-_TABLES = (".parquet", ".arrow", ".csv", ".tsv", ".tar")
+_TABLES = (".parquet", ".arrow", ".csv", ".tsv", ".jsonl", ".tar")
+#: Files called ``metadata``, of which the first kind that is there is the table of pictures that lie loose.
+_METADATA = ((".csv", ".tsv"), (".jsonl",), (".parquet",))
 _PACKED = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 #: Folders that hold a table's pictures.
 _HOLDER = re.compile(r"(^|[_-])(train|test|val|valid|images?|imgs?|pictures|photos)([_-]|$)", re.IGNORECASE)
@@ -86,7 +89,8 @@ def read_source(source: str, wanted: Wanted) -> Table:
     """All rows of a source.
 
     In the order in which they are looked for: a table or an archive; a folder that `datasets` saved; a folder with
-    ``metadata.csv``; of class folders; of parquet or Arrow files; of tar archives (WebDataset); of tables with paths.
+    ``metadata.csv``, ``metadata.jsonl`` or ``metadata.parquet`` that has labels; of class folders; of parquet or Arrow
+    files; of tar archives (WebDataset); of tables with paths.
     Where there is nothing of that path, OWNER/NAME or OWNER/NAME@REVISION of a data set on the Hub, which holds any of
     these.
 
@@ -132,10 +136,12 @@ def _read(path: Path, origin: str, wanted: Wanted, *, confined: bool = False) ->
         return _table(files, path.parent, origin, wanted, confined)
     if saved := _saved(path):
         return _table(Files(saved), path, origin, wanted, confined)
-    metadata = [p for p in _find(path, (".csv", ".tsv"), depth=3) if p.stem.lower() == "metadata"]
-    if not metadata and _class_folders(path) and not wanted.label_column:
-        return _folders(path, origin, wanted, confined)
-    for endings in ((".parquet",), (".arrow",), (".tar",), (".csv", ".tsv")):
+    metadata = _metadata(path)
+    if not wanted.label_column and _class_folders(path, wanted):
+        why = _no_labels(metadata[0], wanted) if metadata else ""
+        if why or not metadata:
+            return _folders(path, origin, wanted, confined, why)
+    for endings in ((".parquet",), (".arrow",), (".tar",), (".csv", ".tsv", ".jsonl")):
         tables = metadata or _find(path, endings, depth=1 if ".csv" in endings else 3)
         if tables:
             return _table(_sorted(tables, path, wanted, origin), path, origin, wanted, confined)
@@ -147,21 +153,47 @@ def _read(path: Path, origin: str, wanted: Wanted, *, confined: bool = False) ->
     return _folders(path, origin, wanted, confined)
 
 
-def _folders(path: Path, origin: str, wanted: Wanted, confined: bool) -> Table:
+def _metadata(path: Path) -> list[Path]:
+    """The files called ``metadata`` of the first kind that is there."""
+    for endings in _METADATA:
+        if found := [p for p in _find(path, endings, depth=3) if p.stem.lower() == "metadata"]:
+            return found
+    return []
+
+
+def _no_labels(table: Path, wanted: Wanted) -> str:
+    """A sentence about a table beside class folders that gives its pictures no classes, e.g. captions; else empty."""
+    frame = _open(table)
+    try:
+        columns_of(frame, wanted)
+    except UserError as error:
+        return f"Not read, as there are class folders: {error}"
+    return "" if frame.samples() else f"Not read, as there are class folders: {table}: holds no rows."
+
+
+def _folders(path: Path, origin: str, wanted: Wanted, confined: bool, why: str = "") -> Table:
     """The rows of class folders.
+
+    Args:
+        path: The folder.
+        origin: What messages call it.
+        wanted: The recipe's settings.
+        confined: Whether it is from the Hub.
+        why: A sentence about a table that is not read.
 
     Raises:
         UserError: See ``read_folder``; or the recipe asks for something that only tables have.
     """
-    for key in ("image_column", "label_column", "reasoning_column", "splits", "config"):
+    for key in ("image_column", "label_column", "reasoning_column", "config"):
         if getattr(wanted, key):
             raise UserError(f"data.{key}: is for tables, and {origin} holds folders of pictures; remove the key.")
-    table = read_folder(path, answering=wanted.answering)
-    tables = _find(path, _TABLES, depth=1)
+    table = read_folder(path, wanted.splits, wanted.class_names, answering=wanted.answering)
+    tables = [t for t in _find(path, _TABLES, depth=1) if not why.count(str(t))]
     notes = [f"The {len(table.names)} class names are those of the folders."] if tables or confined else []
     if tables:
         notes.append(f"Not read, as there are class folders: {', '.join(t.name for t in tables)}.")
-    return Table(table.names, table.splits, table.whole, origin=origin if confined else "", notes=tuple(notes))
+    notes += [why] if why else []
+    return replace(table, origin=origin if confined else "", notes=(*notes, *table.notes))
 
 
 def _table(files: Files, root: Path, origin: str, wanted: Wanted, confined: bool) -> Table:
@@ -169,15 +201,22 @@ def _table(files: Files, root: Path, origin: str, wanted: Wanted, confined: bool
     mapped = sum(file.stat().st_size for file in every if file.suffix.lower() == ".parquet") > IN_MEMORY
 
     def opened(file: Path) -> Frame:
-        suffix = file.suffix.lower()
-        if suffix == ".tar":
-            return read_tar(file)
-        if suffix in (".csv", ".tsv"):
-            return read_csv(file)
-        return open_arrow(file, mapped=mapped, confined=confined)
+        return _open(file, mapped=mapped, confined=confined)
 
     names = files.card.names.get(files.config) or files.card.names.get(files.config or "default") or {}
     return table_of(Tables(files.splits, opened, root, origin, names, files.notes, confined), wanted)
+
+
+def _open(file: Path, *, mapped: bool = False, confined: bool = False) -> Frame:
+    """A table or an archive; see ``ArrowFile`` for the options."""
+    suffix = file.suffix.lower()
+    if suffix == ".tar":
+        return read_tar(file)
+    if suffix in (".csv", ".tsv"):
+        return read_csv(file)
+    if suffix == ".jsonl":
+        return read_json_lines(file)
+    return open_arrow(file, mapped=mapped, confined=confined)
 
 
 def _saved(path: Path) -> dict[str, list[Path]]:
@@ -210,19 +249,20 @@ def _saved(path: Path) -> dict[str, list[Path]]:
 
 def _find(root: Path, endings: Sequence[str], depth: int) -> list[Path]:
     """Files of some endings, at most so many folders deep, sorted; hidden ones are left out."""
-    files = [p for p in root.iterdir() if p.suffix.lower() in endings and p.is_file() and not p.name.startswith(".")]
+    files = [p for p in root.iterdir() if p.suffix.lower() in endings and not is_hidden(p.name) and p.is_file()]
     if depth > 1:
         files += [p for folder in subfolders(root) for p in _find(folder, endings, depth - 1)]
     return sorted(files)
 
 
-def _class_folders(root: Path) -> bool:
+def _class_folders(root: Path, wanted: Wanted) -> bool:
     """Whether a folder has class folders; ``train_images`` and ``test_images`` beside a table are none."""
     try:
-        names = class_names(root)
+        given = wanted.splits if all((root / name).is_dir() for name in wanted.splits.values()) else {}
+        names = class_names(root, given, wanted.class_names)
     except UserError:
         return False
-    if not _find(root, (".csv", ".tsv"), depth=1):
+    if not _find(root, (".csv", ".tsv", ".jsonl"), depth=1):
         return any(has_pictures(folder) for folder in subfolders(root))
     return not all(_HOLDER.search(n) for n in names) and all(has_pictures(folder) for folder in subfolders(root))
 

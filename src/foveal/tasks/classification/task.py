@@ -20,6 +20,7 @@ from foveal.tasks.capabilities import BlindGuess, ClosedAnswers, ReasonsFirst, W
 from foveal.tasks.classification import metrics, reasoning
 from foveal.tasks.classification.balance import check_balance, class_weights, sentence, spread
 from foveal.tasks.classification.duplicates import shared_pictures
+from foveal.tasks.classification.labels import similar_names
 from foveal.tasks.classification.metrics import METRICS
 from foveal.tasks.classification.rows import Row, Table, Wanted
 from foveal.tasks.classification.settings import ClassificationData
@@ -31,6 +32,8 @@ __all__ = ["Classification", "ClassificationData"]
 
 #: A split with at most so many pictures is decoded to check it; in a larger one only the headers are checked.
 FULL_CHECK = 20_000
+#: A validation split with fewer rows is remarked on.
+FEW = 20
 #: Stripped from both ends of a reply and of a class name before the two are compared.
 WRAPPING = " \t\r\n\"'`“”‘’«».*[]"
 
@@ -84,6 +87,10 @@ class Classification(ClosedAnswers, BlindGuess, WeightedRows, ReasonsFirst, Task
         origin = table.origin or str(_root(self.data))
         self._check_names(table, origin)
         rows, source = self._rows(table, split, origin)
+        if split == "train" and len({row.label for row in rows}) == 1:
+            raise UserError(
+                f"{source}: every row of the train split is of the class {rows[0].label!r}; add rows of the others."
+            )
         loaded = self._loaded(table, split, rows, source)
         return replace(loaded, notes=(*loaded.notes, *self._shared(table, split)))
 
@@ -122,9 +129,17 @@ class Classification(ClosedAnswers, BlindGuess, WeightedRows, ReasonsFirst, Task
                 f"{table.origin or root}: no picture of {', '.join(map(repr, lost))} in the {split} split can be used, "
                 f"the first because of {refused[0][1]}"
             )
+        notes = [*table.notes, *similar_names(table.names)]
+        if split == "validation" and len(good) < FEW:
+            notes.append(
+                f"The validation split has only {len(good)} {'row' if len(good) == 1 else 'rows'}: which checkpoint is the "
+                "best is chosen by chance then; give more, or raise data.validation_share."
+            )
         weights = class_weights(self.data.class_weights, [row.label for row in good]) if split == "train" else {}
+        if weights:
+            notes.append(sentence(weights))
         examples = [Example(row.id, (row.picture,), row.label, self._fields(row, split, weights)) for row in good]
-        return Loaded(examples, source, refused, (*table.notes, *([sentence(weights)] if weights else [])))
+        return Loaded(examples, source, (*table.skipped.get(split, ()), *refused), tuple(notes))
 
     def _fields(self, row: Row, split: Split, weights: Mapping[str, float]) -> dict[str, Any]:
         """The reason and the loss weight of a row, where it has them."""
@@ -143,7 +158,7 @@ class Classification(ClosedAnswers, BlindGuess, WeightedRows, ReasonsFirst, Task
         return [e.truth for e in examples] if self.data.sampling == "balanced" else None
 
     def _shared(self, table: Table, split: Split) -> tuple[str, ...]:
-        """Sentences about pictures that this split shares with others."""
+        """Sentences about pictures that this split shares with others, or that have two labels."""
         _, parts = self._parts(table)
         limited = {s: spread(rows, self.data.limit, self.data.seed) for s, rows in parts.items() if rows}
         return shared_pictures(limited, split)
@@ -269,7 +284,10 @@ def _root(data: ClassificationData) -> Path:
 
 def _table(data: ClassificationData, *, answering: bool = False) -> Table:
     names, splits = tuple(data.class_names), dict(data.splits)
-    wanted = Wanted(data.image_column, data.label_column, names, splits, data.config, data.reasoning_column, answering)
+    wanted = Wanted(
+        data.image_column, data.label_column, names, splits, data.config, data.reasoning_column, data.on_bad_label,
+        answering,
+    )  # fmt: skip
     return read_source(data.source, wanted)
 
 

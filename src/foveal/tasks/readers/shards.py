@@ -52,7 +52,7 @@ def _index(path: Path, stamp: tuple[int, int]) -> Lines:
         raise UserError(f"{path}: cannot be read as a tar archive ({error}); {what}.") from None
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     features: dict[str, Any] = {
-        column: _feature([row[column] for row in rows.values() if column in row]) for column in columns
+        column: feature_of([row[column] for row in rows.values() if column in row]) for column in columns
     }
     values = {column: [row.get(column) for row in rows.values()] for column in columns}
     features["__key__"] = "string"
@@ -79,7 +79,7 @@ def _cells(path: Path, member: tarfile.TarInfo, ending: str, key: str) -> Mappin
     return {f"json.{k}": v for k, v in values.items()} if isinstance(values, dict) else {"json": values}
 
 
-def _feature(values: list[Any]) -> Any:
+def feature_of(values: list[Any]) -> Any:
     """The type of a column as `datasets` would describe it."""
     filled = [value for value in values if value is not None]
     if filled and all(isinstance(value, Encoded) for value in filled):

@@ -191,6 +191,6 @@ def split_of_file(path: str) -> tuple[str, str]:
         inside = re.search(r"shot|partition|partial|few", name, re.IGNORECASE)
         if len(words) == 1 and not inside and (name.startswith(words[0]) or name.endswith(words[0])):
             name = words[0]
-        elif parents and parents[-1].lower() in SPLIT_NAMES:
+        elif parents and split_of_name(parents[-1]):
             name = parents.pop()
     return "/".join(parents), name
