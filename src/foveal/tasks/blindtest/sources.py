@@ -10,11 +10,11 @@ from typing import Any
 
 from foveal.errors import ImageError, UserError
 from foveal.examples import SPLITS, Split
-from foveal.images import SUFFIXES, Picture
+from foveal.images import SUFFIXES, Picture, check_name, is_hidden
 from foveal.tasks.blindtest.wording import COLUMNS, Which, match_question, read_loosely
 from foveal.tasks.lazy import Lazy
 from foveal.tasks.readers.pictures import parts_of_cell
-from foveal.tasks.readers.splits import SPLIT_NAMES, split_files, split_folders
+from foveal.tasks.readers.splits import SPLIT_NAMES, split_files, split_folders, subfolders
 from foveal.tasks.readers.tables import arrow_schema, class_names, csv_rows, features_of, read_columns
 
 #: Files that are fetched from the Hub: those that can be read here.
@@ -277,9 +277,10 @@ def _from_label_folders(folder: Path, layout: Layout) -> list[Row]:
             "as `foveal data make` writes it."
         )
     rows = []
-    for label in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+    for label in subfolders(folder):
         value = _checked(label.name, layout.truth, str(label))
-        for path in sorted(p for p in label.iterdir() if p.suffix.lower() in SUFFIXES):
+        for path in sorted(p for p in label.iterdir() if p.suffix.lower() in SUFFIXES and not is_hidden(p.name)):
+            check_name(path)
             rows.append(Row(f"{label.name}/{path.name}", Picture(str(path), path), (value, value)))
     if not rows:
         raise UserError(f"{folder}: holds neither metadata.csv nor folders of pictures named by label; make it again.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
@@ -12,30 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import UserError
+from foveal.tasks.readers.missing import is_missing
 from foveal.tasks.readers.tables import Kind
 
 #: Most classes that a message lists.
 _LISTED = 20
-#: Words that programs write for a value that is not there, in lower case, as pandas reads them.
-_MISSING = frozenset(
-    {
-        "",
-        "nan",
-        "-nan",
-        "null",
-        "none",
-        "nil",
-        "na",
-        "n/a",
-        "<na>",
-        "#n/a",
-        "#na",
-        "#n/a n/a",
-        "nat",
-        "#value!",
-        "(null)",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -130,10 +110,7 @@ def _cleaned(value: Any, hidden: bool, names: Collection[str] = ()) -> Any:
     """A cell without blanks around it; None where it has no class, e.g. -1 in a column whose numbers have names."""
     if isinstance(value, str):
         value = value.strip()
-        if value.lower() in _MISSING and value not in names:
-            return None
-    missing = isinstance(value, float) and math.isnan(value)
-    return None if missing or (hidden and str(value) == "-1") else value
+    return None if is_missing(value, names) or (hidden and str(value) == "-1") else value
 
 
 def _by_mapping(

@@ -16,6 +16,7 @@ import yaml
 from foveal.errors import UserError
 from foveal.tasks.classification.rows import Row
 from foveal.tasks.classification.settings import ClassificationData
+from foveal.tasks.readers.missing import is_missing
 
 #: Keys whose text may be in a file.
 _TEXTS: Final = ("system", "question", "instructions")
@@ -156,10 +157,10 @@ def reason_of(row: Row, column: str) -> str:
         UserError: It is missing, no text, or holds an answer too.
     """
     cell = row.reason
-    if cell is not None and not isinstance(cell, str):
+    if not is_missing(cell) and not isinstance(cell, str):
         raise UserError(f"{row.picture.name}: {cell!r} in {column!r} is no text; write the reason out.")
-    text = re.sub(r"^\s*reasoning\s*:", "", cell or "", flags=re.IGNORECASE).strip()
-    if not text:
+    text = re.sub(r"^\s*reasoning\s*:", "", cell if isinstance(cell, str) else "", flags=re.IGNORECASE).strip()
+    if is_missing(text):
         raise UserError(
             f"{row.picture.name}: has no reason in {column!r}; fill it in, remove the row, or set "
             "data.reasoning_source: none."

@@ -14,7 +14,7 @@ from foveal.config.arguments import Parser, split_words
 from foveal.config.finding import recipe_or_run
 from foveal.errors import UserError
 from foveal.files import check_writable, write_bytes, write_text
-from foveal.images import Picture, find_images
+from foveal.images import LeftOut, Picture, find_images
 from foveal.progress import progress_bar
 from foveal.quiet import quiet
 from foveal.tasks.comparison.rank import Place, rank_pictures, strip
@@ -53,7 +53,10 @@ def run(arguments: Sequence[str], console: Console) -> int:
         raise UserError(f"{given.target}: is of the task {recipe.task}; a ranking needs a run of {Comparison.name}.")
     if given.comparisons < 0 or given.limit < 0:
         raise UserError("--comparisons and --limit: must be at least 0.")
-    files = _pictures(given.pictures, given.limit, recipe.model.max_pixels)
+    left = LeftOut()
+    files = _pictures(given.pictures, given.limit, recipe.model.max_pixels, left)
+    if left.count:
+        console.print(left.sentence(), markup=False, soft_wrap=True)
     number = _comparisons(given.comparisons, len(files))
     _check_outputs(given.out, given.sheet)
     quiet()
@@ -79,11 +82,11 @@ def run(arguments: Sequence[str], console: Console) -> int:
     return 0
 
 
-def _pictures(names: Sequence[str], limit: int, max_pixels: int) -> list[Path]:
-    """The picture files that are ranked, all of which can be opened."""
+def _pictures(names: Sequence[str], limit: int, max_pixels: int, left: LeftOut) -> list[Path]:
+    """The picture files that are ranked, all of which can be opened; ``left`` counts other files in their folders."""
     files: list[Path] = []
     for name in names:
-        files += find_images(name) if Path(name).is_dir() else [Path(name)]
+        files += find_images(name, left) if Path(name).is_dir() else [Path(name)]
     files = list(dict.fromkeys(files))[: limit or None]
     for file in files:
         Picture(str(file), file, max_pixels).open()

@@ -22,7 +22,7 @@ from typing import Any
 
 from foveal.errors import UserError
 from foveal.examples import SPLITS, Split
-from foveal.images import SUFFIXES
+from foveal.images import SUFFIXES, check_name, is_hidden
 from foveal.tasks.readers.annotations import OnBad, Refusals, check_pixels, json_in, kind, numbers, read_bytes, text_in
 from foveal.tasks.readers.pictures import SizedPicture, picture_size
 from foveal.tasks.readers.splits import RELEASED, split_folders
@@ -175,8 +175,9 @@ def _pairs(folder: Path) -> list[tuple[str, list[Path], Path | None]]:
     pictures: dict[str, list[Path]] = {}
     annotations: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
-        if file.name.startswith(".") or not file.is_file():
+        if is_hidden(file.name) or not file.is_file():
             continue
+        check_name(file)
         if file.suffix.lower() in SUFFIXES:
             pictures.setdefault(file.stem, []).append(file)
         elif file.suffix.lower() == ".json":

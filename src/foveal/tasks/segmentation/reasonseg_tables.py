@@ -18,6 +18,7 @@ from foveal.errors import ImageError, UserError
 from foveal.examples import SPLITS, Split
 from foveal.images import Encoded
 from foveal.tasks.readers.annotations import OnBad, Refusals
+from foveal.tasks.readers.missing import is_missing
 from foveal.tasks.readers.pictures import SizedPicture, parts_of_cell
 from foveal.tasks.readers.splits import RELEASED, split_named
 from foveal.tasks.readers.tables import arrow_column, arrow_schema, read_columns
@@ -113,7 +114,7 @@ def read_tables(path: Path, tables: Sequence[Path], split: Split, *, on_bad: OnB
 
 def _query(table: Path, row: int, values: dict[str, Any], split: Split, seen: set[str]) -> Query:
     where, text = f"{table}, row {row}", values["text"]
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or is_missing(text):
         raise UserError(f"{where}: has no text; write what the picture is asked or remove the row.")
     sides = values["img_width"], values["img_height"]
     if not all(isinstance(side, int) and side > 0 for side in sides):
