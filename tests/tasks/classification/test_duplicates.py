@@ -53,3 +53,20 @@ def test_too_many_and_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates, "LIMIT", 1)
     (note,) = duplicates.shared_pictures({"train": [bad], "test": [bad]}, "test")
     assert note == "Identical pictures in two splits were not looked for: there are more than 1 rows."
+
+
+def test_one_picture_with_two_labels() -> None:
+    def labelled(name: str, value: int, label: str) -> Row:
+        return Row(name, row(name, value).picture, label)
+
+    parts: dict[Split, list[Row]] = {
+        "train": [labelled("a", 1, "cat"), labelled("b", 1, "dog"), labelled("c", 2, "cat"), labelled("d", 2, "cat")],
+        "test": [labelled("e", 2, "dog")],
+    }
+    assert duplicates.shared_pictures({"train": parts["train"]}, "train") == (
+        "1 picture has two labels, though the files are the same byte for byte, e.g. a (cat) and b (dog): one of them is "
+        "wrong.",
+    )
+    assert duplicates.shared_pictures(parts, "train")[0].startswith("2 pictures have two labels")
+    assert duplicates.shared_pictures(parts, "test")[0].startswith("1 picture has two labels, though")
+    assert "e.g. e (dog) and c (cat)" in duplicates.shared_pictures(parts, "test")[0]
