@@ -18,7 +18,17 @@ from PIL import EpsImagePlugin, Image
 
 from foveal import images
 from foveal.errors import ImageError, UserError
-from foveal.images import MAX_PIXELS, Encoded, Picture, check_header, decode, find_images, upright_rgb, walk_images
+from foveal.images import (
+    MAX_PIXELS,
+    Encoded,
+    LeftOut,
+    Picture,
+    check_header,
+    decode,
+    find_images,
+    upright_rgb,
+    walk_images,
+)
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
@@ -418,3 +428,58 @@ def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(images.os, "scandir", refuse)
     with pytest.raises(ImageError, match=r"in: the folder cannot be read \(Permission denied\); check the path"):
         list(walk_images(tmp_path / "in"))
+
+
+def test_links_to_folders_are_followed_once_and_never_round(tmp_path):
+    for name in ("in/a/1.png", "out/b/2.png", "in/sub/3.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "in/linked").symlink_to(tmp_path / "out")
+    (tmp_path / "in/zagain").symlink_to(tmp_path / "out")
+    (tmp_path / "out/b/back").symlink_to(tmp_path / "in")
+    (tmp_path / "in/a/up").symlink_to(tmp_path)
+    (tmp_path / "in/a/gone").symlink_to(tmp_path / "nowhere")
+    left = LeftOut()
+    found = [str(p.relative_to(tmp_path)) for p in walk_images(tmp_path / "in", left)]
+    assert found == ["in/a/1.png", "in/linked/b/2.png", "in/sub/3.png"]
+    assert left.count == 4
+    assert left.sentence() == (
+        f"4 files left out: 3 that are links to a folder that is read already (e.g. {tmp_path}/in/a/up), 1 that are links "
+        f"to nothing (e.g. {tmp_path}/in/a/gone)."
+    )
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "__MACOSX", "$RECYCLE.BIN", ".ipynb_checkpoints", "#recycle", "@__thumb"])
+def test_folders_of_systems_are_not_walked(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "1.png").touch()
+    (tmp_path / "2.png").touch()
+    left = LeftOut()
+    assert find_images(tmp_path, left) == [tmp_path / "2.png"] and left.sentence() == ""
+
+
+@pytest.mark.parametrize(
+    ("ending", "form"),
+    [("jfif", "JPEG"), ("JPE", "JPEG"), ("pjpeg", "JPEG"), ("dib", "BMP"), ("ppm", "PPM"), ("pgm", "PPM")],
+)
+def test_pictures_under_other_usual_endings_are_found_and_read(tmp_path, ending, form):
+    (tmp_path / f"1.{ending}").write_bytes(encoded(noise(), form))
+    (path,) = find_images(tmp_path)
+    assert decode(path).size == (40, 30)
+
+
+def test_files_that_are_left_out_are_counted_by_reason(tmp_path):
+    for name in ("1.png", "2.HEIC", "3.heic", "4", ".5", "Thumbs.db", "desktop.ini", "6.txt"):
+        (tmp_path / name).touch()
+    left = LeftOut()
+    find_images(tmp_path, left)
+    names = sorted((tmp_path / name for name in ("2.HEIC", "3.heic")), key=lambda p: left.sentence().count(str(p)))
+    assert left.sentence() == (
+        f"4 files left out: 2 ending in .heic (e.g. {names[-1]}), 1 ending in .txt (e.g. {tmp_path}/6.txt), 1 without an "
+        f"ending (e.g. {tmp_path}/4)."
+    )
+    assert left.sentence(1) == f"4 files left out: 2 ending in .heic (e.g. {names[-1]}), 2 for other reasons."
+    other = LeftOut()
+    other.add("without an ending", tmp_path / "9")
+    other.merge(left)
+    assert other.count == 5 and f"2 without an ending (e.g. {tmp_path}/9)" in other.sentence()

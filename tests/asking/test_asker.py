@@ -6,6 +6,7 @@ from foveal.asking.opening import make_asker, open_model
 from foveal.config.sections import Evaluation, Recipe
 from foveal.errors import UserError
 from foveal.tasks.blindtest.lines import Lines, LinesData
+from foveal.tasks.classification.task import Classification, ClassificationData
 
 
 def asker(method, **data):
@@ -30,3 +31,23 @@ def test_choosing_needs_a_closed_set():
         task = Shapes(Shapes.Data(question="either"))
         recipe = Recipe(task.name, task.data, evaluation=Evaluation(method="choose"))
         make_asker(task, open_model(task, recipe), recipe)
+
+
+def test_scoring_many_answers_says_how_long_it_takes():
+    task = named(*(f"class {i}" for i in range(5000)))
+    model = open_model(task, Recipe(task.name, task.data))
+
+    def remark(method, rows):
+        return make_asker(task, model, Recipe(task.name, task.data, evaluation=Evaluation(method=method))).remark(rows)
+
+    assert remark("auto", 1000) == (
+        "5,000 answers are scored for each of 1,000 rows: about 1.8 hours on a CPU even with a small model. "
+        "evaluation.method: choose or generate writes one answer for each row, without probabilities; evaluation.samples, "
+        "or --samples, takes fewer rows."
+    )
+    assert "about 11 minutes" in remark("score", 100)
+    assert remark("auto", 5) == remark("choose", 1000) == remark("generate", 1000) == ""
+
+
+def named(*names):
+    return Classification(ClassificationData(source="gone", class_names=list(names)))

@@ -25,6 +25,10 @@ class Perfect:
     def __init__(self, task: Lines) -> None:
         self.task = task
 
+    def remark(self, rows: int) -> str:
+        """What is printed before."""
+        return f"{rows} rows take long."
+
     def ask(self, examples: Sequence[Example], progress: Callable[[int], None]) -> Iterator[Prediction]:
         for i, e in enumerate(examples):
             progress(1)
@@ -44,6 +48,13 @@ def test_a_measurement_holds_values_rows_chance_and_interval() -> None:
     assert result.interval == wilson_interval(11, 12) and result.chance == task.chance(result.examples)
     assert result.metrics is Lines.metrics and len(result.examples) == len(result.predictions) == 12
     assert [e.id for e in measured(task, 3).examples] == ["0", "4", "8"]
+
+
+def test_how_long_it_takes_is_said_before() -> None:
+    task = Lines(LinesData(test=12, image_size=64))
+    screen = io.StringIO()
+    measure(Perfect(task), task.load("test"), Console(file=screen), label="before", samples=5)  # type: ignore[arg-type]
+    assert screen.getvalue().startswith("5 rows take long.\n")
 
 
 def test_only_a_share_of_rows_has_an_interval() -> None:

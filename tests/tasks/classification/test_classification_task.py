@@ -352,3 +352,12 @@ def test_real_photographs(real_data: Path) -> None:
     )
     assert {e.images[0].open().size for e in test.examples} == {(32, 32)}
     assert test.refused == ()
+
+
+def test_thousands_of_classes_are_not_compared_each_with_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, bare = Counter[str](), module._bare
+    monkeypatch.setattr(module, "_bare", lambda text: calls.update("x") or bare(text))
+    names = [f"Class {i}" for i in range(2000)]
+    task = named(*names)
+    assert [task.parse(f" '{name.lower()}'. ") for name in names] == names
+    assert calls["x"] < 20 * len(names)

@@ -65,7 +65,7 @@ def test_null_in_other_tables(tmp_path: Path, kind: str, rows: list[Any]) -> Non
         file.write_text("\n".join(map(json.dumps, table)))
     else:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), file)
-    with pytest.raises(UserError, match="has no label in 'label'; .* leaves out 2 of 4 rows of the train split"):
+    with pytest.raises(UserError, match=r"has no label in 'label'; .* leaves out 2 of 4 rows of the train split"):
         read_source(str(file), Wanted())
     assert labels(read_source(str(file), Wanted(on_bad_label="skip"))) == ["a", "b"]
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from foveal.errors import UserError
-from foveal.tasks.readers.splits import find_splits, split_of_file
+from foveal.tasks.readers.splits import find_splits, split_folders, split_of_file, split_of_name
 
 
 @pytest.mark.parametrize(
@@ -71,3 +73,28 @@ def test_splits_of_the_recipe() -> None:
 )
 def test_split_of_a_file(path: str, config: str, split: str) -> None:
     assert split_of_file(path) == (config, split)
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("TRAINING", "train"), ("trn", "train"), ("train2017", "train"), ("train_images", "train"), ("trainset", "train"),
+        ("Valid", "validation"), ("dev", "validation"), ("val-1", "validation"),
+        ("testing", "test"), ("tst", "test"), ("eval", "test"), ("test1", "test"), ("Test Data", "test"),
+        ("partial-train", None), ("test tube", None), ("few_shot_train_5", None), ("data", None), ("datasets", None),
+        ("trainer", None), ("été-test", None), ("7", None),
+    ],
+)  # fmt: skip
+def test_the_split_that_a_name_means(name: str, split: str | None) -> None:
+    assert split_of_name(name) == split
+
+
+def test_a_plain_name_goes_before_a_numbered_one(tmp_path: Path) -> None:
+    for name in ("train", "train_100", "test1", "VAL"):
+        (tmp_path / name).mkdir()
+    assert split_folders(tmp_path) == {
+        "train": [tmp_path / "train"], "test": [tmp_path / "test1"], "validation": [tmp_path / "VAL"],
+    }  # fmt: skip
+    splits = find_splits(["train", "train_100", "test1"])
+    assert dict(splits.chosen) == {"train": "train", "test": "test1"}
+    assert splits.reasons[-1].startswith("Left out, and never merged with another: 'train_100'")

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -252,9 +253,9 @@ class Classification(ClosedAnswers, BlindGuess, WeightedRows, ReasonsFirst, Task
         return (f"Answer: {name}",) if self.data.answer_format == "reasoning" else ()
 
     def _class(self, text: str) -> str | None:
-        names = self.data.class_names
-        for form in (_bare, lambda t: _bare(t).casefold()):
-            same = [name for name in names if form(name) == form(text)]
+        plain, folded = _by_form(tuple(self.data.class_names))
+        bare = _bare(text)
+        for same in (plain.get(bare, ()), folded.get(bare.casefold(), ())):
             if len(same) == 1:
                 return same[0]
         return None
@@ -276,6 +277,17 @@ class Classification(ClosedAnswers, BlindGuess, WeightedRows, ReasonsFirst, Task
 
 def _bare(text: str) -> str:
     return unicodedata.normalize("NFC", text.strip(WRAPPING))
+
+
+@lru_cache(maxsize=8)
+def _by_form(names: tuple[str, ...]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """The classes of each bare name, and of each bare name without regard to upper and lower case."""
+    plain: dict[str, list[str]] = {}
+    folded: dict[str, list[str]] = {}
+    for name in names:
+        plain.setdefault(_bare(name), []).append(name)
+        folded.setdefault(_bare(name).casefold(), []).append(name)
+    return plain, folded
 
 
 def _root(data: ClassificationData) -> Path:
