@@ -67,21 +67,7 @@ def name_labels(
     hidden = bool(known) or kind == "class"
     names = {*given, *known.values()}
     cleaned = {split: [_cleaned(value, hidden, names) for value in cells] for split, cells in values.items()}
-    if kind in ("float", "text"):
-        filled = [str(v) for cells in cleaned.values() for v in cells if v is not None]
-        # Words for nothing among them make numbers look like words.
-        gone = any(
-            v is None and isinstance(w, str) and w for s in values for v, w in zip(cleaned[s], values[s], strict=True)
-        )
-        if filled and (kind == "float" or gone) and all(map(_WHOLE.fullmatch, filled)):
-            kind = "integer"
-            cleaned = {s: [None if v is None else int(float(v)) for v in cells] for s, cells in cleaned.items()}
-        elif kind == "float" and not chosen:
-            odd = next((text for text in filled if not _WHOLE.fullmatch(text)), "nothing")
-            raise UserError(
-                f"{where}: holds fractions, e.g. {odd} (regression: a score, no class); if each is a class, name the "
-                "column in data.label_column."
-            )
+    kind, cleaned = _whole_numbers(values, cleaned, kind, where, chosen=chosen)
     if kind == "bool":
         cleaned = {split: [None if v is None else str(v).lower() for v in cells] for split, cells in cleaned.items()}
         if given and set(given) != {"false", "true"}:
@@ -100,6 +86,32 @@ def name_labels(
         numbers_themselves = answering and all(name.lstrip("-").isdecimal() for name in given)
         return _by_number(cleaned, () if numbers_themselves else given, where)
     return _by_word(cleaned, where, answering)
+
+
+def _whole_numbers(
+    values: Mapping[str, Sequence[Any]], cleaned: dict[str, list[Any]], kind: Kind, where: str, *, chosen: bool
+) -> tuple[Kind, dict[str, list[Any]]]:
+    """The column as integers, where it holds whole numbers written as fractions or among words for nothing.
+
+    Raises:
+        UserError: It holds fractions that the recipe does not ask for.
+    """
+    filled = [str(v) for cells in cleaned.values() for v in cells if v is not None]
+    # Words for nothing among them make numbers look like words.
+    gone = any(
+        v is None and isinstance(w, str) and w for s in values for v, w in zip(cleaned[s], values[s], strict=True)
+    )
+    if not filled or not (kind == "float" or (kind == "text" and gone)):
+        return kind, cleaned
+    if all(map(_WHOLE.fullmatch, filled)):
+        return "integer", {s: [None if v is None else int(float(v)) for v in cells] for s, cells in cleaned.items()}
+    if kind == "float" and not chosen:
+        odd = next(text for text in filled if not _WHOLE.fullmatch(text))
+        raise UserError(
+            f"{where}: holds fractions, e.g. {odd} (regression: a score, no class); if each is a class, name the "
+            "column in data.label_column."
+        )
+    return kind, cleaned
 
 
 #: Whole numbers, also with zeros behind a point; with zeros in front ("007") they are names.
