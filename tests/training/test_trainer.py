@@ -93,7 +93,8 @@ def test_resume_after_a_kill_ends_in_bit_identical_weights(tiny, squares, tmp_pa
     rows = [list(csv.DictReader((tmp_path / "runs" / r / "metrics.csv").open())) for r in ("whole", "killed")]
     columns = ("epoch", "step", "train_loss", "val_loss", "val_accuracy")
     assert [[r[c] for c in columns] for r in rows[0]] == [[r[c] for c in columns] for r in rows[1]]
-    assert "recall/0" in json.loads((tmp_path / "runs/whole/evaluation/test/results.json").read_text())["metrics"]
+    metrics = json.loads((tmp_path / "runs/whole/evaluation/test/results.json").read_text())["metrics"]
+    assert any(name.startswith("recall/") for name in metrics)
     assert not any("/" in column for column in rows[0][0]), "the values of each class are in results.json alone"
 
 

@@ -179,6 +179,7 @@ def test_reasons_of_a_table_are_the_answers_of_its_rows(tmp_path: Path) -> None:
     ("cell", "words"),
     [
         (" ", r"train\.csv, line 4 \(.*2\.png\): has no reason in 'why'; fill it in, remove the row, or set"),
+        ("n/a", r"train\.csv, line 4 .*has no reason in 'why'"),
         ("Reasoning:", r"train\.csv, line 4 .*has no reason"),
         ("It is so. Answer: a", r"train\.csv, line 4 .*holds 'Answer:', behind which the class is looked for"),
     ],

@@ -263,6 +263,10 @@ def test_tables_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     path = write_table(tmp_path / "train-0.parquet", rows)
     with pytest.raises(UserError, match=r"train-0.parquet, row 0: has no text"):
         read_reasonseg(path, "train")
+    (tmp_path / "other").mkdir()
+    nothing = write_table(tmp_path / "other/train-0.parquet", [{"text": "NaN"}])
+    with pytest.raises(UserError, match=r"train-0.parquet, row 0: has no text"):
+        read_reasonseg(nothing, "train")
     source = read_reasonseg(path, "train", on_bad="skip")
     assert [q.texts[0] for q in source.queries] == ["text 2", "text 3", "text 4"]
     assert [where for where, _ in source.skipped] == [f"{path}, row 0", f"{path}, row 1"]
