@@ -100,6 +100,9 @@ def test_both_orders_of_a_pair_count_as_what_they_are_worth() -> None:
         def __init__(self, task: Comparison) -> None:
             self.task = task
 
+        def remark(self, rows: int) -> str:
+            return ""
+
         def ask(self, examples: Sequence[Example], progress: Callable[[int], None]) -> Iterator[Prediction]:
             for e in examples:
                 yield Prediction(e.id, e.truth if e.fields["pair"] % 2 else None, "", None, e.truth)

@@ -49,7 +49,7 @@ def test_a_source_with_splits_gives_its_test_split_and_nothing_is_held_out_of_it
         False,
     )
     assert len(load_split(task, "train", other=True).examples) == 10
-    with pytest.raises(UserError, match="has no pictures of a validation split, only of test, train; give --split"):
+    with pytest.raises(UserError, match="has no pictures of a validation split, only of train, test; give --split"):
         load_split(task, "validation", other=True)
     alone = load_split(
         classes(folders(tmp_path / "b", {"train/cat": 3, "train/dog": 1}), "cat", "dog"), "test", other=True
