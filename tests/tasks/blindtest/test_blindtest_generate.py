@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from typing import Any
 
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foveal.examples import SPLITS
-from foveal.tasks.blindtest.generate import balanced_choice, split_of
+from foveal.tasks.blindtest.all import PUZZLES
+from foveal.tasks.blindtest.generate import Scenes, balanced_choice, split_of
 
 
 @given(st.integers(1, 7), st.integers(0, 2**40), st.integers(0, 100), st.sampled_from(SPLITS))
@@ -29,3 +31,23 @@ def test_shares_of_the_splits() -> None:
     counts = Counter(split_of((80, 800, i, -i)) for i in range(4000))
     assert counts["train"] == pytest.approx(2000, abs=150)
     assert counts["validation"] == pytest.approx(1000, abs=150)
+
+
+@pytest.mark.parametrize("style", ["paper", "varied"])
+@pytest.mark.parametrize("name", PUZZLES)
+def test_pictures_depend_on_settings_and_index_alone(name: str, style: str) -> None:
+    task = PUZZLES[name]
+
+    def rows(**changes: int) -> Any:
+        return task(task.Data(**{"style": style, "seed": 5, "image_size": 96, **changes})).load("train").examples  # type: ignore[arg-type]
+
+    some = rows()
+    pictures = [some[i].images[0].open().tobytes() for i in (0, 7, 999)]
+    again = pickle.loads(pickle.dumps(rows(train=20_000)))
+    assert [again[i].images[0].open().tobytes() for i in (999, 7, 0)] == pictures[::-1]
+    assert some[7].images[0].open().tobytes() == pictures[1] != rows(seed=6)[7].images[0].open().tobytes()
+    scenes = Scenes(task, style, 96, "train", 5)
+    assert (some[7].id, some[7].truth) == ("7", scenes(7).truths[0])
+    assert scenes(7).fields.items() <= some[7].fields.items()
+    assert pickle.loads(pickle.dumps(scenes(7))) == scenes(7) == pickle.loads(pickle.dumps(scenes))(7)
+    assert Scenes(task, style, 96, "test", 5).draw(7).tobytes() != pictures[1]

@@ -317,12 +317,6 @@ def test_malformed_published_rows(tmp_path: Path) -> None:
         load(file, "test", Layout(truth, LAYOUT.published, labels))
 
 
-def test_a_truth_of_its_own_for_published_rows(tmp_path: Path) -> None:
-    layout = Layout(truth, LAYOUT.published, labels, hub_tasks=("Points",), hub_truth=len)
-    file = published(tmp_path / "a.parquet", [("Points", "?", "xx")])
-    assert truths(load(file, "test", layout)) == [2]
-
-
 def test_both_questions_of_a_saved_split(tmp_path: Path) -> None:
     save(tmp_path, "test")
     rows = rows_of(tmp_path, question="both")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import pickle
 import random
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping
@@ -266,18 +265,6 @@ def test_pictures_are_what_they_should_be(size: int) -> None:
 
 
 # Rows.
-
-
-def test_pictures_depend_on_settings_and_index_alone() -> None:
-    rows = subway(seed=5).load("train").examples
-    first = [rows[i].images[0].open().tobytes() for i in (0, 7, 999)]
-    again = pickle.loads(pickle.dumps(subway(seed=5, train=20_000).load("train").examples))
-    assert [again[i].images[0].open().tobytes() for i in (999, 7, 0)] == first[::-1]
-    assert subway(seed=6).load("train").examples[7].images[0].open().tobytes() != first[1]
-    assert rows[7].images[0].open().tobytes() == first[1]
-    scene = Scenes(Subway, "paper", 224, "train", 5)(7)
-    assert rows[7].truth == scene.label and dict(scene.fields).items() <= dict(rows[7].fields).items()
-    assert pickle.loads(pickle.dumps(scene)) == scene
 
 
 def test_no_geometry_is_in_two_splits() -> None:

@@ -33,7 +33,8 @@ from foveal.images import MAX_PIXELS, Picture
 from foveal.prompts import Prompt
 from foveal.results import Prediction
 from foveal.runs import Run, create_run, environment, is_run, open_run
-from foveal.tasks.blindtest.benchmark_options import SETTINGS, Options, all_puzzles, save
+from foveal.tasks.blindtest.all import PUZZLES, find_sources
+from foveal.tasks.blindtest.benchmark_options import SETTINGS, Options, save
 from foveal.tasks.blindtest.puzzle import Puzzle
 from foveal.tasks.blindtest.scores import QUESTIONS, Answer, Scores, Table, published, score, table
 from foveal.vlm.finding import is_url
@@ -91,13 +92,13 @@ def collect(options: Options, console: Console, max_pixels: int = MAX_PIXELS) ->
     """
     asked: list[Asked] = []
     missing = []
-    for name, kind in all_puzzles().items():
+    for name, kind in PUZZLES.items():
         if options.puzzles and name not in options.puzzles:
             continue
         with _naming_options(name, options):
-            rows = [
-                row for place in _places(options, name, kind) for row in _rows(options, name, kind, place, max_pixels)
-            ]
+            generated = options.source == "generate"
+            places = ["generate"] if generated else find_sources(options.source, name, kind.layout)
+            rows = [row for place in places for row in _rows(options, name, kind, place, max_pixels)]
         if not rows:
             missing.append(name)
         groups: dict[tuple[str, str], list[Asked]] = {}
@@ -118,15 +119,6 @@ def collect(options: Options, console: Console, max_pixels: int = MAX_PIXELS) ->
 
 def _spread(count: int, limit: int) -> list[int]:
     return list(range(count)) if limit in (0, count) or limit > count else [i * count // limit for i in range(limit)]
-
-
-def _places(options: Options, name: str, kind: type[Puzzle]) -> list[str]:
-    """Where a puzzle's pictures are in the source."""
-    if options.source == "generate":
-        return ["generate"]
-    from foveal.tasks.blindtest.all import find_sources
-
-    return find_sources(options.source, name, kind.layout)
 
 
 @contextmanager
@@ -354,7 +346,7 @@ def _saying_how_to_go_on(replies: Replies, folder: Path, fresh: bool) -> Iterato
 
 def _table(scores: Scores, predictions: Sequence[Prediction], longest: int) -> Table:
     """The table, with a note where replies were cut."""
-    shown = table(scores, every=len(all_puzzles()))
+    shown = table(scores, every=len(PUZZLES))
     cut = sum(p.extra.get("finish") == "length" for p in predictions)
     if not cut:
         return shown

@@ -4,76 +4,61 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from foveal.errors import UserError
 from foveal.files import write_text
-from foveal.tasks.blindtest.puzzle import Puzzle
 
 #: The file in a benchmark's folder that holds its options.
 SETTINGS = "benchmark.json"
 
 
+def _option(help: str, metavar: str | None = None, *, default: Any = MISSING) -> Any:
+    return field(default=default, metadata={"help": help, "metavar": metavar})
+
+
 @dataclass(frozen=True)
 class Options:
-    """What is asked of whom.
+    """What is asked of whom: the options of the command by name, and words of settings such as ``--model.key value``."""
 
-    Attributes:
-        model: The folder of a run; ``builtin``, a model's folder or Hub id; or the address of a server.
-        source: ``generate``; a folder with a folder for each puzzle; or what each puzzle's ``data.source`` takes.
-        puzzles: Their names; empty for all.
-        questions: Which of the two are asked.
-        wording: As published, or short as models are trained on it.
-        style: Look of generated pictures.
-        count: Generated pictures of each puzzle.
-        image_size: Their side in pixels.
-        limit: Rows of each puzzle and question, evenly spread; 0 for all.
-        settings: ``--model.key value`` words.
-        checkpoint: Which of a run's.
-        max_new_tokens: Longest reply; None for the default.
-        temperature: Of served models.
-        seed: Of generated pictures, and of a served model's choices.
-        served_model: The model's name on its server.
-        batch_size: Questions at a time, of a model that runs here.
-        concurrency: Requests at a time, to a served one.
-        timeout: Seconds within which a server's reply must be whole.
-        tries: How often a request is sent before it is given up.
-        api_key_env: Environment variable that holds the server's key.
-    """
-
-    model: str
-    source: str = "generate"
-    puzzles: tuple[str, ...] = ()
-    questions: Literal["first", "second", "both"] = "both"
-    wording: Literal["published", "short"] = "published"
-    style: str = "paper"
-    count: int = 300
-    image_size: int = 224
-    limit: int = 0
+    model: str = _option(
+        "a run's folder; builtin, a model's folder or Hub id; or http(s)://SERVER/v1 of any OpenAI-compatible server",
+        "RUN|ID|URL",
+    )
+    source: str = _option(
+        "generate (default); a folder with a folder of pictures for each puzzle; or a data set of them, e.g. XAI/vlmsareblind",
+        default="generate",
+    )
+    puzzles: tuple[str, ...] = _option("e.g. lines,grids (default: all)", "NAME,NAME", default=())
+    questions: Literal["first", "second", "both"] = _option("default: both", default="both")
+    wording: Literal["published", "short"] = _option(
+        "short: in a word or two, as small models are trained on it", default="published"
+    )
+    style: str = _option("look of generated pictures (default: paper)", "STYLE", default="paper")
+    count: int = _option("generated pictures of each puzzle (default 300)", "N", default=300)
+    image_size: int = _option("their side in pixels (default 224)", "N", default=224)
+    limit: int = _option("rows of each puzzle and question, evenly spread (default 0: all)", "N", default=0)
+    seed: int = _option("of generated pictures and of a server's choices (default 0)", "N", default=0)
     settings: tuple[str, ...] = ()
-    checkpoint: str = "best"
-    max_new_tokens: int | None = None
-    temperature: float = 0.0
-    seed: int = 0
-    served_model: str | None = None
-    batch_size: int = 16
-    concurrency: int = 8
-    timeout: float = 300.0
-    tries: int = 8
-    api_key_env: str | None = None
+    checkpoint: str = _option("of a run: best, last or epoch-N (default: best)", "NAME", default="best")
+    batch_size: int = _option("questions at a time, of a model that runs here (default 16)", "N", default=16)
+    max_new_tokens: int | None = _option("longest reply in tokens (default 256, of servers 2048)", "N", default=None)
+    served_model: str | None = _option("the model's name on its server (default: the only one)", "NAME", default=None)
+    api_key_env: str | None = _option(
+        "name of the environment variable that holds the server's key; the key is never written or shown",
+        "NAME",
+        default=None,
+    )
+    temperature: float = _option("of a served model (default 0: the likeliest reply)", "T", default=0.0)
+    concurrency: int = _option("requests at a time, to a server (default 8)", "N", default=8)
+    timeout: float = _option("for a server's whole reply (default 300)", "SECONDS", default=300.0)
+    tries: int = _option("how often a request is sent before giving up (default 8)", "N", default=8)
 
 
 #: Options that change how fast it goes, or who may ask, and not what comes out: they may differ when it goes on.
 _FREE: Final = ("batch_size", "concurrency", "timeout", "tries", "api_key_env")
-
-
-def all_puzzles() -> dict[str, type[Puzzle]]:
-    """The puzzles by name, in the order of the published tables."""
-    from foveal.tasks.blindtest.all import PUZZLES
-
-    return PUZZLES
 
 
 def check(options: Options) -> Options:
@@ -82,10 +67,11 @@ def check(options: Options) -> Options:
     Raises:
         UserError: Names the option and the remedy.
     """
-    known = all_puzzles()
+    from foveal.tasks.blindtest.all import PUZZLES  # takes a while to import, which --help need not wait for
+
     for name in options.puzzles:
-        if name not in known:
-            raise UserError(f"--puzzles: there is no puzzle {name!r}; there are {', '.join(known)}.")
+        if name not in PUZZLES:
+            raise UserError(f"--puzzles: there is no puzzle {name!r}; there are {', '.join(PUZZLES)}.")
     if len(set(options.puzzles)) < len(options.puzzles):
         raise UserError("--puzzles: name each puzzle once.")
     for option, value, low in (

@@ -249,6 +249,14 @@ _ANSWER = re.compile(
 )
 
 
+def read_answer(reply: str, questions: Sequence[str]) -> str | None:
+    """The Yes or No that a reply gives as its answer, or None where it gives neither or both."""
+    for question in questions:
+        reply = re.sub(re.escape(question), "\n", reply, flags=re.IGNORECASE)
+    answers = {match.capitalize() for match in _ANSWER.findall(_CHOICE.sub(" : ", reply))}
+    return answers.pop() if len(answers) == 1 else None
+
+
 class Circles(Puzzle):
     """Do two circles touch, do they overlap: Yes or No?"""
 
@@ -261,7 +269,7 @@ class Circles(Puzzle):
     styles: ClassVar = {"paper": _paper, "varied": _varied}
     shared = frozenset({"paper"})
     values = ("Yes", "No")
-    blind = 1 / 2
+    read = staticmethod(read_answer)
     layout = Layout(
         read_label,
         re.compile(r"pixels_\d+_rotation_\w+?_diameter_[\d.]+_distance_(-?\d+(?:\.\d+)?)\.png$"),
@@ -278,11 +286,3 @@ overlapping more; a gap or an overlap can always be seen.
 Columns of `metadata.csv`: file_name; label; label_second; centre (x0, y0; y downwards) and diameter0 of the first circle,
 the same of the second (x1, y1, diameter1), in sides of the picture; gap, in mean diameters: below 0 they overlap.
 """
-
-    @classmethod
-    def read(cls, reply: str, questions: Sequence[str]) -> str | None:
-        """The Yes or No that a reply gives as its answer, or None where it gives neither or both."""
-        for question in questions:
-            reply = re.sub(re.escape(question), "\n", reply, flags=re.IGNORECASE)
-        answers = {match.capitalize() for match in _ANSWER.findall(_CHOICE.sub(" : ", reply))}
-        return answers.pop() if len(answers) == 1 else None

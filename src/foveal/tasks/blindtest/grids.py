@@ -366,7 +366,7 @@ class Grids(Puzzle):
     styles: ClassVar = {"paper": _paper, "varied": _varied}
     shared = frozenset({"paper"})
     values = tuple(f"{r},{c}" for r, c in SHAPES)
-    blind = 1 / len(SHAPES)
+    read = staticmethod(read_pair)
     layout = Layout(
         read_label,
         re.compile(r"(?:(?:blank|text|word)_)?grid_(\d+)x(\d+)_\d+_\d+\.png$"),
@@ -382,8 +382,3 @@ splits; of the style paper there are too few for that.
 Columns of `metadata.csv`: file_name; label; kind (blank or text); the grid's left, top, right and bottom, and its
 lines' width, in sides of the picture, y downwards; the words, row by row.
 """
-
-    @classmethod
-    def read(cls, reply: str, questions: Sequence[str]) -> str | None:
-        """The last pair of rows and columns in a reply; see ``read_pair``."""
-        return read_pair(reply, questions)

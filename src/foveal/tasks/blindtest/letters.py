@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -140,9 +140,12 @@ def place_word(
     )
 
 
-def _paper(rng: random.Random, label: tuple[str, int], scale: float) -> Scene | None:
-    look = Look(rng.choice((HELVETICA, OPEN_SANS)))
-    return place_word(*label, look, rng.choice(PADDINGS), rng.choice(THICKNESSES), scale)
+def _paper(rng: random.Random, label: tuple[str, int], _: int, scale: float) -> Sampler:
+    def sample() -> Scene:
+        look = Look(rng.choice((HELVETICA, OPEN_SANS)))
+        return place_word(*label, look, rng.choice(PADDINGS), rng.choice(THICKNESSES), scale)
+
+    return sample
 
 
 def _other(rng: random.Random) -> tuple[str, int]:
@@ -163,7 +166,11 @@ def _other(rng: random.Random) -> tuple[str, int]:
     return "".join(letters), index
 
 
-def _varied(rng: random.Random, label: tuple[str, int], scale: float) -> Scene | None:
+def _varied(rng: random.Random, label: tuple[str, int], _: int, scale: float) -> Sampler:
+    return partial(_varied_scene, rng, label, scale)
+
+
+def _varied_scene(rng: random.Random, label: tuple[str, int], scale: float) -> Scene | None:
     word, index = _other(rng) if rng.random() < 0.25 else label
     kernel: Filter = rng.choice(("box", "bilinear", "bicubic"))
     if rng.random() < 0.5:
@@ -199,16 +206,6 @@ def _varied(rng: random.Random, label: tuple[str, int], scale: float) -> Scene |
     scene = place_word(word, index, look, (whole - length) / 2, rng.uniform(3.2, 7.5), scale, stretch)
     aside = max(0, round((whole - length) / 2 / whole * UNITS) - 100)
     return _moved(scene, rng.randint(-aside, aside), rng.randint(-3200, 3200), rng, 0.1)
-
-
-def _sampler(
-    make: Callable[[random.Random, tuple[str, int], float], Scene | None],
-    rng: random.Random,
-    label: tuple[str, int],
-    _: int,
-    scale: float,
-) -> Sampler:
-    return partial(make, rng, label, scale)
 
 
 def _moved(scene: Scene, across: int, down: int, rng: random.Random, jitter: float) -> Scene:
@@ -296,10 +293,10 @@ class Letters(Puzzle):
     first = Question("Which letter is being circled?", "letter")
     second = Question("Which character is being highlighted with a red oval?", "letter")
     labels = LABELS
-    styles: ClassVar = {"paper": partial(_sampler, _paper), "varied": partial(_sampler, _varied)}
+    styles: ClassVar = {"paper": _paper, "varied": _varied}
     shared = frozenset({"paper"})
     values = VALUES
-    blind = 1 / len(VALUES)
+    read = staticmethod(read_letter)
     layout = Layout(
         read_label,
         re.compile(r"text_image_[0-9a-fA-F-]{36}\.png$"),
@@ -314,8 +311,3 @@ Columns of `metadata.csv`: file_name; label; the word; the letter's index in it,
 its baseline (text_x, baseline) and the font's size (em); the ellipse's centre (centre_x, centre_y), its radii to the
 middle of its line (radius_x, radius_y) and the line's width. Lengths are in sides of the picture, y downwards.
 """
-
-    @classmethod
-    def read(cls, reply: str, questions: Sequence[str]) -> str | None:
-        """The letter in a reply; see ``read_letter``."""
-        return read_letter(reply, questions)

@@ -260,7 +260,6 @@ class Lines(Puzzle):
     labels = LABELS
     styles: ClassVar = {"paper": _paper, "tutorial": _tutorial, "varied": _varied}
     values = LABELS
-    blind = 1 / 3
     layout = Layout(
         read_label,
         re.compile(r"gt_(\d+)_image_\d+_thickness_\d+_resolution_\d+\.png$"),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from PIL import Image
 
@@ -50,9 +50,8 @@ class Question:
     answer: Callable[[Any], str] = str
 
 
-def in_braces(truth: Any) -> str:
-    """A truth in curly brackets, the format of most questions."""
-    return f"{{{truth}}}"
+#: A truth in curly brackets, the format of most questions.
+in_braces: Final[Callable[[Any], str]] = "{{{}}}".format
 
 
 @dataclass
@@ -183,7 +182,7 @@ class Puzzle(Generated, ClosedAnswers, BlindGuess, Generator, Task):
         title: The puzzle's name in tables.
         card: A paragraph of the dataset card about the pictures and the columns.
         values: The answers of the published pictures.
-        blind: Accuracy of a random guess among them.
+        read: Returns the value in a reply, or None; the reply may repeat any of the texts that are given too.
     """
 
     first: ClassVar[Question]
@@ -192,7 +191,7 @@ class Puzzle(Generated, ClosedAnswers, BlindGuess, Generator, Task):
     title: ClassVar[str]
     card: ClassVar[str]
     values: ClassVar[tuple[Any, ...]]
-    blind: ClassVar[float]
+    read: ClassVar[staticmethod[[str, Sequence[str]], Any]] = staticmethod(read_number)
     Data: ClassVar[type] = PuzzleData
     Make: ClassVar[type] = PuzzleMake
 
@@ -201,16 +200,6 @@ class Puzzle(Generated, ClosedAnswers, BlindGuess, Generator, Task):
         check_range("data.image_size", data.image_size, 32, 4096)
         for split in ("train", "validation", "test"):
             check_range(f"data.{split}", getattr(data, split), 0, 100_000_000)
-
-    @classmethod
-    def read(cls, reply: str, questions: Sequence[str]) -> Any:
-        """The value in a reply, or None; by default a number, see ``read_number``.
-
-        Args:
-            reply: The model's reply.
-            questions: Texts that the reply may repeat.
-        """
-        return read_number(reply, questions)
 
     @classmethod
     def questions(cls) -> dict[Which, Question]:
@@ -286,7 +275,7 @@ class Puzzle(Generated, ClosedAnswers, BlindGuess, Generator, Task):
     def chance(self, examples: Sequence[Example]) -> float:
         """Accuracy of the better of two blind guessers: always the most frequent truth, or any answer at random."""
         counts = Counter(e.truth for e in examples)
-        return max(self.blind, max(counts.values(), default=0) / max(len(examples), 1))
+        return max(1 / len(self.values), max(counts.values(), default=0) / max(len(examples), 1))
 
     @classmethod
     def make(cls, options: Any) -> Path:

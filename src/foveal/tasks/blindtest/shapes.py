@@ -241,6 +241,11 @@ def _published(match: re.Match[str], cells: Mapping[str, str] | None) -> list[La
     return [Label((count, count), {"shape": "circles" if match[1] == "diameter" else "pentagons"})]
 
 
+def read_count(reply: str, questions: Sequence[str]) -> int | None:
+    """The number in a reply: the last in braces, else the only one; see ``read_number``."""
+    return read_number(without(reply, (fill(text, {"shape": shape}) for text in questions for shape in SHAPES)))
+
+
 class Shapes(Puzzle):
     """How many overlapping circles or pentagons are there: 5 to 9?"""
 
@@ -257,6 +262,7 @@ class Shapes(Puzzle):
     styles: ClassVar = {"paper": _paper, "varied": _varied}
     shared = frozenset({"paper"})
     values = COUNTS
+    read = staticmethod(read_count)
     blind = 1 / len(COUNTS)
     layout = Layout(
         read_label,
@@ -273,8 +279,3 @@ there are: 5 to 9.
 Columns of `metadata.csv`: file_name; label; shape (circles or pentagons); size (a circle's radius, a pentagon's side);
 the lines' width; the centres as x,y (y downwards) with spaces between them. Lengths are in sides of the picture.
 """
-
-    @classmethod
-    def read(cls, reply: str, questions: Sequence[str]) -> int | None:
-        """The number in a reply: the last in braces, else the only one; see ``read_number``."""
-        return read_number(without(reply, (fill(text, {"shape": shape}) for text in questions for shape in SHAPES)))

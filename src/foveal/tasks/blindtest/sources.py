@@ -68,8 +68,6 @@ class Layout:
         fields: Columns of ``metadata.csv`` with the values of the questions' placeholders.
         two_truths: Whether the questions have different answers; then ``metadata.csv`` has a column label_second.
         hub_tasks: The puzzle's names in the column ``task`` of XAI/vlmsareblind.
-        hub_truth: Parses that data set's column ``groundtruth``; None tries several spellings with ``truth``, see
-            ``read_loosely``.
     """
 
     truth: Callable[[str], Any]
@@ -79,7 +77,6 @@ class Layout:
     fields: tuple[str, ...] = ()
     two_truths: bool = False
     hub_tasks: tuple[str, ...] = ()
-    hub_truth: Callable[[str], Any] | None = None
 
 
 def agreed(named: str, cells: Mapping[str, str] | None, column: str, truth: Callable[[str], Any]) -> Any:
@@ -198,7 +195,6 @@ class _Source:
         layout, only = self.layout, self.only
         if not layout.hub_tasks:
             raise UserError(f"data.source: {self.origin}: has no pictures of this puzzle; give another source.")
-        read = layout.hub_truth or (lambda text: read_loosely(text, layout.truth))
         rows: list[Row] = []
         places: list[int] = []
         tables, number, place = [], 0, 0
@@ -211,7 +207,9 @@ class _Source:
                         where = f"{self.origin}, row {number}"
                         if not prompt:
                             raise UserError(f"{where}: prompt is empty; fill it in or remove the row.")
-                        truth = _checked(str(cells["groundtruth"] or ""), read, where)
+                        truth = _checked(
+                            str(cells["groundtruth"] or ""), lambda text: read_loosely(text, layout.truth), where
+                        )
                         fields = {**values, "text": prompt, "task": str(cells["task"])}
                         rows.append(Row(str(number), Picture(where, ""), (truth, truth), fields, which))
                         places.append(place)

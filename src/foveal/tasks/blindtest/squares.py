@@ -208,7 +208,6 @@ class Squares(Puzzle):
     labels = LABELS
     styles: ClassVar = {"paper": _paper, "varied": _varied}
     values = LABELS
-    blind = 1 / 4
     layout = Layout(
         read_label,
         re.compile(r"nested_squares_depth_(\d+)_image_\d+_thickness_\d+\.png$"),

@@ -264,7 +264,6 @@ class Subway(Puzzle):
     labels = VALUES
     styles: ClassVar = {"paper": _paper, "varied": _varied}
     values = VALUES
-    blind = 1 / 3
     layout = Layout(
         read_label,
         re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.png$"),

@@ -29,6 +29,39 @@ def palette(ground: Colour, ink: Colour) -> NDArray[np.uint32]:
     return colours
 
 
+@lru_cache(maxsize=256)
+def _palettes(ground: Colour, inks: tuple[Colour, ...]) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+    """Each colour laid on the ground at each level from 0 to 255, one after the other; and the colours, [N, 4]."""
+    return np.concatenate([palette(ground, ink) for ink in inks]), np.array([(*ink, 255) for ink in inks], np.float32)
+
+
+def over(
+    below: NDArray[np.uint32],
+    level: NDArray[np.uint8],
+    ground: Colour,
+    inks: tuple[Colour, ...],
+    chosen: NDArray[np.intp] | None = None,
+) -> NDArray[np.uint32]:
+    """Pixels of a canvas with colours laid on them; fast where most still have the colour of the ground.
+
+    Args:
+        below: The pixels.
+        level: Coverage of each, 0 to 255.
+        ground: Colour of the bare canvas.
+        inks: The colours.
+        chosen: Index of each pixel's colour; None for the first.
+    """
+    palettes, colours = _palettes(ground, inks)
+    paint = palettes.take(level if chosen is None else chosen * 256 + level)
+    crossed = np.flatnonzero(below != palettes[0])
+    if len(crossed):
+        old = below.take(crossed).view(np.uint8).reshape(-1, 4).astype(np.float32)
+        colour = colours[0] if chosen is None else colours.take(chosen.take(crossed), axis=0)
+        new = old + level.take(crossed)[:, None] * ((colour - old) / np.float32(255)) + np.float32(0.5)
+        paint[crossed] = new.astype(np.uint8).view(np.uint32).reshape(-1)
+    return paint
+
+
 def scratch(pixels: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
     """This thread's canvas of so many pixels, and levels for them, both with any content.
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from foveal.drawing.figures import Colour
-from foveal.tasks.blindtest.drawing.canvas import as_image, packed, palette, scratch
+from foveal.tasks.blindtest.drawing.canvas import as_image, over, packed, scratch
 from foveal.tasks.blindtest.drawing.filters import RADIUS, Filter, edge
 
 #: Entries of a table per pixel of depth.
@@ -47,8 +47,7 @@ class Canvas:
         self.margin = math.ceil(RADIUS[kernel] + 3 * self.blur) + 3
         self.stride = size + 2 * self.margin
         self.pixels, _ = scratch(self.stride**2)
-        self.paper = packed(ground)
-        self.pixels.fill(self.paper)
+        self.pixels.fill(packed(ground))
 
     def image(self) -> Image.Image:
         """The picture."""
@@ -66,8 +65,8 @@ class Canvas:
         np.subtract(np.float32(radius * _STEPS + middle + 0.5), depth, out=depth)
         level = levels.take(depth.astype(np.intp), mode="clip").reshape(-1)
         index = (places * self.stride + self._index(left, top))[:, None] + places
-        paints, colours = _palettes(self.ground, (colour,))
-        self._paint(index.reshape(-1), level, paints.take(level), colours)
+        index = index.reshape(-1)
+        self.pixels[index] = over(self.pixels.take(index), level, self.ground, (colour,))
 
     def outlines(
         self,
@@ -107,14 +106,13 @@ class Canvas:
         starts = [self._index(left, top) - i * side * self.stride for i, (_, left, top) in enumerate(boxes)]
         index = touched + touched // side * (self.stride - side) + np.array(starts).repeat(counts)
 
-        palettes, paints = _palettes(self.ground, colours)
         chosen = np.array(order if len(colours) > 1 else [0] * len(order)).repeat(counts)
-        paint = palettes.take(chosen * 256 + level)
         stop = 0
         for first in range(apart):
             begin, stop = stop, stop + len(range(first, len(centres), apart))
             part = slice(ends[begin], ends[stop])
-            self._paint(index[part], level[part], paint[part], paints, chosen[part])
+            below = self.pixels.take(index[part])
+            self.pixels[index[part]] = over(below, level[part], self.ground, colours, chosen[part])
 
     def _box(self, x: float, y: float, radius: float) -> tuple[int, int, int]:
         """Side, left and top of the box of whole pixels around a circle: equal sides for equal radii."""
@@ -127,33 +125,6 @@ class Canvas:
 
     def _index(self, x: int, y: int) -> int:
         return (y + self.margin) * self.stride + x + self.margin
-
-    def _paint(
-        self,
-        index: NDArray[np.intp],
-        level: NDArray[np.uint8],
-        paint: NDArray[np.uint32],
-        colours: NDArray[np.float32],
-        chosen: NDArray[np.intp] | None = None,
-    ) -> None:
-        """Lays colours on the canvas.
-
-        Args:
-            index: The pixels, each once.
-            level: Coverage of each, 0 to 255.
-            paint: Each one's colour on the bare ground; changed in place.
-            colours: The colours, [N, 4].
-            chosen: Index of each pixel's colour; None where there is only one.
-        """
-        below = self.pixels.take(index)
-        crossed = np.flatnonzero(below != self.paper)
-        if len(crossed):
-            old = below.take(crossed).view(np.uint8).reshape(-1, 4).astype(np.float32)
-            colour = colours if chosen is None else colours.take(chosen.take(crossed), axis=0)
-            share = level.take(crossed) * np.float32(1 / 255)
-            new = old + share[:, None] * (colour - old) + np.float32(0.5)
-            paint[crossed] = new.astype(np.uint8).view(np.uint32).reshape(-1)
-        self.pixels[index] = paint
 
 
 def _steps_from_line(
@@ -204,10 +175,3 @@ def _band(width: float, kernel: Filter, blur: float) -> NDArray[np.uint8]:
     band[-1] = 0
     levels: NDArray[np.uint8] = np.rint(band * 255).astype(np.uint8)
     return levels
-
-
-@lru_cache(maxsize=256)
-def _palettes(ground: Colour, colours: tuple[Colour, ...]) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-    """Each colour laid on the ground at each level from 0 to 255, one after the other; and the colours."""
-    paints = np.array([(*colour, 255) for colour in colours], np.float32)
-    return np.concatenate([palette(ground, colour) for colour in colours]), paints

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from foveal.drawing.figures import Colour, Point
-from foveal.tasks.blindtest.drawing.canvas import as_image, packed, palette, scratch
+from foveal.tasks.blindtest.drawing.canvas import as_image, over, packed, scratch
 from foveal.tasks.blindtest.drawing.filters import RADIUS, Filter, edge
 
 Cap = Literal["projecting", "round"]
@@ -67,11 +67,10 @@ def draw_polylines(size: int, ground: Colour, lines: Sequence[tuple[Sequence[Poi
     if any(not 0 <= v <= size for points, _ in lines for point in points for v in point):
         raise ValueError(f"a vertex is outside the picture of {size} x {size} pixels")
     index, level, ends, stride, margin = _near_pixels(size, [points for points, _ in lines], pen)
-    paper = packed(ground)
     canvas, united = scratch(stride * stride)
-    canvas.fill(paper)
+    canvas.fill(packed(ground))
     start = 0
-    for number, ((_, colour), stops) in enumerate(zip(lines, ends, strict=True)):
+    for (_, colour), stops in zip(lines, ends, strict=True):
         # The segments of one line are united before they are painted, or their joint would show.
         where = index[start : stops[-1]]
         share = level[start : stops[-1]]
@@ -82,15 +81,8 @@ def draw_polylines(size: int, ground: Colour, lines: Sequence[tuple[Sequence[Poi
                 part = index[begin:stop]
                 united[part] = np.maximum(united.take(part), level[begin:stop])
             share = united.take(where)
-        paint = palette(ground, colour).take(share)
         start = stops[-1]
-        if number:
-            below = canvas.take(where)
-            crossed = np.flatnonzero(below != paper)
-            old = below[crossed].view(np.uint8).reshape(-1, 4).astype(np.float32)
-            new = old + share[crossed, None] * ((np.asarray((*colour, 255), np.float32) - old) / np.float32(255))
-            paint[crossed] = (new + np.float32(0.5)).astype(np.uint8).view(np.uint32).reshape(-1)
-        canvas[where] = paint
+        canvas[where] = over(canvas.take(where), share, ground, (colour,))
     return as_image(canvas.reshape(stride, stride), margin)
 
 
