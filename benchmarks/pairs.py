@@ -16,7 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from foveal.images import Picture
-from foveal.tasks.comparison.pair_files import read_pairs, write_pairs
+from foveal.tasks.comparison.pair_files import write_pairs
 from foveal.tasks.comparison.pairs import all_pairs, training_pairs
 from foveal.tasks.comparison.scores import Rated
 
@@ -50,9 +50,6 @@ def main() -> None:
                 f"memory {largest_memory():.0f} MB, "
                 f"{largest_memory() - before:.0f} MB more than before"
             )
-        start = time.perf_counter()
-        read_pairs(path)
-        print(f"read them: {time.perf_counter() - start:.2f} s")
     start = time.perf_counter()
     drawn = training_pairs([r.score for r in rows], "0.2", 45_000 * given.pictures // 1100)
     print(f"drew {len(drawn):,} training pairs of {len(rows):,} pictures: {time.perf_counter() - start:.2f} s")

@@ -256,11 +256,8 @@ def load(run: RecipeLike, *, checkpoint: str = "best", **keys: Any) -> Model:
 
 
 def _device(asker: Any) -> str:
-    from foveal.asking.models import LocalModel, OwnModel
-
-    if isinstance(asker.model, LocalModel):
-        return str(asker.model.vlm.device)
-    return str(asker.model.specialist.device) if isinstance(asker.model, OwnModel) else "server"
+    loaded = getattr(asker.model, "vlm", None) or getattr(asker.model, "specialist", None)
+    return str(loaded.device) if loaded else "server"
 
 
 def _open_recipe(what: RecipeLike, keys: Mapping[str, Any]) -> tuple[Recipe, Run | None]:

@@ -56,6 +56,18 @@ def check_writable(path: Path) -> None:
             raise UserError(f"{path}: cannot be written: no permission to write to {place}; choose another folder.")
 
 
+def check_file(path: Path | None) -> None:
+    """Checks that a file that is asked for could be written; None is none.
+
+    Raises:
+        UserError: It could not, or is a folder.
+    """
+    if path is not None:
+        check_writable(path)
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; give a file's name.")
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces ``path`` by ``text`` (UTF-8) in one step.
 

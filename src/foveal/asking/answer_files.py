@@ -24,7 +24,7 @@ import numpy as np
 from foveal.asking.answered import Answered, Tally, word_of
 from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
-from foveal.files import check_writable, disk_errors, replacing, to_json, write_text
+from foveal.files import check_file, disk_errors, replacing, to_json, write_text
 from foveal.runs import Run
 from foveal.vlm.finding import is_url
 
@@ -295,9 +295,7 @@ def open_answers(path: Path, facts: Mapping[str, Any], batch_size: int) -> Answe
     Raises:
         UserError: The file cannot be written, or holds something else.
     """
-    check_writable(path)
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; give a file's name.")
+    check_file(path)
     kind = ParquetAnswers if path.suffix.lower() == ".parquet" else JsonAnswers
     return kind(path, facts, batch_size)
 

@@ -9,10 +9,10 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from foveal.errors import UserError
 from foveal.files import disk_errors, to_json
@@ -70,7 +70,7 @@ def reply_key(model: str, prompt: Prompt, settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
 
 
-class Replies:
+class Replies(AbstractContextManager["Replies"]):
     """A growing file of replies, a line of JSON each.
 
     Each line is written in one step, and an incomplete line (after a power cut, say) is dropped when the file is opened
@@ -154,10 +154,5 @@ class Replies:
         """Closes the file, so that another process can open it."""
         os.close(self._file)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from PIL import Image
@@ -93,15 +93,11 @@ def read_completion(value: Any) -> Reply | None:
     counts = usage if isinstance(usage, dict) else {}
     # Without content it is a refusal, or a reply that was cut while the model was thinking.
     return Reply(
-        _text(content or "").strip(), _text(finish), _text(model),
+        (_text(content) or "").strip(), _text(finish), _text(model),
         _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens")),
     )  # fmt: skip
 
 
-@overload
-def _text(value: str) -> str: ...
-@overload
-def _text(value: object) -> str | None: ...
 def _text(value: object) -> str | None:
     # JSON can hold halves of characters, which no file takes.
     return value.encode(errors="replace").decode() if isinstance(value, str) else None

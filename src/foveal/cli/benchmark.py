@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from foveal import plugins
-from foveal.config.arguments import Parser, split_words
+from foveal.config.arguments import Parser
 from foveal.errors import UserError
 
 #: What the names of benchmarks begin with among the registered commands.
@@ -30,8 +30,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
         raise UserError(
             f"{late[0]} comes first, its options behind it; `foveal benchmark {late[0]} --help` tells more."
         )
-    own, _ = split_words(arguments[:1], ("-h", "--help"), ())
-    name = parser().parse_args(own).benchmark
+    name = parser().parse_own(arguments[:1])[0].benchmark
     code: int = plugins.find_command(_PREFIX + name).run(arguments[1:], console)
     return code
 

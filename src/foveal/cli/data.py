@@ -8,18 +8,17 @@ from pathlib import Path
 from rich.console import Console
 
 from foveal import plugins
-from foveal.config.arguments import Parser, split_words
+from foveal.config.arguments import Parser
 from foveal.config.finding import recipe_or_run
 from foveal.errors import UserError
 from foveal.examples import SPLITS
-from foveal.files import check_writable
+from foveal.files import check_file
 from foveal.report.inspecting import inspect_split
 from foveal.tasks.capabilities import Generator
 from foveal.tasks.making import make_data
 from foveal.tasks.registry import all_tasks, find_task, open_task
 from foveal.tasks.task import Task
 
-_OWN = ("--split", "--count", "--out")
 #: What the names of further subcommands begin with among the registered commands.
 _PREFIX = "data."
 
@@ -105,13 +104,10 @@ def _list_makers(console: Console) -> None:
 
 
 def _inspect(arguments: Sequence[str], console: Console) -> int:
-    own, settings = split_words(arguments, ("-h", "--help"), _OWN)
-    given = inspect_parser().parse_args(own)
+    given, settings = inspect_parser().parse_own(arguments)
     recipe, _ = recipe_or_run(given.target, settings)
     if given.count < 1:
         raise UserError("--count: must be at least 1.")
-    check_writable(given.out)
-    if given.out.is_dir():
-        raise UserError(f"{given.out}: is a folder; give a file's name.")
+    check_file(given.out)
     inspect_split(open_task(recipe), given.split, console, count=given.count, out=given.out)
     return 0

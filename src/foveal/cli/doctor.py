@@ -8,13 +8,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from foveal.config.arguments import Parser, split_words
+from foveal.config.arguments import Parser
 from foveal.config.finding import find_recipe
 from foveal.devices import prepare
 from foveal.doctor.checks import Check
 from foveal.doctor.examine import Target, examine, read_target, report
 from foveal.errors import UserError
-from foveal.files import check_writable, to_json, write_text
+from foveal.files import check_file, to_json, write_text
 from foveal.runs import is_run, open_run
 
 #: What the keys of a recipe begin with that it takes beside its own options: it takes all.
@@ -37,12 +37,8 @@ def parser() -> Parser:
 
 def run(arguments: Sequence[str], console: Console) -> int:
     """Examines."""
-    own, settings = split_words(arguments, ("-h", "--help"), ("--json",))
-    given = parser().parse_args(own)
-    if given.json is not None:
-        check_writable(given.json)
-        if given.json.is_dir():
-            raise UserError(f"{given.json}: is a folder; give a file's name.")
+    given, settings = parser().parse_own(arguments)
+    check_file(given.json)
     target = _target(given.target, settings)
     prepare(target.recipe.model.device if target.recipe else "auto")
     result = examine(target, lambda check: _show(check, console))

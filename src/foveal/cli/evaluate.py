@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from foveal.config.arguments import Parser, split_words
+from foveal.config.arguments import Parser
 from foveal.config.finding import recipe_or_run
 from foveal.devices import prepare
 from foveal.errors import UserError
@@ -17,7 +17,6 @@ from foveal.tasks.registry import check_source
 
 #: What the keys of a recipe begin with that it takes beside its own options: it takes all.
 KEYS = ""
-_OWN = ("--split", "--checkpoint", "--samples", "--as", "--fold")
 
 
 def parser() -> Parser:
@@ -44,8 +43,7 @@ def parser() -> Parser:
 
 def run(arguments: Sequence[str], console: Console) -> int:
     """Measures."""
-    own, rest = split_words(arguments, ("-h", "--help"), _OWN)
-    given = parser().parse_args(own)
+    given, rest = parser().parse_own(arguments)
     if given.samples < 0:
         raise UserError("--samples: must be at least 0.")
     if given.fold is not None and not is_run(fold_run(given.target, given.fold)):

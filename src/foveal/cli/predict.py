@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from foveal.config.arguments import Parser, split_words
+from foveal.config.arguments import Parser
 from foveal.config.finding import recipe_or_run
 from foveal.devices import prepare
 from foveal.errors import UserError
@@ -15,8 +15,6 @@ from foveal.images import check_exists
 
 #: What the keys of a recipe begin with that it takes beside its own options: it takes all.
 KEYS = ""
-_OWN = ("--out", "--sheet", "--film", "--files", "--text", "--checkpoint", "--limit")
-_FLAGS = ("-h", "--help", "--skip-bad")
 #: Pictures on the sheet.
 _SHEET_PICTURES = 60
 
@@ -65,8 +63,7 @@ def parser() -> Parser:
 
 def run(arguments: Sequence[str], console: Console) -> int:
     """Asks."""
-    own, rest = split_words(arguments, _FLAGS, _OWN)
-    given = parser().parse_args(own)
+    given, rest = parser().parse_own(arguments)
     if given.limit < 0:
         raise UserError("--limit: must be at least 0.")
     recipe, opened = recipe_or_run(given.target, rest)

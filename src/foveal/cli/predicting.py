@@ -15,7 +15,7 @@ from foveal.asking.answered import Answered, Kept, Tally
 from foveal.asking.asker import Asker
 from foveal.asking.pictures import common_folder, export_answers, find_pictures, stream
 from foveal.errors import UserError
-from foveal.files import check_writable
+from foveal.files import check_file
 from foveal.images import LeftOut
 from foveal.metrics.formats import percent
 from foveal.progress import progress_bar
@@ -38,10 +38,7 @@ def check(given: argparse.Namespace, kind: type[Task]) -> None:
     for folder in (given.film, given.files):
         if folder is not None and folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file; give a folder's name.")
-    if given.sheet is not None:
-        check_writable(given.sheet)
-        if given.sheet.is_dir():
-            raise UserError(f"{given.sheet}: is a folder; give a file's name.")
+    check_file(given.sheet)
     check_words(kind, given.text)
     if given.film is not None and not issubclass(kind, Films):
         raise UserError(f"--film: the answers of {kind.name} do not come about in steps; leave --film out.")

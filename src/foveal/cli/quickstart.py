@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from foveal.config.arguments import Parser, split_words
+from foveal.config.arguments import Parser
 from foveal.config.finding import find_recipe
 from foveal.config.reading import read_recipe
 from foveal.config.sections import dump_recipe
@@ -34,8 +34,7 @@ def parser() -> Parser:
 
 def run(arguments: Sequence[str], console: Console) -> int:
     """The whole job."""
-    own, rest = split_words(arguments, ("-h", "--help", "--print_config"), ())
-    given = parser().parse_args(own)
+    given, rest = parser().parse_own(arguments)
     if given.help:
         parser().print_help()
         return 0

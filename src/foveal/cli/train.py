@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from foveal.config.arguments import Parser, split_words
+from foveal.config.arguments import Parser
 from foveal.config.finding import find_recipe, shipped_recipes
 from foveal.config.keys import recipe_parser
 from foveal.config.reading import read_recipe, task_of
@@ -37,8 +37,7 @@ def parser() -> Parser:
 
 def run(arguments: Sequence[str], console: Console) -> int:
     """Trains."""
-    own, settings = split_words(arguments, ("-h", "--help", "--print_config"), ("--resume", "--folds"))
-    given = parser().parse_args(own)
+    given, settings = parser().parse_own(arguments)
     if given.help:
         _help(given.recipe, settings)
         return 0

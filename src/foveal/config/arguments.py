@@ -21,6 +21,18 @@ class Parser(argparse.ArgumentParser):
         """Raises the error for ``main`` to print."""
         raise UserError(f"{message[0].upper()}{message[1:]}; `{self.prog} --help` tells more.")
 
+    def parse_own(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """The command's own options, and the settings of a recipe among its words; see ``split_words``.
+
+        Raises:
+            UserError: See ``split_words``; or an option is missing or malformed.
+        """
+        names: dict[bool, list[str]] = {False: [], True: []}  # by whether a value follows
+        for action in self._actions:
+            names[action.nargs != 0] += action.option_strings
+        own, settings = split_words(arguments, names[False], names[True])
+        return self.parse_args(own), settings
+
 
 def section_from(cls: type, arguments: Sequence[str], prog: str, description: str) -> Any:
     """A dataclass filled from ``--key value`` arguments; ``--help`` shows its fields and exits.

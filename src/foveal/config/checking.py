@@ -21,6 +21,23 @@ def check(recipe: Recipe) -> None:
     _check_together(recipe)
 
 
+def check_ranges(section: object, prefix: str, **ranges: tuple[float, float]) -> None:
+    """Refuses values that are out of range.
+
+    Args:
+        section: What has the values.
+        prefix: What stands before their names in errors, e.g. ``data.``.
+        ranges: The least and the largest value of each, by name.
+
+    Raises:
+        UserError: One is out of its range.
+    """
+    for key, (low, high) in ranges.items():
+        value = getattr(section, key)
+        if not low <= value <= high:
+            raise UserError(f"{prefix}{key}: {value} is out of range; give {low:g} to {high:g}.")
+
+
 def _check_least(recipe: Recipe) -> None:
     """Numbers that have a least value; None is the model's own."""
     t, m, e = recipe.training, recipe.model, recipe.evaluation

@@ -111,14 +111,8 @@ def devices(checks: Checks, wanted: str) -> Any:
         checks.add("mps", "pass", f"Apple GPU, up to {gigabytes(limit)} of memory", total=limit)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
-    fast = [
-        name
-        for name, has in (
-            ("AVX-512 BF16", torch.cpu._is_avx512_bf16_supported()),
-            ("AMX", torch.cpu._is_amx_tile_supported()),
-        )
-        if has
-    ]
+    units = {"AVX-512 BF16": torch.cpu._is_avx512_bf16_supported(), "AMX": torch.cpu._is_amx_tile_supported()}
+    fast = [name for name, has in units.items() if has]
     text = f"{threads} threads on {cores} cores, {torch.backends.cpu.get_cpu_capability()}, {' and '.join(fast) or 'no bfloat16 instructions known'}"
     remedy = f"set OMP_NUM_THREADS to at most {cores}." if threads > cores else ""
     checks.add("cpu", "warn" if remedy else "pass", text, remedy, threads=threads, cores=cores, bf16=bool(fast))

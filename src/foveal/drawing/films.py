@@ -10,27 +10,25 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from foveal.drawing.contact_sheet import FRAME, GAP, PAPER
-from foveal.errors import UserError
 from foveal.files import write_bytes
 
+#: Milliseconds for which a frame is shown, and the last one.
+SHOWN, HELD = 600, 2500
 
-def save_gif(frames: Sequence[Image.Image], path: Path, *, seconds: float = 0.6, hold: float = 2.5) -> None:
+
+def save_gif(frames: Sequence[Image.Image], path: Path) -> None:
     """Saves frames as a GIF that repeats.
 
     Args:
         frames: The frames, of one size.
         path: The file; replaced in one step.
-        seconds: How long a frame is shown; GIF knows hundredths of a second.
-        hold: How long the last one is.
 
     Raises:
         ValueError: There are no frames.
-        UserError: A time is too short or long, or the file cannot be written.
+        UserError: The file cannot be written.
     """
     if not frames:
         raise ValueError("no frames")
-    if not (0.02 <= seconds <= 600 and 0.02 <= hold <= 600):
-        raise UserError(f"A film cannot show frames for {seconds} and {hold} seconds; choose 0.02 to 600.")
     # One palette for all frames, so that pixels that stay do not flicker: from the first, which shows the picture bare,
     # and the last, which has all that was drawn on it.
     both = Image.new("RGB", (frames[0].width, 2 * frames[0].height))
@@ -38,7 +36,7 @@ def save_gif(frames: Sequence[Image.Image], path: Path, *, seconds: float = 0.6,
     both.paste(frames[-1], (0, frames[0].height))
     palette = both.quantize(256, method=Image.Quantize.MEDIANCUT)
     drawn = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    times = [*[10 * round(seconds * 100)] * (len(drawn) - 1), 10 * round(hold * 100)]
+    times = [*[SHOWN] * (len(drawn) - 1), HELD]
     stream = io.BytesIO()
     drawn[0].save(stream, "GIF", save_all=True, append_images=drawn[1:], duration=times, loop=0, optimize=False)
     write_bytes(path, stream.getvalue())

@@ -12,7 +12,6 @@ from PIL import Image
 from scipy.ndimage import label
 from scipy.stats import spearmanr
 
-from foveal.errors import UserError
 from foveal.examples import SPLITS
 from foveal.tasks.comparison.generate import (
     QUALITIES,
@@ -143,16 +142,3 @@ def test_slices_and_indices() -> None:
     assert [r.id for r in rows[1:4]] == ["00001", "00002", "00003"] and rows[-1].id == "00004" and len(rows) == 5
     with pytest.raises(IndexError):
         rows[5]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"quality": "beauty"}, "quality: 'beauty' is none; give dots, area, brightness, slope"),
-        ({"length": 0}, "length: 0 is out of range"),
-        ({"image_size": 20}, "image_size: 20 is out of range; give 64 to 2048"),
-    ],
-)
-def test_options_out_of_range_are_refused(options: dict[str, object], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        Synthetic(**{"quality": "dots", "length": 5, **options})  # type: ignore[arg-type]

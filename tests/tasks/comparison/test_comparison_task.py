@@ -297,7 +297,6 @@ def test_a_setting_out_of_range_is_named(key: str, value: Any) -> None:
         ),
         ({"intervals": [0.5]}, "train", r"^data\.intervals: one bound makes no interval"),
         ({"intervals": [0.1, 1.0]}, "train", r"^data\.intervals: 0\.1 1 do not rise from the threshold 0\.4 on"),
-        ({"quality": "beauty"}, "train", r"^data\.quality: 'beauty' is none; give dots, area, brightness, slope\."),
         ({"source": "nowhere"}, "train", r"^data\.source: nowhere: there is no such folder or table; check the path\."),
     ],
 )

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from written_pairs import PairFile, read_pairs
 
 from foveal.config.keys import section_keys
 from foveal.config.reading import build_section
 from foveal.errors import UserError
 from foveal.tasks.comparison.making import PairsMake, make_pairs
-from foveal.tasks.comparison.pair_files import PairFile, read_pairs
 from foveal.tasks.comparison.pairs import by_score
 
 

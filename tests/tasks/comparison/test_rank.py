@@ -150,7 +150,7 @@ def placed(tmp_path: Path) -> Callable[[int], list[Place]]:
         for k in range(count):
             path = tmp_path / f"{k}.png"
             Image.new("RGB", (40 + 10 * k, 30), (250 - k, 10, 10)).save(path)
-            out.append(Place(path, Ranked(k, k + 1, 1.0 - k, 0.5 - k, 1.5 - k, 1, count), 3))
+            out.append(Place(path, Ranked(k, k + 1, 1.0 - k, 0.5 - k, 1.5 - k), 3))
         return out
 
     return make
@@ -184,7 +184,7 @@ def test_the_first_picture_is_the_first_place(placed) -> None:
 def test_any_files_name_can_be_drawn(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(_png())
-    ranked = Ranked(0, 1, 0.0, -1.0, 1.0, 1, 1)
+    ranked = Ranked(0, 1, 0.0, -1.0, 1.0)
     assert strip([Place(path, ranked, 1), Place(path, ranked, 1)]).width == 12 + 2 * 144
 
 

@@ -78,7 +78,6 @@ def test_equals_choix_with_a_prior_of_twice_its_alpha_even_where_items_are_not_l
     theirs = choix.opt_pairwise(9, wins(comparisons), alpha=prior / 2, tol=1e-10)
     ours = fit(comparisons, prior=prior)
     np.testing.assert_allclose(ours.strengths, theirs - theirs.mean(), atol=1e-4)
-    assert not ours.estimable and ours.components > 1
 
 
 @pytest.mark.parametrize(("prior", "seed"), [(0.0, 0), (0.0, 1), (0.3, 2)])
@@ -88,8 +87,6 @@ def test_davidson_equals_a_general_optimiser_on_the_papers_likelihood(prior, see
     ours = fit(comparisons, prior=prior)
     np.testing.assert_allclose(ours.strengths, s - s.mean(), atol=1e-4)
     assert ours.nu == pytest.approx(nu, abs=1e-4)
-    chances = ours.probabilities(comparisons.first, comparisons.second)
-    assert ours.log_likelihood == pytest.approx(float((comparisons.outcomes * np.log(chances)).sum()))
 
 
 def test_two_items_have_the_strengths_that_can_be_worked_out_by_hand():
@@ -97,11 +94,11 @@ def test_two_items_have_the_strengths_that_can_be_worked_out_by_hand():
     comparisons = answered(2, [0, 0, 1, 0], [1, 1, 0, 1], ["First", "First", "Second", "Second"])
     ours = fit(comparisons)
     np.testing.assert_allclose(ours.strengths, [np.log(3) / 2, -np.log(3) / 2])
-    np.testing.assert_allclose(ours.difference_variance(), [[0, 4 / 3], [4 / 3, 0]], atol=1e-12)
+    np.testing.assert_allclose(ours.covariance, [[1 / 3, -1 / 3], [-1 / 3, 1 / 3]])
     np.testing.assert_allclose(ours.errors, np.sqrt(1 / 3))
     np.testing.assert_allclose(ours.intervals()[0], np.log(3) / 2 + np.array([-1, 1]) * 1.959964 * np.sqrt(1 / 3))
     np.testing.assert_allclose(ours.probabilities(0, 1), [0.75, 0, 0.25])
-    assert ours.nu == 0 and ours.estimable and ours.components == 1
+    assert ours.nu == 0
 
 
 def test_davidson_of_two_items_meets_the_observed_shares():
@@ -212,7 +209,7 @@ def test_half_wins_are_two_rows_of_half_a_weight():
     assert half.nu == 0 and half.probabilities(0, 1)[1] == 0
 
 
-def test_ranks_follow_strengths_share_places_and_hold_their_own_place_in_their_interval():
+def test_ranks_follow_strengths_and_share_places():
     comparisons = answered(
         3, [0, 0, 1, 0, 0, 1], [1, 2, 2, 1, 2, 2], ["First", "First", "First", "First", "Second", "Second"]
     )
@@ -221,35 +218,22 @@ def test_ranks_follow_strengths_share_places_and_hold_their_own_place_in_their_i
     )
     table = fit(comparisons).ranked()
     assert [(r.item, r.rank) for r in table] == [(0, 1), (1, 2), (2, 2)]
-    assert [(r.best, r.worst) for r in table] == [(1, 1), (2, 3), (2, 3)]
     assert all(r.lower < r.strength < r.upper for r in table)
 
 
-def test_rank_intervals_hold_the_rank_for_random_tournaments():
-    comparisons, _ = tournament(items=20, rows=300, seed=8)
-    for r in fit(comparisons, prior=0.1).ranked():
-        assert 1 <= r.best <= r.rank <= r.worst <= 20
-
-
 @pytest.mark.parametrize(
-    ("first", "second", "verdicts", "message"),
+    ("first", "second", "verdicts"),
     [
-        ([0, 1, 2, 3], [1, 0, 3, 2], ["First"] * 4, "leave 2 groups that nothing links .items 0 and 2"),
-        ([0, 0, 1, 2], [1, 2, 2, 1], ["First", "First", "First", "First"], "item 1 and 1 more always lost"),
-        ([0, 1, 2, 2], [1, 0, 0, 1], ["First"] * 4, "item 2 always won"),
+        ([0, 1, 2, 3], [1, 0, 3, 2], ["First"] * 4),  # two groups that nothing links
+        ([0, 0, 1, 2], [1, 2, 2, 1], ["First", "First", "First", "First"]),  # item 0 always won
+        ([0, 1, 2, 2], [1, 0, 0, 1], ["First"] * 4),  # item 2 always won
         # One win and one tie: the wins want a difference that nu can follow without end.
-        ([0, 0], [1, 1], ["First", "Similar"], "nu that explain them best are infinite"),
+        ([0, 0], [1, 1], ["First", "Similar"]),
     ],
 )
-def test_without_a_maximum_a_sentence_tells_why_and_a_prior_gives_finite_strengths(first, second, verdicts, message):
-    comparisons = answered(max(*first, *second) + 1, first, second, verdicts)
-    with pytest.raises(UserError, match=message):
-        fit(comparisons)
-    ours = fit(comparisons, prior=0.1)
-    assert np.isfinite(ours.strengths).all() and np.isfinite(ours.nu) and not ours.estimable
-    assert ours.components == (2 if "groups" in message else 1)
-    with pytest.raises(UserError, match="give a prior"):
-        fit(comparisons)
+def test_a_prior_gives_finite_strengths_where_the_answers_alone_have_no_maximum(first, second, verdicts):
+    ours = fit(answered(max(*first, *second) + 1, first, second, verdicts), prior=0.1)
+    assert np.isfinite(ours.strengths).all() and np.isfinite(ours.nu)
 
 
 def test_all_similar_ranks_nothing_with_davidson_and_equally_with_half_wins():
@@ -304,7 +288,7 @@ def test_all_pairs_of_300_items_take_seconds():
     drawn = (np.random.default_rng(1).random(len(i))[:, None] > chances.cumsum(1)[:, :2]).sum(1)
     start = time.process_time()
     ours = fit(Comparisons(300, i, j, np.eye(3)[drawn]))
-    assert time.process_time() - start < 3 and ours.iterations < 20
+    assert time.process_time() - start < 3
     assert np.corrcoef(ours.strengths, truth)[0, 1] > 0.98
 
 

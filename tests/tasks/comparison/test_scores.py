@@ -91,7 +91,7 @@ def test_text_of_a_score_as_the_data_set_prints_it() -> None:
 
 @given(st.lists(st.fractions(-5, 5, max_denominator=97), min_size=1, max_size=6), st.fractions(0, 3))
 def test_whole_units_are_the_scores_times_one_factor(scores: list[Fraction], threshold: Fraction) -> None:
-    values, (limit,) = whole_units(scores, threshold)
+    *values, limit = whole_units([*scores, threshold])
     factor = {Fraction(v) / s for v, s in zip([*values, limit], [*scores, threshold], strict=True) if s}
     assert len(factor) <= 1 and all(isinstance(v, int) for v in values)
     assert [v <= limit for v in values] == [s <= threshold for s in scores]

@@ -7,8 +7,8 @@ from foveal.tasks.counting.episodes import Count
 from foveal.tasks.counting.marking import mark
 
 
-def count(limit: int = 10, patience: int = 2, marked=()) -> Count:
-    return Count(Image.new("RGB", (100, 80), "white"), mark, limit, 5.0, patience, marked)
+def count(limit: int = 10, patience: int = 2) -> Count:
+    return Count(Image.new("RGB", (100, 80), "white"), mark, limit, 5.0, patience)
 
 
 def test_different_points_are_counted_until_done() -> None:
@@ -59,13 +59,6 @@ def test_the_limit_ends_the_count() -> None:
     for x in (10, 30, 50):
         c.take((x, 10), "", None)
     assert c.end == "limit" and len(c.points) == 3
-
-
-def test_what_was_marked_before_is_a_repeat_but_no_point() -> None:
-    c = count(marked=((20.0, 20.0),))
-    assert c.view().getpixel((20, 20)) != (255, 255, 255)
-    c.take((21, 20), "", None)
-    assert c.steps[0].repeats == 1 and c.points == []
 
 
 def test_the_picture_itself_stays_unmarked() -> None:

@@ -172,13 +172,13 @@ def test_the_fullest_scenes_are_made() -> None:
         ({"min_objects": 9, "max_objects": 3}, "max_objects: 3 is out of range; give 9 to 60"),
         ({"image_size": 8}, "image_size: 8 is out of range; give 32 to 2048"),
         ({"distractors": 21}, "distractors: 21 is out of range; give 0 to 20"),
-        ({"overlap": 0.6}, "overlap: 0.6 is out of range; give 0.0 to 0.5"),
+        ({"overlap": 0.6}, "overlap: 0.6 is out of range; give 0 to 0.5"),
         ({"overlap": float("nan")}, "overlap: nan is out of range"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        scenes(1, **options)
+        SceneOptions(**options).check()
 
 
 def test_pictures_stay_the_same_from_version_to_version() -> None:

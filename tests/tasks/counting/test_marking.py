@@ -234,13 +234,11 @@ def test_sixty_marks_take_milliseconds(style: Style) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"style": "star"}, "disc, number, box, mask"),
         ({"alpha": 0}, "above 0"),
         ({"alpha": 1.1}, "at most 1"),
         ({"alpha": math.nan}, "at most 1"),
         ({"size": 0}, "above 0"),
         ({"color": "octarine"}, "contrast, a name or #rrggbb"),
-        ({"relative": "moon"}, "object, image"),
     ],
 )
 def test_a_wrong_option_is_refused(options: dict[str, object], message: str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from point_formats import resolution
 
 from foveal.errors import UserError
 from foveal.tasks.counting.objects import Point
@@ -15,7 +16,6 @@ from foveal.tasks.counting.pointing import (
     read_number,
     read_point,
     read_points,
-    resolution,
     write_point,
     write_points,
 )
@@ -192,10 +192,3 @@ def test_a_point_outside_its_picture_is_not_written(point: Point) -> None:
     for form in FORMS:
         with pytest.raises(UserError, match="not inside its picture of 200 x 100"):
             write_point(point, SIZE, form)
-
-
-def test_an_unknown_format_is_refused() -> None:
-    with pytest.raises(UserError, match="percent, plain, bins"):
-        write_point((1, 1), SIZE, "degrees")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="percent, plain, bins"):
-        read_point("1, 1", SIZE, "degrees")  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from coco_files import content, write
 from PIL import Image
+from point_formats import resolution
 from scipy.stats import chisquare
 
 from foveal.errors import UserError
@@ -19,7 +20,7 @@ from foveal.results import Prediction
 from foveal.tasks.counting.marking import mark
 from foveal.tasks.counting.objects import Thing
 from foveal.tasks.counting.ordering import order
-from foveal.tasks.counting.pointing import FORMS, read_point, read_points, resolution
+from foveal.tasks.counting.pointing import FORMS, read_point, read_points
 from foveal.tasks.counting.task import Counting, CountingData, MarkingData
 from foveal.tasks.registry import find_task
 from foveal.training.rows import TrainingRows
@@ -160,7 +161,7 @@ def test_a_domain_is_not_what_is_counted_in_a_picture(tmp_path: Path) -> None:
         ({"min_objects": 5, "max_objects": 3}, "data.max_objects: 3 is out of range; give 5 to 60."),
         ({"min_objects": 5, "test_max_objects": 4}, "data.test_max_objects: 4 is out of range; give 5 to 60."),
         ({"image_size": 8}, "data.image_size: 8 is out of range; give 32 to 2048."),
-        ({"overlap": 0.7}, "data.overlap: 0.7 is out of range; give 0.0 to 0.5."),
+        ({"overlap": 0.7}, "data.overlap: 0.7 is out of range; give 0 to 0.5."),
         ({"marking": MarkingData(alpha=0)}, "data.marking.alpha: Marks cannot have an alpha of 0; "),
         ({"marking": MarkingData(size=0)}, "data.marking.size: Marks cannot have a size of 0; "),
         ({"marking": MarkingData(color="blurple")}, "data.marking.color: There is no colour 'blurple'; "),

@@ -11,7 +11,7 @@ from typing import get_type_hints
 from rich.console import Console
 from rich.table import Table
 
-from foveal.config.arguments import Parser, split_words
+from foveal.config.arguments import Parser
 from foveal.config.values import alternatives, choices, is_list
 from foveal.errors import UserError
 from foveal.tasks.blindtest.benchmark_options import Options, resolve
@@ -46,10 +46,8 @@ def _names(text: str) -> tuple[str, ...]:
 
 def run(arguments: Sequence[str], console: Console) -> int:
     """Asks, and prints the table."""
-    p = parser()
-    names = [s for a in p._actions for s in a.option_strings if s.startswith("--") and s != "--help"]
-    own, settings = split_words(arguments, ("-h", "--help"), names)
-    given = vars(p.parse_args(own))
+    found, settings = parser().parse_own(arguments)
+    given = vars(found)
     for word in settings:
         if word.startswith("--") and not word.startswith("--model."):
             raise UserError(

@@ -10,10 +10,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from foveal.config.arguments import Parser, split_words
+from foveal.config.arguments import Parser
 from foveal.config.finding import recipe_or_run
+from foveal.drawing.contact_sheet import save_sheet
 from foveal.errors import UserError
-from foveal.files import check_writable, write_bytes, write_text
+from foveal.files import check_file, write_text
 from foveal.images import LeftOut, Picture, find_images
 from foveal.progress import progress_bar
 from foveal.quiet import quiet
@@ -22,8 +23,6 @@ from foveal.tasks.comparison.task import Comparison
 
 #: What the keys of a recipe begin with that it takes beside its own options: it takes all.
 KEYS = ""
-_OWN = ("--comparisons", "--out", "--sheet", "--checkpoint", "--limit", "--seed")
-_FLAGS = ("-h", "--help", "--one-order")
 _SHOWN = 40
 
 
@@ -46,8 +45,7 @@ def parser() -> Parser:
 
 def run(arguments: Sequence[str], console: Console) -> int:
     """Ranks."""
-    own, rest = split_words(arguments, _FLAGS, _OWN)
-    given = parser().parse_args(own)
+    given, rest = parser().parse_own(arguments)
     recipe, ranking_run = recipe_or_run(given.target, rest)
     if recipe.task != Comparison.name:
         raise UserError(f"{given.target}: is of the task {recipe.task}; a ranking needs a run of {Comparison.name}.")
@@ -58,7 +56,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
     if left.count:
         console.print(left.sentence(), markup=False, soft_wrap=True)
     number = _comparisons(given.comparisons, len(files))
-    _check_outputs(given.out, given.sheet)
+    check_file(given.out)
+    check_file(given.sheet)
     quiet()
     from foveal.asking.opening import open_asker  # imports torch, which takes seconds
 
@@ -75,9 +74,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
         write_text(given.out, _csv(places))
         console.print(f"Ranking: {given.out}", soft_wrap=True)
     if given.sheet:
-        picture = io.BytesIO()
-        strip(places).save(picture, "PNG")
-        write_bytes(given.sheet, picture.getvalue())
+        save_sheet(strip(places), given.sheet)
         console.print(f"Strip: {given.sheet}", soft_wrap=True)
     return 0
 
@@ -105,14 +102,6 @@ def _comparisons(wanted: int, files: int) -> int:
             f"--comparisons: {number} cannot link {files} pictures; give at least {files - 1}, better {usual}."
         )
     return number
-
-
-def _check_outputs(*paths: Path | None) -> None:
-    for path in paths:
-        if path is not None:
-            check_writable(path)
-            if path.is_dir():
-                raise UserError(f"{path}: is a folder; give a file's name.")
 
 
 def _print(places: Sequence[Place], console: Console) -> None:

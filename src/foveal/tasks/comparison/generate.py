@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from foveal.drawing.figures import Colour, Point, polygon_area
-from foveal.errors import UserError
 from foveal.examples import Split
 from foveal.images import Picture
 from foveal.tasks.comparison.scores import Rated
@@ -71,14 +70,6 @@ class Synthetic(Lazy[Rated]):
     split: Split = "train"
     seed: int = 0
     image_size: int = 224
-
-    def __post_init__(self) -> None:
-        if self.quality not in QUALITIES:
-            raise UserError(f"quality: {self.quality!r} is none; give {', '.join(QUALITIES)}.")
-        if self.length < 1:
-            raise UserError(f"length: {self.length} is out of range; give at least 1.")
-        if not SIDES[0] <= self.image_size <= SIDES[1]:
-            raise UserError(f"image_size: {self.image_size} is out of range; give {SIDES[0]} to {SIDES[1]}.")
 
     def __len__(self) -> int:
         return self.length

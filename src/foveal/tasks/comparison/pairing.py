@@ -16,15 +16,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foveal.errors import UserError
-from foveal.tasks.comparison.ranking import VERDICTS, Comparisons, Ranking, Ties, fit, outcome_information
+from foveal.tasks.comparison.ranking import VERDICTS, Comparisons, Ranking, fit, outcome_information
 
 Floats = NDArray[np.float64]
 Pair = tuple[int, int]
+#: Precision of the strengths' normal prior, see ``ranking.fit``.
+PRIOR: Final = 0.3
 
 
 def ring(items: int, seed: int) -> list[Pair]:
@@ -84,26 +87,22 @@ class ActivePairing:
         items: Number of items.
         comparisons: Number of pairs to ask about; all pairs at the most.
         batch: Number of pairs between two fits.
-        prior: Precision of the strengths' normal prior; see ``ranking.fit``.
-        ties: How Similar is read in ``ranking``; pairs are chosen with half wins.
         seed: Decides the ring, between pairs of equal gain, and which item is shown first.
 
     Raises:
-        UserError: There are fewer than two items, too few comparisons to link them, or no prior or batch.
+        UserError: There are fewer than two items, too few comparisons to link them, or no batch.
     """
 
-    def __init__(
-        self, items: int, comparisons: int, *, batch: int = 16, prior: float = 0.3, ties: Ties = "half", seed: int = 0
-    ) -> None:
+    def __init__(self, items: int, comparisons: int, *, batch: int = 16, seed: int = 0) -> None:
         if items < 2:
             raise UserError(f"{items} items give no ranking; bring at least two.")
         if comparisons < items - 1:
             raise UserError(
                 f"{comparisons} comparisons cannot link {items} items; allow at least {items - 1}, better {4 * items}."
             )
-        if batch < 1 or not prior > 0:
-            raise UserError(f"A batch of {batch} with a prior of {prior} cannot be; both must be above 0.")
-        self.items, self.batch, self.prior, self.ties, self.seed = items, batch, prior, ties, seed
+        if batch < 1:
+            raise UserError(f"A batch of {batch} cannot be; give 1 or more.")
+        self.items, self.batch, self.seed = items, batch, seed
         self.comparisons = min(comparisons, items * (items - 1) // 2)
         self._asked: list[Pair] = []
         self._outcomes: list[Floats] = []
@@ -124,8 +123,7 @@ class ActivePairing:
         if done < len(self._start):
             self._open = self._start[done : done + count]
         elif count > 0:
-            # Half wins, for Davidson's nu has no maximum while all is Similar.
-            self._open = best_pairs(self._fit("half"), count, without=self._taken, seed=(self.seed, done))
+            self._open = best_pairs(self.ranking(), count, without=self._taken, seed=(self.seed, done))
         return list(self._open)
 
     def answer(self, outcomes: Sequence[str] | Floats) -> None:
@@ -154,14 +152,11 @@ class ActivePairing:
         """The strengths that fit the answers so far.
 
         Raises:
-            UserError: No answer could be read, or all were Similar and ties are Davidson's.
+            UserError: No answer could be read.
         """
-        return self._fit(self.ties)
-
-    def _fit(self, ties: Ties) -> Ranking:
         rows = [(i, j, w) for (i, j), w in zip(self._asked, self._outcomes, strict=True) if w.any()]
         if not rows:
             raise UserError("No comparison has an answer that could be read, so there is nothing to rank.")
         first, second = (np.array([r[k] for r in rows], dtype=np.int64) for k in (0, 1))
-        comparisons = Comparisons(self.items, first, second, np.stack([r[2] for r in rows]))
-        return fit(comparisons, ties=ties, prior=self.prior)
+        # Half wins, for Davidson's nu has no maximum while all is Similar.
+        return fit(Comparisons(self.items, first, second, np.stack([r[2] for r in rows])), ties="half", prior=PRIOR)

@@ -91,7 +91,7 @@ def by_score(scores: Sequence[Fraction], threshold: float | str | Fraction) -> B
     Raises:
         UserError: The threshold is no number, or negative.
     """
-    values, (limit,) = whole_units(scores, check_threshold(threshold))
+    *values, limit = whole_units([*scores, check_threshold(threshold)])
     order = sorted(range(len(values)), key=values.__getitem__)
     place = np.empty(len(order), np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)
@@ -138,13 +138,8 @@ class AllPairs:
     scale: ByScore
     seed: int = 42
 
-    @property
-    def pictures(self) -> int:
-        """How many pictures there are."""
-        return len(self.scale.order)
-
     def __len__(self) -> int:
-        return pair_total(self.pictures)
+        return pair_total(len(self.scale.order))
 
     def __iter__(self) -> Iterator[Pairs]:
         """Blocks of at most ``BLOCK`` pairs."""
@@ -153,7 +148,7 @@ class AllPairs:
 
     def take(self, numbers: ArrayLike) -> Pairs:
         """The pairs of these numbers, 0 to ``len`` - 1: (0, 1), (0, 2), ... (0, n-1), (1, 2), ... before the coin."""
-        k, n = np.asarray(numbers, np.int64), self.pictures
+        k, n = np.asarray(numbers, np.int64), len(self.scale.order)
         if len(k) and not 0 <= k.min() <= k.max() < len(self):
             raise IndexError(f"there are {len(self)} pairs")
         row = np.arange(n, dtype=np.int64)

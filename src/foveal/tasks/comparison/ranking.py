@@ -8,8 +8,8 @@ probabilities proportional to::
 (R. R. Davidson, "On extending the Bradley-Terry model to accommodate ties", JASA 65 (1970), 317-328). Without ties,
 nu = 0, it is Bradley and Terry's model: P(First) = sigmoid(d). Only differences matter, so the strengths sum to 0.
 
-The utilities d/2, log nu and -d/2 are linear in (s, log nu), so the log-likelihood is concave, and with a prior, or
-where ``Ranking.estimable``, it has one maximum. Newton's method with Armijo's rule then converges from everywhere
+The utilities d/2, log nu and -d/2 are linear in (s, log nu), so the log-likelihood is concave, and with a prior it has
+one maximum. Newton's method with Armijo's rule then converges from everywhere
 (Boyd and Vandenberghe, "Convex Optimization", 9.5.3). It stops once a step moves no parameter by more than 1e-8 of
 the largest; the steps converge quadratically there, so what remains is rounding. Where the answers determine some
 direction so badly that rounding alone makes larger steps, it stops at steps below 1e-4 that no longer halve.
@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from foveal.errors import UserError
-from foveal.tasks.comparison.existence import check_graph, davidson_exists
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -89,8 +88,6 @@ class Ranked:
         strength: Logarithmic; the mean over the items is 0.
         lower: Lower end of the 95 % interval of the strength.
         upper: Upper end.
-        best: The best rank that agrees with the comparisons; see ``Ranking.ranked``.
-        worst: The worst such rank.
     """
 
     item: int
@@ -98,8 +95,6 @@ class Ranked:
     strength: float
     lower: float
     upper: float
-    best: int
-    worst: int
 
 
 @dataclass(frozen=True)
@@ -111,37 +106,21 @@ class Ranking:
         covariance: Of the strengths' errors, [n, n]: the inverse of the observed information (with the prior's
             precision added) among strengths that sum to 0. It is that of a posterior's Laplace approximation.
         nu: Davidson's parameter; 0 where nothing was Similar or ties are half wins.
-        log_likelihood: At the maximum, without the prior.
-        prior: Precision of the prior; 0 without one.
-        components: Groups of items that no chain of comparisons links. Where there are several, only the prior
-            relates one group's strengths to another's.
-        estimable: Whether the strengths are finite without a prior.
-        iterations: Newton steps taken.
     """
 
     strengths: Floats
     covariance: Floats
     nu: float
-    log_likelihood: float
-    prior: float
-    components: int
-    estimable: bool
-    iterations: int
 
     @property
     def errors(self) -> Floats:
         """Standard errors of the strengths, [n]."""
         return np.sqrt(np.maximum(np.diagonal(self.covariance), 0))
 
-    def intervals(self, quantile: float = _QUANTILE_95) -> Floats:
-        """Wald intervals of the strengths, [n, 2]; the default quantile of the normal distribution gives 95 %."""
-        reach = quantile * self.errors
+    def intervals(self) -> Floats:
+        """Wald intervals of the strengths, which hold 95 %, [n, 2]."""
+        reach = _QUANTILE_95 * self.errors
         return np.stack([self.strengths - reach, self.strengths + reach], 1)
-
-    def difference_variance(self) -> Floats:
-        """Variance of s_i - s_j, [n, n]."""
-        variances = np.diagonal(self.covariance)
-        return np.maximum(variances[:, None] + variances - 2 * self.covariance, 0)
 
     def probabilities(self, first: ArrayLike, second: ArrayLike) -> Floats:
         """Probabilities of ``VERDICTS`` for questions about (first, second).
@@ -156,24 +135,14 @@ class Ranking:
         d = self.strengths[np.asarray(first)] - self.strengths[np.asarray(second)]
         return outcome_probabilities(d, self.nu)
 
-    def ranked(self, quantile: float = _QUANTILE_95) -> list[Ranked]:
-        """All items, the strongest first, items of one strength by their number.
-
-        Best and worst ranks count only significant differences, each at the level of 95 % (without a correction for many
-        tests): before an item's best rank are those that are stronger by more than ``quantile`` standard errors of the
-        difference, behind its worst rank those that are weaker by as much.
-        """
-        s, count = self.strengths, len(self.strengths)
-        ahead = s[:, None] - s  # [i, j]: by how much i is stronger than j
-        sure = ahead > quantile * np.sqrt(self.difference_variance())
-        np.fill_diagonal(sure, False)
-        sure &= ahead > 1e-9
-        best, worst = 1 + sure.sum(0), count - sure.sum(1)
-        rank, bounds = 1 + (ahead > 1e-9).sum(0), self.intervals(quantile)
+    def ranked(self) -> list[Ranked]:
+        """All items, the strongest first, items of one strength by their number."""
+        s, bounds = self.strengths, self.intervals()
+        rank = 1 + (s[:, None] - s > 1e-9).sum(0)
         return [
-            Ranked(int(i), int(rank[i]), float(s[i]), float(bounds[i, 0]), float(bounds[i, 1]), int(best[i]), int(worst[i]))
-            for i in np.lexsort((np.arange(count), rank))
-        ]  # fmt: skip
+            Ranked(int(i), int(rank[i]), float(s[i]), *map(float, bounds[i]))
+            for i in np.lexsort((np.arange(len(s)), rank))
+        ]
 
 
 def outcome_probabilities(difference: ArrayLike, nu: float) -> Floats:
@@ -223,12 +192,12 @@ def fit(comparisons: Comparisons, *, ties: Ties = "davidson", prior: float = 0.0
         comparisons: The answers. A row with probabilities counts like that many answers of each kind, and the
             standard errors take every row as one independent answer.
         ties: How Similar counts.
-        prior: Precision (1 / variance) of a normal distribution of each strength around 0, which makes every answer
-            finite; 0 for none. The penalty is ``prior / 2 * sum(s^2)``: `choix.opt_pairwise` calls ``prior / 2`` alpha.
+        prior: Precision (1 / variance) of a normal distribution of each strength around 0, which makes every strength
+            finite; 0 for none, where the answers must do that. The penalty is ``prior / 2 * sum(s^2)``:
+            `choix.opt_pairwise` calls ``prior / 2`` alpha.
 
     Raises:
-        UserError: Without a prior the maximum does not exist: items are not linked, some won or lost against all
-            others, or Davidson's nu goes to infinity; or with one, all was Similar and nu has no maximum.
+        UserError: All was Similar and nu has no maximum, or the strengths do not settle.
     """
     if prior < 0 or not np.isfinite(prior):
         raise UserError(f"prior: {prior} is no precision; give 0 for none, or a positive number.")
@@ -239,18 +208,10 @@ def fit(comparisons: Comparisons, *, ties: Ties = "davidson", prior: float = 0.0
         raise UserError(
             "Every comparison says Similar, which ranks nothing; compare items that differ more, or read ties as half wins."
         )
-    components, reason = check_graph(pairs.items, pairs.low, pairs.high, pairs.won)
-    if reason is None and tied and not davidson_exists(pairs.items, pairs.low, pairs.high, pairs.won):
-        reason = (
-            "Similar and the other answers contradict each other nowhere, so the strengths and nu that explain them best "
-            "are infinite"
-        )
-    if reason and not prior:
-        raise UserError(f"{reason}; compare more pairs, or give a prior (e.g. 0.1).")
-    return _newton(pairs, prior, tied / decided, components, reason is None)
+    return _newton(pairs, prior, tied / decided)
 
 
-def _newton(pairs: _Pairs, prior: float, odds: float, components: int, estimable: bool) -> Ranking:
+def _newton(pairs: _Pairs, prior: float, odds: float) -> Ranking:
     n, free = pairs.items, odds > 0
     # At equal strengths nu / 2 is the odds of a tie.
     x = np.zeros(n + free)
@@ -258,7 +219,7 @@ def _newton(pairs: _Pairs, prior: float, odds: float, components: int, estimable
         x[n] = np.log(2 * odds)
     value, gradient, information = _objective(pairs, x, prior)
     moved = np.inf
-    for step in range(1, _STEPS + 1):  # noqa: B007
+    for _ in range(_STEPS):
         direction = np.linalg.solve(_pinned(information, n), -gradient)
         direction[:n] -= direction[:n].mean()
         slope = float(gradient @ direction)
@@ -281,11 +242,7 @@ def _newton(pairs: _Pairs, prior: float, odds: float, components: int, estimable
     # Removes what was added in the direction of equal shifts, with the prior's share of it.
     shift = pinned[:n, :n].sum() / n
     covariance = np.linalg.inv(pinned)[:n, :n] - 1 / (n * shift)
-    likelihood = -(value - prior / 2 * float(x[:n] @ x[:n]))
-    return Ranking(
-        x[:n] - x[:n].mean(), (covariance + covariance.T) / 2, float(np.exp(x[n])) if free else 0.0,
-        likelihood, prior, components, estimable, step,
-    )  # fmt: skip
+    return Ranking(x[:n] - x[:n].mean(), (covariance + covariance.T) / 2, float(np.exp(x[n])) if free else 0.0)
 
 
 def _pinned(information: Floats, n: int) -> Floats:

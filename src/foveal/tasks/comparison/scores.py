@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Context, Decimal, Inexact
 from fractions import Fraction
 
 import numpy as np
@@ -101,31 +102,20 @@ def exact(value: str | float | Fraction | np.floating | np.integer, raters: int 
 
 def decimal_text(score: Fraction) -> str:
     """A score as decimal text: all its digits, or six behind the point where it has no end."""
-    rest, digits = score.denominator, 0
-    for prime in (2, 5):
-        count = 0
-        while rest % prime == 0:
-            rest, count = rest // prime, count + 1
-        digits = max(digits, count)
-    if rest > 1:
-        digits = _DIGITS
-    whole = round(abs(score) * 10**digits)
-    text = f"{whole:0{digits + 1}d}"
-    sign = "-" if score < 0 and whole else ""
-    return sign + (f"{text[:-digits]}.{text[-digits:]}" if digits else text)
+    try:
+        written = Context(prec=1000, traps=[Inexact]).divide(Decimal(score.numerator), Decimal(score.denominator))
+    except Inexact:
+        written = Decimal(round(score * 10**_DIGITS)).scaleb(-_DIGITS)
+    return f"{written:f}"
 
 
-def whole_units(scores: Iterable[Fraction], *more: Fraction) -> tuple[list[int], list[int]]:
-    """Scores, and more numbers such as thresholds, as whole multiples of one common unit.
+def whole_units(numbers: Sequence[Fraction]) -> list[int]:
+    """Scores and thresholds as whole multiples of one common unit.
 
     Differences of scores are compared with thresholds on these, which is exact and faster than on fractions.
     """
-    scores = list(scores)
-    unit = math.lcm(*(s.denominator for s in scores), *(m.denominator for m in more))
-    return (
-        [s.numerator * (unit // s.denominator) for s in scores],
-        [m.numerator * (unit // m.denominator) for m in more],
-    )
+    unit = math.lcm(*(n.denominator for n in numbers))
+    return [n.numerator * (unit // n.denominator) for n in numbers]
 
 
 def check_rows(rows: Sequence[Rated], place: str, least: int = 2) -> None:

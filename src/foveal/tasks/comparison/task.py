@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from PIL import Image
 
+from foveal.config.checking import check_ranges
 from foveal.errors import UserError
 from foveal.examples import SPLITS, Example, Loaded, Split
 from foveal.images import Picture
@@ -25,6 +27,7 @@ from foveal.tasks.comparison.metrics import METRICS, MIRRORED, measure_verdicts
 from foveal.tasks.comparison.pairs import LABELS, Pairs, all_pairs, check_threshold, training_pairs
 from foveal.tasks.comparison.scores import Rated, RatedSet, hold_out
 from foveal.tasks.comparison.sources import folds_of, read_rated
+from foveal.tasks.lazy import Numbered
 from foveal.tasks.task import Task
 
 #: A verdict as a word of its own: not the one in "first-rate" or "dissimilar".
@@ -94,12 +97,10 @@ class Comparison(ClosedAnswers, BlindGuess, MirroredPairs, Drawing, Generator, T
         super().__init__(data)
         with _settings(threshold="threshold"):
             check_threshold(data.threshold)
-        for key, low, high in (
-            ("pictures", 16, 1_000_000), ("image_size", *SIDES), ("train", 1, 10**8), ("validation", 1, 10**8),
-            ("test", 0, 10**8), ("fold", 1, 1000), ("validation_share", 0.01, 0.9), ("raters", 0, 10**6),
-        ):  # fmt: skip
-            if not low <= getattr(data, key) <= high:
-                raise UserError(f"data.{key}: {getattr(data, key)} is out of range; give {low:g} to {high:g}.")
+        check_ranges(
+            data, "data.", pictures=(16, 1_000_000), image_size=SIDES, train=(1, 10**8), validation=(1, 10**8),
+            test=(0, 10**8), fold=(1, 1000), validation_share=(0.01, 0.9), raters=(0, 10**6),
+        )  # fmt: skip
         if "\n" in data.asked or not data.asked.strip():
             raise UserError("data.asked: give what the question names, e.g. --data.asked 'more dots'.")
 
@@ -137,7 +138,8 @@ class Comparison(ClosedAnswers, BlindGuess, MirroredPairs, Drawing, Generator, T
         with _settings(number=split, intervals="intervals"):
             pairs = self._pairs([r.score for r in rows], split)
         twice = self.data.both_orders and split != "train"
-        return Loaded(_PairRows(rows, pairs, twice), f"{place}: {len(pairs):,} pairs of {len(rows):,} pictures")
+        examples = Numbered(len(pairs) * (1 + twice), partial(_example, rows, pairs))
+        return Loaded(examples, f"{place}: {len(pairs):,} pairs of {len(rows):,} pictures")
 
     def rated(self, split: Split) -> tuple[Sequence[Rated], str]:
         """The rated pictures of a split, and where they came from.
@@ -149,9 +151,8 @@ class Comparison(ClosedAnswers, BlindGuess, MirroredPairs, Drawing, Generator, T
         if data.source == "generate":
             count = data.pictures if split == "train" else data.pictures // 4
             seed = data.seed + _FOLD_STEP * (data.fold - 1)
-            with _settings(quality="quality"):
-                rows = Synthetic(data.quality, count, split, seed, data.image_size)
-            return list(rows), f"generated: {data.quality}, seed {data.seed}, fold {data.fold}, {split}"
+            rows = list(Synthetic(data.quality, count, split, seed, data.image_size))
+            return rows, f"generated: {data.quality}, seed {data.seed}, fold {data.fold}, {split}"
         rated = self._read()
         with _settings(folds="fold"):
             fold = folds_of(rated, [data.fold], data.seed)[0]
@@ -265,26 +266,14 @@ def _settings(**keys: str) -> Iterator[None]:
         raise UserError(f"data.{keys[name]}:{rest}") from None
 
 
-@dataclass(frozen=True, eq=False)
-class _PairRows(Sequence[Example]):
-    """Pairs as examples, made on access: all in one order, then, with ``twice``, all in the other."""
-
-    rows: Sequence[Rated]
-    pairs: Pairs
-    twice: bool
-
-    def __len__(self) -> int:
-        return len(self.pairs) * (1 + self.twice)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        swapped, number = divmod(range(len(self))[index], len(self.pairs))
-        a, b = self.rows[int(self.pairs.first[number])], self.rows[int(self.pairs.second[number])]
-        truth: str = LABELS[int(self.pairs.label[number])]
-        if swapped:
-            a, b, truth = b, a, MIRRORED[truth]
-        return Example(
-            f"{number}: {a.id} | {b.id}", (a.picture, b.picture), truth,
-            {"ids": (a.id, b.id), "scores": (float(a.score), float(b.score)), "pair": number, "swapped": bool(swapped)},
-        )  # fmt: skip
+def _example(rows: Sequence[Rated], pairs: Pairs, index: int) -> Example:
+    """The row of a pair: all in one order come first, then all in the other."""
+    swapped, number = divmod(index, len(pairs))
+    a, b = rows[int(pairs.first[number])], rows[int(pairs.second[number])]
+    truth: str = LABELS[int(pairs.label[number])]
+    if swapped:
+        a, b, truth = b, a, MIRRORED[truth]
+    return Example(
+        f"{number}: {a.id} | {b.id}", (a.picture, b.picture), truth,
+        {"ids": (a.id, b.id), "scores": (float(a.score), float(b.score)), "pair": number, "swapped": bool(swapped)},
+    )  # fmt: skip

@@ -54,7 +54,6 @@ class Count:
         limit: Most points.
         radius: Two points nearer than this, in pixels, are one.
         patience: Repeats in a row after which the count is stuck.
-        marked: Points that were marked before the count began.
     """
 
     picture: Image.Image
@@ -62,7 +61,6 @@ class Count:
     limit: int
     radius: float
     patience: int = 2
-    marked: Sequence[Point] = ()
     steps: list[Step] = field(default_factory=list)
     end: End | None = None
 
@@ -73,11 +71,8 @@ class Count:
 
     def view(self) -> Image.Image:
         """The picture as it is shown next."""
-        return self.marker(self.picture, [Thing(p) for p in (*self.marked, *self._drawn())])
-
-    def _drawn(self) -> list[Point]:
         # A repeated point is drawn once more: what was overlooked as too faint gets stronger, and the view changes.
-        return [s.point for s in self.steps if s.point is not None]
+        return self.marker(self.picture, [Thing(s.point) for s in self.steps if s.point is not None])
 
     def take(self, answer: Point | Literal["done"] | None, text: str, confidence: float | None) -> None:
         """Takes the answer to the last view.
@@ -100,7 +95,7 @@ class Count:
 
     def _repeated(self, point: Point) -> int | None:
         """Number of the point that this one repeats."""
-        for number, other in enumerate((*self.marked, *self.points), 1):
+        for number, other in enumerate(self.points, 1):
             if math.dist(point, other) < self.radius:
                 return number
         return None

@@ -15,8 +15,8 @@ from functools import lru_cache, partial
 
 from PIL import Image
 
+from foveal.config.checking import check_ranges
 from foveal.drawing.figures import COLOURS, SHAPES, Figure, Ground, Point, drawn, make_ground
-from foveal.errors import UserError
 from foveal.examples import Split
 from foveal.images import Picture
 from foveal.tasks.counting.objects import Query, Thing
@@ -56,16 +56,10 @@ class SceneOptions:
         Raises:
             UserError: One is.
         """
-        ranges: dict[str, tuple[float, float]] = {
-            "min_objects": (0, MOST_OBJECTS),
-            "max_objects": (self.min_objects, MOST_OBJECTS),
-            "image_size": (32, 2048),
-            "distractors": (0, MOST_DISTRACTORS),
-            "overlap": (0.0, 0.5),
-        }
-        for key, (low, high) in ranges.items():
-            if not low <= getattr(self, key) <= high:
-                raise UserError(f"{key}: {getattr(self, key)} is out of range; give {low} to {high}.")
+        check_ranges(
+            self, "", min_objects=(0, MOST_OBJECTS), max_objects=(self.min_objects, MOST_OBJECTS), image_size=(32, 2048),
+            distractors=(0, MOST_DISTRACTORS), overlap=(0, 0.5),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,9 +109,6 @@ class Scenes(Lazy[Query]):
     split: Split
     seed: int = 0
     options: SceneOptions = field(default_factory=SceneOptions)
-
-    def __post_init__(self) -> None:
-        self.options.check()
 
     def __len__(self) -> int:
         return self.length

@@ -138,7 +138,7 @@ def mark(
     Raises:
         UserError: An option has a value that it cannot have.
     """
-    _check(style, alpha, color, size, relative)
+    _check(alpha, color, size)
     pixels = np.array(image.convert("RGB"))
     unit = PICTURE_SHARE * math.sqrt(image.width * image.height)
     if relative == "image":
@@ -147,7 +147,8 @@ def mark(
     if color == "contrast":
         colors = contrasting([_mean(pixels, area) for area in areas])
     else:
-        colors = [_color(color)] * len(areas)
+        red, green, blue = ImageColor.getrgb(color)[:3]
+        colors = [(red, green, blue)] * len(areas)
     for number, (thing, area, ink) in enumerate(zip(things, areas, colors, strict=True), 1):
         _lay(pixels, area, ink, alpha)
         if style == "number":
@@ -188,11 +189,7 @@ def _palette_lab() -> Floats:
     return to_lab(PALETTE)
 
 
-def _check(style: str, alpha: float, color: str, size: float, relative: str) -> None:
-    if style not in STYLES:
-        raise UserError(f"There is no style of marks {style!r}; choose one of {', '.join(STYLES)}.")
-    if relative not in get_args(Relative):
-        raise UserError(f"Marks cannot be relative to {relative!r}; choose one of {', '.join(get_args(Relative))}.")
+def _check(alpha: float, color: str, size: float) -> None:
     if not 0 < alpha <= 1:
         raise UserError(f"Marks cannot have an alpha of {alpha}; choose one above 0 and at most 1.")
     if not 0 < size < math.inf:
@@ -202,11 +199,6 @@ def _check(style: str, alpha: float, color: str, size: float, relative: str) -> 
             ImageColor.getrgb(color)
         except ValueError:
             raise UserError(f"There is no colour {color!r}; write contrast, a name or #rrggbb.") from None
-
-
-def _color(text: str) -> Colour:
-    red, green, blue = ImageColor.getrgb(text)[:3]
-    return red, green, blue
 
 
 @dataclass(frozen=True)

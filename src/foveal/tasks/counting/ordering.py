@@ -30,7 +30,6 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 
-from foveal.errors import UserError
 from foveal.tasks.counting.objects import Box, Point, Thing
 
 Order = Literal["reading_order", "nearest_neighbor", "left_to_right", "random"]
@@ -68,9 +67,6 @@ def order(things: Sequence[Thing], name: Order, size: tuple[int, int], seed: str
 
     Returns:
         Indices into ``things``, each once.
-
-    Raises:
-        UserError: There is no order of that name.
     """
     match name:
         case "reading_order":
@@ -83,8 +79,6 @@ def order(things: Sequence[Thing], name: Order, size: tuple[int, int], seed: str
             shuffled = sorted(range(len(things)), key=lambda i: _key(things[i]))
             random.Random(f"order {seed}").shuffle(shuffled)
             return shuffled
-        case _:
-            raise UserError(f"There is no order {name!r}; choose one of {', '.join(ORDERS)}.")
 
 
 def row_height(things: Sequence[Thing], size: tuple[int, int]) -> float:

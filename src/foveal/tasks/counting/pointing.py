@@ -65,7 +65,7 @@ def write_point(point: Point, size: tuple[int, int], form: Form, label: str = ""
         label: What is pointed at; only ``percent`` has a place for it.
 
     Raises:
-        UserError: The point is outside the picture or no number, or there is no such format.
+        UserError: The point is outside the picture or no number.
     """
     x, y = _written(point, size, form)
     if form == "percent":
@@ -109,7 +109,7 @@ def read_point(reply: str, size: tuple[int, int], form: Form) -> Point | Done | 
         form: The format.
 
     Returns:
-        The point in pixels of the picture, within ``resolution`` of the one that was written.
+        The point in pixels of the picture, at most half of the last digit or half a cell from the one that was written.
     """
     points = read_points(reply, size, form)
     if points is None or len(points) > 1:
@@ -128,7 +128,6 @@ def read_points(reply: str, size: tuple[int, int], form: Form) -> list[Point] | 
     Returns:
         The points in pixels of the picture, empty for "done"; None where any of them cannot be read.
     """
-    _check(form)
     text = conclusion(reply)
     if text is None:
         return None
@@ -137,16 +136,6 @@ def read_points(reply: str, size: tuple[int, int], form: Form) -> list[Point] | 
         return []
     shares = _read_tags(text) if form == "percent" else _read_pairs(text, form)
     return None if shares is None else [(x * size[0], y * size[1]) for x, y in shares]
-
-
-def resolution(size: tuple[int, int], form: Form) -> tuple[float, float]:
-    """How far a point that was written and read may be from the original, in x and in y, in pixels of the picture.
-
-    Half a tenth of a percent of the side in ``percent`` and ``plain``, half a cell in ``bins`` and ``cells``.
-    """
-    _check(form)
-    half = {"bins": 0.5 / BINS, "cells": 0.5 / CELLS}.get(form, 0.0005)
-    return size[0] * half, size[1] * half
 
 
 def is_done(reply: str) -> bool:
@@ -184,14 +173,8 @@ def read_number(reply: str) -> int | None:
     return int(numbers[-1].replace(",", "")) if numbers else None
 
 
-def _check(form: Form) -> None:
-    if form not in FORMS:
-        raise UserError(f"There is no format of points {form!r}; choose one of {', '.join(FORMS)}.")
-
-
 def _written(point: Point, size: tuple[int, int], form: Form) -> tuple[str, str]:
     """Both numbers as they are written."""
-    _check(form)
     shares = [value / side for value, side in zip(point, size, strict=True)]
     if not all(math.isfinite(share) and 0 <= share <= 1 for share in shares):
         raise UserError(

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 
 import torch
 
+from foveal.config.checking import check_ranges
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.examples import Example
@@ -92,12 +93,10 @@ def _check(recipe: Recipe) -> None:
 
 def _check_sizes(options: CounterData) -> None:
     """Refuses options that are out of range."""
-    for key, low, high in (
-        ("heads", 1, 64), ("dropout", 0.0, 0.9), ("coordinate_weight", 0.0, 1e6), ("done_weight", 0.0, 1e6),
-        ("consistency_weight", 0.0, 1e6),
-    ):  # fmt: skip
-        if not low <= getattr(options, key) <= high:
-            raise UserError(f"data.counter.{key}: {getattr(options, key)} is out of range; give {low:g} to {high:g}.")
+    check_ranges(
+        options, "data.counter.", heads=(1, 64), dropout=(0, 0.9), coordinate_weight=(0, 1e6), done_weight=(0, 1e6),
+        consistency_weight=(0, 1e6),
+    )  # fmt: skip
     if options.hidden % (4 * options.heads) or not 16 <= options.hidden <= 2048:
         raise UserError(
             f"data.counter.hidden: {options.hidden} is not possible with {options.heads} heads; give a multiple of "

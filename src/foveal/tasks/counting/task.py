@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 
 from PIL import Image
 
+from foveal.config.checking import check_ranges
 from foveal.errors import UserError
 from foveal.examples import Example, Loaded, Split
 from foveal.images import Picture
@@ -152,14 +153,11 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
 
     def __init__(self, data: CountingData) -> None:
         super().__init__(data)
-        for key, low, high in (
-            ("done_share", 0.0, 0.9), ("max_points", 1, 1000), ("repeat_radius", 0.0, 0.5), ("patience", 1, 100),
-            ("match_radius", 0.01, 10.0), ("validation_share", 0.01, 0.9), ("absent", 0, 100),
-        ):  # fmt: skip
-            if not low <= getattr(data, key) <= high:
-                raise UserError(f"data.{key}: {getattr(data, key)} is out of range; give {low:g} to {high:g}.")
-        if not 0 <= data.marking.jitter <= 1:
-            raise UserError(f"data.marking.jitter: {data.marking.jitter} is out of range; give 0 to 1.")
+        check_ranges(
+            data, "data.", done_share=(0, 0.9), max_points=(1, 1000), repeat_radius=(0, 0.5), patience=(1, 100),
+            match_radius=(0.01, 10), validation_share=(0.01, 0.9), absent=(0, 100),
+        )  # fmt: skip
+        check_ranges(data.marking, "data.marking.", jitter=(0, 1))
         if data.source == "generate":
             for key, split in (("max_objects", "train"), ("test_max_objects", "test")):
                 try:
@@ -171,7 +169,7 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
             size=data.marking.size, relative=data.marking.relative,
         )  # fmt: skip
         blank = Image.new("RGB", (8, 8))
-        for key in ("style", "alpha", "color", "size", "relative"):
+        for key in ("alpha", "color", "size"):
             try:
                 mark(blank, [], **{key: getattr(data.marking, key)})
             except UserError as error:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
-from foveal.files import check_writable, to_json, write_text
+from foveal.files import check_file, to_json, write_text
 from foveal.metrics.formats import percent
 from foveal.runs import environment
 from foveal.tasks.segmentation.benchmark_memory import Memory, memory_of
@@ -49,8 +49,6 @@ _SHOWN: Final = {
     "model_seconds": "time of the model", "processor_seconds": "processor time of the model",
     "whole_seconds": "time with preparation",
 }  # fmt: skip
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -136,25 +134,17 @@ def count(parts: Mapping[str, Sequence[nn.Module]], work: Callable[[], Any]) -> 
     # A CPU's fused attention is not known to the counter; its plain form does the same in operations that are.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
 
-        def enters(part: str, first: bool) -> Callable[..., None]:
+        def adds(part: str, sign: int, is_pass: bool = False) -> Callable[..., None]:
             def hook(*_: Any) -> None:
-                passes[part] += first
-                flops[part] -= counter.get_total_flops()
-
-            return hook
-
-        def leaves(part: str) -> Callable[..., None]:
-            def hook(*_: Any) -> None:
-                flops[part] += counter.get_total_flops()
+                passes[part] += is_pass
+                flops[part] += sign * counter.get_total_flops()
 
             return hook
 
         for part, modules in parts.items():
             for i, module in enumerate(modules):
-                handles += [
-                    module.register_forward_pre_hook(enters(part, i == 0)),
-                    module.register_forward_hook(leaves(part)),
-                ]
+                handles.append(module.register_forward_pre_hook(adds(part, -1, i == 0)))
+                handles.append(module.register_forward_hook(adds(part, 1)))
         try:
             work()
         finally:
@@ -170,11 +160,8 @@ def count(parts: Mapping[str, Sequence[nn.Module]], work: Callable[[], Any]) -> 
 
 
 def take_turns(
-    askers: Mapping[_Key, Callable[[int], _Value]],
-    images: int,
-    repeats: int,
-    progress: Callable[[], None] = lambda: None,
-) -> dict[_Key, list[_Value]]:
+    askers: Mapping[Any, Callable[[int], Any]], images: int, repeats: int, progress: Callable[[], None] = lambda: None
+) -> dict[Any, list[Any]]:
     """Asks all about one picture after the other; the one that goes first changes each time.
 
     Args:
@@ -187,7 +174,7 @@ def take_turns(
         The answers of each, in order.
     """
     names = list(askers)
-    answers: dict[_Key, list[_Value]] = {name: [] for name in names}
+    answers: dict[Any, list[Any]] = {name: [] for name in names}
     for turn in range(images * repeats):
         # Shifted by the repeat too, so that no picture meets the same order each time.
         first = (turn + turn // images) % len(names)
@@ -291,8 +278,7 @@ def _check(recipe: Recipe, images: int, repeats: int, out: Path | None) -> None:
             raise UserError(f"{option}: must be at least 1, not {value}.")
     if recipe.task != "segmentation":
         raise UserError(f"The task {recipe.task} draws no masks; give a run or a recipe of segmentation.")
-    if out is not None:
-        check_writable(out)
+    check_file(out)
     load_config(recipe.model)
     sam_config(segmenter_section(recipe.model).sam)
 

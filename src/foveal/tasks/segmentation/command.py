@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from foveal.config.arguments import Parser, split_words
+from foveal.config.arguments import Parser
 from foveal.config.finding import recipe_or_run
 from foveal.devices import prepare
 
@@ -18,7 +18,6 @@ _DESCRIPTION = (
     "memory, time, forward passes and operations for one picture, and what sharing saves. Recipe keys can be changed "
     "beside the options, e.g. --model.device cuda."
 )
-_OWN = ("--images", "--repeats", "--sizes", "--checkpoint", "--out")
 
 
 def parser() -> Parser:
@@ -44,8 +43,7 @@ def parser() -> Parser:
 
 def run(arguments: Sequence[str], console: Console) -> int:
     """Measures, and prints two tables."""
-    own, rest = split_words(arguments, ("-h", "--help"), _OWN)
-    given = parser().parse_args(own)
+    given, rest = parser().parse_own(arguments)
     recipe, found = recipe_or_run(given.target, rest)
     prepare(recipe.model.device)
     from foveal.quiet import quiet

@@ -11,12 +11,13 @@ import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from foveal.config.checking import check_ranges
 from foveal.drawing.figures import COLOURS, SHAPES, Figure, Ground, Point, drawn, fineness, make_ground
 from foveal.errors import UserError
 from foveal.examples import Split
@@ -132,24 +133,13 @@ class SceneOptions:
         Raises:
             UserError: One is.
         """
-        self._within("image_size", 64, 2048)
-        self._within("min_objects", 3, MOST_OBJECTS)
-        self._within("max_objects", self.min_objects, MOST_OBJECTS)
-        self._within("smallest", 0.03, math.floor(1000 * math.sqrt(FILLED / (math.pi * self.max_objects))) / 1000)
+        within = partial(check_ranges, self, "")
+        within(image_size=(64, 2048), min_objects=(3, MOST_OBJECTS), max_objects=(self.min_objects, MOST_OBJECTS))
+        within(smallest=(0.03, math.floor(1000 * math.sqrt(FILLED / (math.pi * self.max_objects))) / 1000))
         # Sizes that differ by 20 % by every measure need some room between the smallest and the largest.
-        self._within("largest", 2 * self.smallest, 0.3)
-        self._within("overlap", 0.0, 0.5)
-        self._within("empty_share", 0.0, 1.0)
-        unknown = [kind for kind in self.kinds if kind not in KINDS]
-        if unknown or not self.kinds:
-            given = repr(unknown[0]) if unknown else "none at all"
-            raise UserError(f"kinds: {given} is not a kind of sentence; give one or more of {', '.join(KINDS)}.")
-        if self.wording not in get_args(Wording):
-            raise UserError(f"wording: {self.wording!r} is not known; give one of {', '.join(get_args(Wording))}.")
-
-    def _within(self, key: str, low: float, high: float) -> None:
-        if not low <= getattr(self, key) <= high:
-            raise UserError(f"{key}: {getattr(self, key)} is out of range; give {low:g} to {high:g}.")
+        within(largest=(2 * self.smallest, 0.3), overlap=(0, 0.5), empty_share=(0, 1))
+        if not self.kinds:
+            raise UserError(f"kinds: none at all is not a kind of sentence; give one or more of {', '.join(KINDS)}.")
 
 
 @dataclass(frozen=True)
@@ -236,9 +226,6 @@ class Scenes(Lazy[Query]):
     split: Split
     seed: int = 0
     options: SceneOptions = field(default_factory=SceneOptions)
-
-    def __post_init__(self) -> None:
-        self.options.check()
 
     def __len__(self) -> int:
         return self.length

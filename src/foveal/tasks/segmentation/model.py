@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -111,8 +111,8 @@ class Recorded:
         patches: Inputs of the VLM's projector.
     """
 
-    states: list[torch.Tensor] = field(default_factory=list)
-    patches: list[torch.Tensor] = field(default_factory=list)
+    states: list[torch.Tensor]
+    patches: list[torch.Tensor]
 
 
 class SharedEncoderSegmenter(PreTrainedModel):  # type: ignore[misc]
@@ -182,23 +182,11 @@ class SharedEncoderSegmenter(PreTrainedModel):  # type: ignore[misc]
     @contextmanager
     def record(self) -> Iterator[Recorded]:
         """Records hidden states, and patches with ``vision: vlm``, while the context lasts."""
-        recorded = Recorded()
-
-        def record_states(_: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            recorded.states.append(args[0])
-
-        def record_patches(_: nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, Any]) -> None:
-            recorded.patches.append(args[0] if args else next(iter(kwargs.values())))
-
-        handles = [self._base.get_output_embeddings().register_forward_pre_hook(record_states)]
-        if self.config.vision == "vlm":
-            projector = self._base.get_submodule(component_modules(self._base, "projector")[0])
-            handles.append(projector.register_forward_pre_hook(record_patches, with_kwargs=True))
-        try:
-            yield recorded
-        finally:
-            for handle in handles:
-                handle.remove()
+        with ExitStack() as stack:
+            states = stack.enter_context(recorded_inputs(self._base.get_output_embeddings()))
+            is_needed = self.config.vision == "vlm"
+            patches = stack.enter_context(recorded_inputs(projector_of(self._base))) if is_needed else []
+            yield Recorded(states, patches)
 
     def decode_masks(
         self, states: torch.Tensor, rows: torch.Tensor, grid: torch.Tensor | None, recorded: Recorded
@@ -426,6 +414,24 @@ class GridToTokens(nn.Module):
             )
         blocks = functional.pixel_unshuffle(grid, self.block).flatten(2).transpose(1, 2)
         return self.project(blocks)  # type: ignore[no-any-return]
+
+
+def projector_of(vlm: nn.Module) -> nn.Module:
+    """The module that takes the patches of a VLM's encoder."""
+    return vlm.get_submodule(component_modules(vlm, "projector")[0])
+
+
+@contextmanager
+def recorded_inputs(module: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """The first argument of each forward pass of a module while the context lasts."""
+    recorded: list[torch.Tensor] = []
+    handle = module.register_forward_pre_hook(
+        lambda _, args, kwargs: recorded.append(args[0] if args else next(iter(kwargs.values()))), with_kwargs=True
+    )
+    try:
+        yield recorded
+    finally:
+        handle.remove()
 
 
 def drop_vision(vlm: nn.Module) -> None:

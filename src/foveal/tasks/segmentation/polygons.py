@@ -67,15 +67,6 @@ class Shape:
         return "ignore" in self.label.lower()
 
 
-@dataclass(frozen=True)
-class _Patch:
-    """A rectangle of a picture, and which of its pixels are drawn."""
-
-    rows: slice
-    columns: slice
-    drawn: NDArray[np.bool_]
-
-
 def rasterise(shapes: Sequence[Shape], size: tuple[int, int]) -> Mask:
     """The mask that shapes make together, as ReasonSeg's evaluation draws it.
 
@@ -118,13 +109,7 @@ class PolygonTarget:
         """
         painted = [(shape, _draw(shape.points, self.size)) for shape in self.shapes if not shape.is_flag]
         ignored = _paint(painted, self.size) == IGNORE
-        masks = []
-        for shape, patch in painted:
-            if not shape.is_ignored:
-                mask = np.zeros(ignored.shape, dtype=np.uint8)
-                mask[patch.rows, patch.columns] = patch.drawn
-                mask[ignored] = 0
-                masks.append(mask)
+        masks = [(drawn & ~ignored).astype(np.uint8) for shape, drawn in painted if not shape.is_ignored]
         return _from_left_to_right(masks)
 
 
@@ -164,34 +149,26 @@ class RleTarget:
         return _from_left_to_right([decode(rle).astype(np.uint8) for rle in self.rles])
 
 
-def _draw(points: Points, size: tuple[int, int]) -> _Patch:
-    """Fill and outline of a polygon where it lies in the picture."""
+def _draw(points: Points, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Fill and outline of a polygon where it lies in the picture, [H, W]."""
     corners = [(int(x), int(y)) for x, y in points]
-    # Only the rectangle around it is drawn: pictures are large and most shapes are small.
-    (left, right), (top, bottom) = (
-        (min(max(min(along), 0), length), max(min(max(along) + 1, length), 0))
-        for along, length in zip(zip(*corners, strict=True), size, strict=True)
-    )
-    rows, columns = slice(top, max(top, bottom)), slice(left, max(left, right))
-    if right <= left or bottom <= top:
-        return _Patch(rows, columns, np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=np.bool_))
-    canvas = Image.new("L", (right - left, bottom - top))
+    canvas = Image.new("L", size)
     draw = ImageDraw.Draw(canvas)
-    moved = [(x - left, y - top) for x, y in corners]
     # Pillow's fill of a line is wider than the line.
-    if len(set(moved)) > 2:
-        draw.polygon(moved, fill=1)
+    if len(set(corners)) > 2:
+        draw.polygon(corners, fill=1)
     # Pillow leaves out an outline that has the colour of the fill, so it is drawn as a line.
-    draw.line([*moved, moved[0]], fill=1)
-    return _Patch(rows, columns, np.asarray(canvas) != 0)
+    draw.line([*corners, corners[0]], fill=1)
+    drawn: NDArray[np.bool_] = np.asarray(canvas) != 0
+    return drawn
 
 
-def _paint(painted: Sequence[tuple[Shape, _Patch]], size: tuple[int, int]) -> Mask:
-    """Lays patches on each other, large ones first; of equal ones the last in the list first."""
+def _paint(painted: Sequence[tuple[Shape, NDArray[np.bool_]]], size: tuple[int, int]) -> Mask:
+    """Lays shapes on each other, large ones first; of equal ones the last in the list first."""
     mask = np.zeros((size[1], size[0]), dtype=np.uint8)
-    for number in sorted(range(len(painted)), key=lambda k: (int(painted[k][1].drawn.sum()), k), reverse=True):
-        shape, patch = painted[number]
-        mask[patch.rows, patch.columns][patch.drawn] = IGNORE if shape.is_ignored else 1
+    for number in sorted(range(len(painted)), key=lambda k: (int(painted[k][1].sum()), k), reverse=True):
+        shape, drawn = painted[number]
+        mask[drawn] = IGNORE if shape.is_ignored else 1
     return mask
 
 

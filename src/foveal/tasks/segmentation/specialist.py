@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 
+from foveal.config.checking import check_ranges
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.examples import Example
@@ -23,12 +24,14 @@ from foveal.tasks.segmentation.model import (
     SegmenterConfig,
     SharedEncoderSegmenter,
     drop_vision,
+    projector_of,
+    recorded_inputs,
 )
 from foveal.tasks.segmentation.sam import SMALL, SamParts, load_sam
 from foveal.tasks.segmentation.square import Square, SquarePictures, geometry_error, probe_picture
 from foveal.tasks.segmentation.task import Segmentation, SegmenterData, SegmenterModel, segmenter_section
 from foveal.tasks.specialist import Batch, Specialist
-from foveal.vlm.components import component_modules, register_components, register_prefix
+from foveal.vlm.components import register_components, register_prefix
 from foveal.vlm.encoding import Encoder
 from foveal.vlm.loading import Vlm, load
 from foveal.vlm.processors import save_processor
@@ -126,10 +129,7 @@ def _check(recipe: Recipe) -> None:
         raise UserError("training.consistency: segmentation has no mirrored pairs; set it to 0.")
     if recipe.evaluation.method not in ("auto", "generate"):
         raise UserError("evaluation.method: masks come with a written reply; leave it at auto.")
-    if not 16 <= recipe.data.segmenter.mask_size <= 2048:
-        raise UserError(
-            f"data.segmenter.mask_size: {recipe.data.segmenter.mask_size} is out of range; give 16 to 2048."
-        )
+    check_ranges(recipe.data.segmenter, "data.segmenter.", mask_size=(16, 2048))
 
 
 def _load_vlm(section: SegmenterModel, training: bool) -> Vlm:
@@ -200,14 +200,6 @@ def _standardisation(vlm: Vlm) -> tuple[Sequence[float], Sequence[float]]:
     return images.image_mean, images.image_std
 
 
-class _ProjectorInput(Exception):
-    """Ends a forward pass at the projector and carries its input."""
-
-    def __init__(self, patches: torch.Tensor) -> None:
-        super().__init__()
-        self.patches = patches
-
-
 def _probe_batch(vlm: Vlm) -> Batch:
     """A batch of one prompt with ``probe_picture``."""
     encoder = Encoder(vlm.processor, family=vlm.family)
@@ -248,20 +240,11 @@ def _patch_width(vlm: Vlm) -> int:
         raise UserError(refusal.format("it packs patches in an order of its own"))
     if error := geometry_error(batch["pixel_values"], *_standardisation(vlm)):
         raise UserError(refusal.format(error))
-
-    def stop(_: Any, args: tuple[torch.Tensor, ...], kwargs: dict[str, Any]) -> None:
-        raise _ProjectorInput(args[0] if args else next(iter(kwargs.values())))
-
-    projector = vlm.base.get_submodule(component_modules(vlm.base, "projector")[0])
-    handle = projector.register_forward_pre_hook(stop, with_kwargs=True)
-    try:
+    with recorded_inputs(projector_of(vlm.base)) as recorded:
         vlm.base(**batch)
-    except _ProjectorInput as stopped:
-        patches = stopped.patches
-    else:
+    if not recorded:
         raise UserError(refusal.format("its projector is not asked in a forward pass"))
-    finally:
-        handle.remove()
+    patches = recorded[0]
     if patches.ndim != 3 or int(patches.shape[1] ** 0.5) ** 2 != patches.shape[1]:
         raise UserError(refusal.format("its patches are no square"))
     return int(patches.shape[2])

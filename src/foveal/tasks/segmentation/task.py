@@ -297,12 +297,8 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
         """The masks of a prediction, [H, W] each."""
         if prediction.value is None:
             return []
-        many = prediction.extra.get("masks")
-        return (
-            [rle.decode(m, max_pixels=self.max_pixels) for m in many]
-            if many
-            else [rle.decode(prediction.value, max_pixels=self.max_pixels)]
-        )
+        many = prediction.extra.get("masks") or [prediction.value]
+        return [rle.decode(m, max_pixels=self.max_pixels) for m in many]
 
     def describe(self, prediction: Prediction) -> str:
         """Share of the picture that is marked, and the IoU: measured if the truth is known, else predicted."""
