@@ -136,8 +136,8 @@ class Model:
             Counts of the whole file: rows, unreadable pictures, unreadable replies, and how often each answer came.
 
         Raises:
-            UserError: A picture cannot be read, the text does not fit the task, or the file cannot be written or holds
-                answers of another model.
+            UserError: A picture cannot be read, the text does not fit the task, or the file cannot be written, is being
+                written by another process or thread, or holds answers of another model.
         """
         from foveal.asking.answer_files import open_answers
         from foveal.asking.pictures import find_pictures, stream
@@ -145,8 +145,8 @@ class Model:
 
         check_words(self.task, text)
         next(walk_images(folder))
-        answers = open_answers(Path(out), {**self._facts, "text": text}, self._asker.batch_size)
-        return stream(self._asker, find_pictures([folder]), answers, text=text, skip_bad=skip_bad)
+        with open_answers(Path(out), {**self._facts, "text": text}, self._asker.batch_size) as answers:
+            return stream(self._asker, find_pictures([folder]), answers, text=text, skip_bad=skip_bad)
 
     def _example(self, given: Given, number: int, text: str | None) -> Example:
         pictures = given if isinstance(given, tuple | list) else (given,)

@@ -7,13 +7,17 @@ import json
 import math
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from foveal.errors import UserError
+
+if sys.platform != "win32":
+    import fcntl
 
 
 @contextmanager
@@ -154,3 +158,64 @@ def new_folder(path: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+
+def try_lock(descriptor: int) -> bool:
+    """Whether an open file is now kept for this descriptor alone, until it is closed or the process ends, however it ends.
+
+    Windows and some network file systems have no such locks; there all may write.
+
+    Raises:
+        OSError: Something else is wrong with the file.
+    """
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
+                raise
+    return True
+
+
+class Writing:
+    """Keeps everybody else from writing a file that grows, until it is closed; a crash ends it too.
+
+    What is locked is a hidden file beside it, for the file itself may not exist yet, or be replaced.
+
+    Args:
+        path: The file; its folder is made, and removed again in the end where it is empty.
+
+    Raises:
+        UserError: Another process, or another place of this one, is writing it; or its folder may not be written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = path.with_name(f".{path.name}.lock")
+        self._made = [p for p in (path.parent, *path.parent.parents) if not p.exists()]
+        with disk_errors(path):
+            while True:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._stream = self._lock.open("wb")
+                if not try_lock(self._stream.fileno()):
+                    self._stream.close()
+                    raise UserError(
+                        f"{path}: another foveal is writing this file; wait for it, or choose another --out."
+                    )
+                # The one before may have removed it after it was opened here.
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(self._stream.fileno()), self._lock.stat()):
+                        return
+                self._stream.close()
+
+    def close(self) -> None:
+        """Lets others write the file."""
+        if self._stream.closed:
+            return
+        with suppress(OSError):
+            self._lock.unlink()
+        self._stream.close()
+        with suppress(OSError):
+            for folder in self._made:
+                folder.rmdir()

@@ -101,8 +101,8 @@ def write_pictures(folder: Path, count: int) -> Path:
 
 
 def go(folder: Path, out: Path, fake: Fake | None = None, facts=FACTS, each=None, **options):
-    answers = open_answers(out, facts, SIZE)
-    return stream(asker(Brightness(None), fake), find_pictures([folder]), answers, each=each, **options)
+    with open_answers(out, facts, SIZE) as answers:
+        return stream(asker(Brightness(None), fake), find_pictures([folder]), answers, each=each, **options)
 
 
 def rows_of(path: Path):
@@ -150,7 +150,8 @@ def peak(count: int, out: Path, each=None) -> int:
     gc.collect()
     tracemalloc.start()
     try:
-        stream(asker(Drawn(None), Quick()), names, open_answers(out, FACTS, 100), each=each)
+        with open_answers(out, FACTS, 100) as answers:
+            stream(asker(Drawn(None), Quick()), names, answers, each=each)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -375,6 +376,36 @@ def test_files_of_others_are_refused(tmp_path):
         go(folder, tmp_path / "a.parquet", facts=FACTS | {"model": "other"})
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_file_is_written_by_one_at_a_time(tmp_path, suffix):
+    folder, out = write_pictures(tmp_path / "in", 10), tmp_path / "new" / f"a.{suffix}"
+    told = rf"^{out}: another foveal is writing this file; wait for it, or choose another --out\.$"
+
+    def each(batch):
+        with pytest.raises(UserError, match=told):
+            go(folder, out)
+
+    assert go(folder, out, each=each).rows == 10
+    go(folder, tmp_path / f"whole.{suffix}")
+    assert content(out) == content(tmp_path / f"whole.{suffix}")
+    assert {p.name for p in out.parent.iterdir()} == {out.name, f"{out.name}.state.json"}
+    with open_answers(tmp_path / "other" / "b.jsonl", FACTS, SIZE):
+        assert go(folder, out).rows == 10
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["[" * 200_000, "[1]", '{"begun": "x", "finished": false, "facts": {}}', '{"begun": Infinity, "finished": 0, "facts": {}}'],
+)  # fmt: skip
+def test_a_damaged_state_is_a_sentence(tmp_path, state):
+    (tmp_path / "a.jsonl").write_text("")
+    (tmp_path / "a.jsonl.state.json").write_text(state)
+    with pytest.raises(UserError, match=r"cannot be continued, for .*a\.jsonl\.state\.json is damaged; choose another"):
+        open_answers(tmp_path / "a.jsonl", FACTS, SIZE)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_many_different_answers_are_not_counted():
     few, many = Tally(), Tally()
     for i in range(41):
@@ -412,23 +443,27 @@ def test_a_killed_process_is_continued_to_the_same_rows(tmp_path, name):
         assert process.stdout is not None
         for _ in range(3):
             assert process.stdout.readline().strip() == str(SIZE)
+        with pytest.raises(UserError, match="another foveal is writing this file"):
+            go(folder, out)
         time.sleep(rng.uniform(0, 0.08))
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-        known = open_answers(out, FACTS, SIZE)
+        with open_answers(out, FACTS, SIZE) as known:
+            pass
         assert known.tally.rows >= kept * SIZE and known.tally.rows % SIZE == 0
         assert out.suffix == ".jsonl" or not out.exists()
     go(folder, out)
     assert content(out) == content(tmp_path / f"whole-{name}")
+    assert not list(tmp_path.glob(".*"))  # nor the lock of the killed
 
 
 def test_answers_are_kept_as_they_came(tmp_path):
-    answers = open_answers(tmp_path / "a.jsonl", FACTS, 1)
     example = Example("x", ())
-    answers.append([Answered(example, Prediction("x", None, "what?"))])
-    answers.append([Answered(Example("y", ()), Prediction("x", 3, "3", extra={"p": [1]}))])
-    answers.finish()
+    with open_answers(tmp_path / "a.jsonl", FACTS, 1) as answers:
+        answers.append([Answered(example, Prediction("x", None, "what?"))])
+        answers.append([Answered(Example("y", ()), Prediction("x", 3, "3", extra={"p": [1]}))])
+        answers.finish()
     assert rows_of(tmp_path / "a.jsonl") == [
         {"id": "x", "value": None, "text": "what?", "confidence": None},
         {"id": "y", "value": 3, "text": "3", "confidence": None, "p": [1]},

@@ -59,6 +59,24 @@ def test_half_a_line_and_damaged_lines_are_dropped(tmp_path):
         assert replies.get("e") == Reply("5")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"text": 3}, {"text": None}, {"text": "1", "tokens_in": "12"}, {"text": "1", "tokens_out": 1.5},
+        {"text": "1", "tokens_in": True}, {"text": "1", "finish": ["stop"]}, {"text": "1", "model": {}},
+        {"text": "1", "confidence": "0.5"}, {"text": "1", "usage": {"total_tokens": "12"}},
+    ],
+)  # fmt: skip
+def test_lines_with_values_of_wrong_types_are_asked_again(tmp_path, wrong):
+    path = tmp_path / "r"
+    path.write_text(json.dumps({"key": "a", **wrong}) + '\n{"key": "b", "text": "2"}\n' + "[" * 200_000 + "\n")
+    with Replies(path) as replies:
+        assert len(replies) == 1 and replies.get("a") is None and replies["b"] == Reply("2")
+        replies.add("a", Reply("1", "stop", "m", 7, 3, 0.5))
+    with Replies(path) as replies:
+        assert replies["a"] == Reply("1", "stop", "m", 7, 3, 0.5)
+
+
 def test_one_process_at_a_time(tmp_path):
     with (
         Replies(tmp_path / "r"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import json
 import sys
 import time
 from dataclasses import replace
@@ -357,8 +358,12 @@ def usage(**counts: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "counts", [{"prompt_tokens": "7", "completion_tokens": [3]}, {"prompt_tokens": True}, {"completion_tokens": 1.5}]
-)
+    "counts",
+    [
+        {"prompt_tokens": "7", "completion_tokens": [3]}, {"prompt_tokens": True}, {"completion_tokens": 1.5},
+        {"total_tokens": "12"}, {"prompt_tokens": -1, "completion_tokens": 10**400},
+    ],
+)  # fmt: skip
 def test_counts_that_are_no_numbers_are_unknown(counts):
     assert read_completion(usage(**counts)) == Reply("{1}", "stop", "served-model-2026")
     assert read_completion(completion("{1}", usage=[1], model=3)) == Reply("{1}", "stop")
@@ -367,6 +372,36 @@ def test_counts_that_are_no_numbers_are_unknown(counts):
 def test_halves_of_characters_are_no_obstacle(tmp_path):
     with serving(answer=lambda _: completion("{1} \ud83d")) as server:
         assert ask(server.url, tmp_path, prompts(1))[0].text == "{1} ?"
+
+
+@pytest.mark.parametrize("charset", ["zlib", "base64", "idna", "utf-16", "undefined", "rot13", "latin-1", "nothing"])
+def test_replies_are_utf8_whatever_their_header_says(tmp_path, charset):
+    headers = {"Content-Type": f"application/json; charset={charset}"}
+    text = json.dumps(completion("{1} ü"), ensure_ascii=False)
+    for sent in (text, "\ufeff" + text):
+        with serving(forever=(200, headers, sent)) as server:
+            assert ask(server.url, tmp_path, prompts(1))[0].text == "{1} ü"
+
+
+@pytest.mark.parametrize("code", [True, 0, -3, 200, 399, 600, 10**30, "500", [1]])
+def test_codes_of_errors_that_are_none_are_a_refusal(tmp_path, code):
+    with serving(answer=lambda _: {"error": {"code": code, "message": "no"}}) as server:
+        with pytest.raises(UserError, match=r"the server refuses the request \(400: no\)\.$"):
+            ask(server.url, tmp_path, prompts(1))
+        assert server.count == 1
+
+
+@pytest.mark.parametrize(
+    ("models", "what"),
+    [
+        ([3, None, ["x"], {}, ""], "the server lists no models; name"),
+        (["\ud83d", "b"], r"the server has \?, b; name"),
+        (["a" * 100_000, "b"], "the server has a{300}…; name"),
+    ],
+)
+def test_lists_of_models_of_anything(models, what):
+    with serving(models=models) as server, pytest.raises(UserError, match=what):
+        model(server.url, replace(QUICK, name=None)).connect()
 
 
 def test_deep_and_large_and_compressed_replies_are_refused_in_a_sentence(tmp_path, monkeypatch):

@@ -17,14 +17,15 @@ from array import array
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
 from foveal.asking.answered import Answered, Tally, word_of
 from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
-from foveal.files import check_file, disk_errors, replacing, to_json, write_text
+from foveal.files import Writing, check_file, disk_errors, replacing, to_json, write_text
 from foveal.runs import Run
 from foveal.vlm.finding import is_url
 
@@ -47,7 +48,9 @@ def facts_of(recipe: Recipe, run: Run | None, checkpoint: str, text: str | None)
 
 
 class AnswerFile(ABC):
-    """A file of answers, new or continued. Nothing is written before the first ``append``.
+    """A file of answers, new or continued, which nobody else can write until it is closed.
+
+    Nothing is written before the first ``append``.
 
     Pictures with answers are remembered by 8 bytes each: among a million pictures two are mistaken for one with a
     probability of 3 in 100 million.
@@ -62,7 +65,7 @@ class AnswerFile(ABC):
         tally: Counts of all its rows.
 
     Raises:
-        UserError: The file cannot be written, or holds something else.
+        UserError: The file cannot be written, is being written, or holds something else.
     """
 
     def __init__(self, path: Path, facts: Mapping[str, Any], batch_size: int) -> None:
@@ -70,9 +73,14 @@ class AnswerFile(ABC):
         self._facts, self._size = dict(facts), batch_size
         self._state_file = path.with_name(f"{path.name}.state.json")
         self._digests = array("Q")
-        exists = any(p.exists() for p in self._places())
-        self._state = self._read_state() if exists else {"begun": 0, "finished": False}
-        self._load()
+        self._writing = Writing(path)
+        try:
+            exists = any(p.exists() for p in self._places())
+            self._state = self._read_state() if exists else {"begun": 0, "finished": False}
+            self._load()
+        except BaseException:
+            self._writing.close()
+            raise
         self._sorted = np.frombuffer(self._digests, np.uint64) if self._digests else np.zeros(0, np.uint64)
         self._sorted.sort()
 
@@ -92,13 +100,32 @@ class AnswerFile(ABC):
             self._write(batch)
         self.tally.add_all(batch)
 
-    @abstractmethod
     def close(self) -> None:
-        """Saves what was appended, to be continued later."""
+        """Saves what was appended, to be continued later, by others too.
+
+        Raises:
+            UserError: The disk is full or may not be written.
+        """
+        try:
+            self._save()
+        finally:
+            self._writing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     @abstractmethod
     def finish(self) -> None:
         """Completes the file, once all pictures are answered."""
+
+    @abstractmethod
+    def _save(self) -> None:
+        """Saves what was appended."""
 
     @abstractmethod
     def _places(self) -> list[Path]:
@@ -124,10 +151,10 @@ class AnswerFile(ABC):
     def _read_state(self) -> dict[str, Any]:
         try:
             state: dict[str, Any] = json.loads(self._state_file.read_text(encoding="utf-8"))
-            begun, finished, facts = state["begun"], state["finished"], dict(state["facts"])
+            begun, finished, facts = max(0, int(state["begun"])), bool(state["finished"]), dict(state["facts"])
         except FileNotFoundError:
             raise self._foreign(f"exists, but without the {self._state_file.name} of a file to continue") from None
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
             raise self._foreign(f"cannot be continued, for {self._state_file} is damaged") from None
         for key in self._facts | facts:
             if facts.get(key) != self._facts.get(key):
@@ -135,7 +162,7 @@ class AnswerFile(ABC):
                 if key != "recipe":
                     what = f"holds answers for another {key} ({facts.get(key)!r}, now {self._facts.get(key)!r})"
                 raise self._foreign(what)
-        return {"begun": int(begun), "finished": bool(finished)}
+        return {"begun": begun, "finished": finished}
 
     def _save_state(self, **state: Any) -> None:
         self._state |= state
@@ -174,7 +201,7 @@ class JsonAnswers(AnswerFile):
                 try:
                     row = json.loads(line)
                     self._note(row["id"], row["value"], row.get("error"))
-                except (ValueError, TypeError, KeyError, AttributeError):
+                except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                     raise self._foreign(f"line {number} is no answer of foveal predict") from None
 
     def _write(self, batch: Sequence[Answered]) -> None:
@@ -187,15 +214,14 @@ class JsonAnswers(AnswerFile):
         while data:
             data = data[self._stream.write(data) :]
 
-    def close(self) -> None:
-        """Keeps what was appended, for a later continuation."""
+    def _save(self) -> None:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
 
     def finish(self) -> None:
         """Marks the file as complete."""
-        self.close()
+        self._save()
         if self.path.exists() and not self._state["finished"]:
             self._save_state(finished=True)
 
@@ -243,10 +269,9 @@ class ParquetAnswers(AnswerFile):
     def _write(self, batch: Sequence[Answered]) -> None:
         self._waiting += [_columns(a) for a in batch]
         if len(self._waiting) >= PART_ROWS or time.monotonic() - self._since > PART_SECONDS:
-            self.close()
+            self._save()
 
-    def close(self) -> None:
-        """Keeps what was appended, for a later continuation."""
+    def _save(self) -> None:
         if self._waiting:
             import pyarrow
             import pyarrow.parquet
@@ -266,7 +291,7 @@ class ParquetAnswers(AnswerFile):
         import pyarrow
         import pyarrow.parquet
 
-        self.close()
+        self._save()
         with disk_errors(self.path):
             parts = sorted(self._folder.glob("part-*.parquet"), key=lambda p: int(p.stem.removeprefix("part-")))
             if parts:
@@ -293,7 +318,7 @@ def open_answers(path: Path, facts: Mapping[str, Any], batch_size: int) -> Answe
         batch_size: Pictures asked together.
 
     Raises:
-        UserError: The file cannot be written, or holds something else.
+        UserError: The file cannot be written, is being written, or holds something else.
     """
     check_file(path)
     kind = ParquetAnswers if path.suffix.lower() == ".parquet" else JsonAnswers

@@ -55,7 +55,7 @@ def stream(
     Args:
         asker: Asks the model.
         pictures: Paths, which may be endless.
-        answers: The file, new or continued; None writes nothing.
+        answers: The file, new or continued, which its opener closes; None writes nothing.
         text: The user's words, where the task takes them.
         skip_bad: Whether an unreadable picture gets a row with the error; otherwise the error is raised.
         each: Called with each batch before its rows are written.
@@ -72,18 +72,14 @@ def stream(
     tally = answers.tally if answers is not None else Tally()
     new = (p for p in pictures if answers is None or p not in answers)
     examples = (task.example_of([Picture(str(p), p, task.max_pixels)], text) for p in new)
-    try:
-        with closing(asker.batches(examples, skip_bad=skip_bad)) as batches:
-            for batch in batches:
-                if each is not None:
-                    each(batch)
-                if answers is not None:
-                    answers.append(batch)
-                else:
-                    tally.add_all(batch)
-    finally:
-        if answers is not None:
-            answers.close()
+    with closing(asker.batches(examples, skip_bad=skip_bad)) as batches:
+        for batch in batches:
+            if each is not None:
+                each(batch)
+            if answers is not None:
+                answers.append(batch)
+            else:
+                tally.add_all(batch)
     if answers is not None:
         answers.finish()
     return tally

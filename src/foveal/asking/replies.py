@@ -7,20 +7,15 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from foveal.errors import UserError
-from foveal.files import disk_errors, to_json
+from foveal.files import disk_errors, to_json, try_lock
 from foveal.prompts import Prompt
-
-if sys.platform != "win32":
-    import fcntl
-
 
 #: Reasoning in front of an answer; a reply that is cut within it has no answer.
 _THOUGHTS = re.compile(r"^\s*<think>.*?(?:</think>|$)", re.DOTALL)
@@ -57,6 +52,23 @@ class Reply:
         return {name: value for name, value in facts.items() if value is not None}
 
 
+def _checked(reply: Reply) -> Reply:
+    """The reply, if all its values are of their types.
+
+    Raises:
+        TypeError: One is not.
+    """
+    counts, words = (reply.tokens_in, reply.tokens_out), (reply.finish, reply.model)
+    if not (
+        isinstance(reply.text, str)
+        and all(value is None or type(value) is int for value in counts)
+        and all(value is None or isinstance(value, str) for value in words)
+        and (reply.confidence is None or isinstance(reply.confidence, float))
+    ):
+        raise TypeError(f"{reply!r} is none")
+    return reply
+
+
 def reply_key(model: str, prompt: Prompt, settings: Mapping[str, Any]) -> str:
     """A digest of everything that a reply depends on: the model's name, the prompt with its pixels, the settings."""
     pictures = []
@@ -90,24 +102,14 @@ class Replies(AbstractContextManager["Replies"]):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            self._lock()
+            if not try_lock(self._file):
+                raise UserError(
+                    f"{path.parent}: another foveal is at work in this folder; wait for it, or choose another --out."
+                )
             self._read()
         except BaseException:
             os.close(self._file)
             raise
-
-    def _lock(self) -> None:
-        if sys.platform != "win32":
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"{self.path.parent}: another foveal is at work in this folder; wait for it, or choose another --out."
-                ) from None
-            except OSError as error:
-                # Some network file systems have no locks.
-                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
-                    raise
 
     def _read(self) -> None:
         data = self.path.read_bytes()
@@ -115,12 +117,11 @@ class Replies(AbstractContextManager["Replies"]):
         if whole < len(data):
             os.ftruncate(self._file, whole)
         for line in data[:whole].splitlines():
-            try:
+            # A damaged line's question is asked again.
+            with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 row = json.loads(line)
                 key = row.pop("key")
-                self._known[key] = Reply(**row)
-            except (ValueError, TypeError, KeyError, AttributeError):
-                continue  # a damaged line: its question is asked again
+                self._known[key] = _checked(Reply(**row))
 
     def __len__(self) -> int:
         return len(self._known)

@@ -104,7 +104,7 @@ def _text(value: object) -> str | None:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
 
 
 class _RetryError(Exception):
@@ -203,7 +203,8 @@ class ServedModel(AnsweringModel):
                 response = None
         models = response.get("data") if isinstance(response, dict) else None
         models = models if isinstance(models, list) else []
-        self._models = [str(model["id"]) for model in models if isinstance(model, dict) and "id" in model]
+        names = [_text(model.get("id")) for model in models if isinstance(model, dict)]
+        self._models = [name for name in names if name]
         if not self.name and len(self._models) == 1:
             self.name = self._models[0]
         if not self.name:
@@ -212,7 +213,7 @@ class ServedModel(AnsweringModel):
 
     def _names(self) -> str:
         more = f" and {len(self._models) - 8} more" if len(self._models) > 8 else ""
-        return ", ".join(self._models[:8]) + more
+        return self._short(", ".join(self._models[:8])) + more
 
     async def _complete(self, client: Any, messages: list[dict[str, Any]]) -> Reply:
         try:
@@ -287,7 +288,9 @@ class ServedModel(AnsweringModel):
             remedy = "check the address, and that it runs" if error.kind == "away" else "check the address"
             what = {"away": "the server cannot be reached", "large": "the reply will not be read"}
             raise UserError(f"{self.url}: {what.get(error.kind, 'cannot be asked')} ({reason}); {remedy}.") from None
-        return self._check(response.status_code, response.headers, self._masked(response.text))
+        # JSON is UTF-8; a header can name codecs that are none of text.
+        text = response.content.decode("utf-8-sig", errors="replace")
+        return self._check(response.status_code, response.headers, self._masked(text))
 
     def _check(self, status: int, headers: Mapping[str, str], text: str) -> Any:
         """The JSON of a successful response; raises as ``_send`` does."""
@@ -299,7 +302,7 @@ class ServedModel(AnsweringModel):
         inner = value.get("error") if isinstance(value, dict) and status == 200 else None
         if inner:
             code = inner.get("code") if isinstance(inner, dict) else None
-            status = code if isinstance(code, int) else 400
+            status = code if _count(code) in range(400, 600) else 400
         if status in _BUSY or status >= 500:
             raise _RetryError(f"the server answers {status} ({reason})", _retry_after(headers))
         if status in (401, 403):

@@ -71,41 +71,14 @@ def run(arguments: Sequence[str], console: Console) -> int:
         check_exists(place)
     prepare(recipe.model.device)
     from foveal.asking.answer_files import facts_of, open_answers
-    from foveal.asking.opening import open_asker
-    from foveal.cli.predicting import ask, check, pictures, print_answers, print_counts, write
-    from foveal.images import LeftOut
+    from foveal.cli.predicting import answer, check
     from foveal.quiet import quiet
     from foveal.tasks.registry import find_task
 
     quiet()
     check(given, find_task(recipe.task))
-    answers = None
-    if given.out is not None:
-        facts = facts_of(recipe, opened, given.checkpoint, given.text)
-        answers = open_answers(given.out, facts, recipe.evaluation.batch_size)
-    # The walk is short beside the model's work, and tells how long that will take.
-    left = LeftOut()
-    total = sum(1 for p in pictures(given, left) if answers is None or p not in answers)
-    if left.count:
-        console.print(left.sentence(), markup=False, soft_wrap=True)
-    if answers is not None and answers.tally.rows:
-        there = f"{given.out}: has {answers.tally.rows:,} answers"
-        if total == 0:
-            answers.finish()
-            console.print(f"{there} and is complete; there is nothing new to ask.", soft_wrap=True)
-            print_counts(console, answers.tally)
-            return 0
-        console.print(f"{there}; {total:,} more are asked.", soft_wrap=True)
-    asker, model = open_asker(recipe, opened, given.checkpoint)
-    try:
-        tally, kept = ask(given, console, asker, answers, f"asking {model}", total)
-    except KeyboardInterrupt:
-        if answers is None:
-            raise
-        raise KeyboardInterrupt(f"the same command continues {given.out}") from None
-    if not kept.number and tally.rows == tally.bad:
-        raise UserError(f"None of the {total} pictures can be read; the first: {kept.bad[0].error}")
-    print_answers(console, asker.task, kept)
-    print_counts(console, tally)
-    write(given, console, asker.task, kept)
-    return 0
+    if given.out is None:
+        return answer(given, console, recipe, opened, None)
+    facts = facts_of(recipe, opened, given.checkpoint, given.text)
+    with open_answers(given.out, facts, recipe.evaluation.batch_size) as answers:
+        return answer(given, console, recipe, opened, answers)

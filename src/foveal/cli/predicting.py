@@ -13,7 +13,9 @@ from rich.table import Table
 from foveal.asking.answer_files import AnswerFile
 from foveal.asking.answered import Answered, Kept, Tally
 from foveal.asking.asker import Asker
+from foveal.asking.opening import open_asker
 from foveal.asking.pictures import common_folder, export_answers, find_pictures, stream
+from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.files import check_file
 from foveal.images import LeftOut
@@ -21,6 +23,7 @@ from foveal.metrics.formats import percent
 from foveal.progress import progress_bar
 from foveal.report.films import write_films
 from foveal.report.pictures import write_sheet
+from foveal.runs import Run
 from foveal.tasks.capabilities import Export, Films, check_words, description_of
 from foveal.tasks.task import Task
 
@@ -44,6 +47,49 @@ def check(given: argparse.Namespace, kind: type[Task]) -> None:
         raise UserError(f"--film: the answers of {kind.name} do not come about in steps; leave --film out.")
     if given.files is not None and not issubclass(kind, Export):
         raise UserError(f"--files: the answers of {kind.name} are no files; leave --files out.")
+
+
+def answer(
+    given: argparse.Namespace, console: Console, recipe: Recipe, opened: Run | None, answers: AnswerFile | None
+) -> int:
+    """Asks about the pictures that have no answer yet, and shows and writes all that was wished.
+
+    Args:
+        given: The command's own options.
+        console: Where answers are printed.
+        recipe: The recipe.
+        opened: The run, where it is one.
+        answers: The file of answers, if any.
+
+    Raises:
+        UserError: See ``stream``; or no picture can be read.
+    """
+    # The walk is short beside the model's work, and tells how long that will take.
+    left = LeftOut()
+    total = sum(1 for p in pictures(given, left) if answers is None or p not in answers)
+    if left.count:
+        console.print(left.sentence(), markup=False, soft_wrap=True)
+    if answers is not None and answers.tally.rows:
+        there = f"{given.out}: has {answers.tally.rows:,} answers"
+        if total == 0:
+            answers.finish()
+            console.print(f"{there} and is complete; there is nothing new to ask.", soft_wrap=True)
+            print_counts(console, answers.tally)
+            return 0
+        console.print(f"{there}; {total:,} more are asked.", soft_wrap=True)
+    asker, model = open_asker(recipe, opened, given.checkpoint)
+    try:
+        tally, kept = ask(given, console, asker, answers, f"asking {model}", total)
+    except KeyboardInterrupt:
+        if answers is None:
+            raise
+        raise KeyboardInterrupt(f"the same command continues {given.out}") from None
+    if not kept.number and tally.rows == tally.bad:
+        raise UserError(f"None of the {total} pictures can be read; the first: {kept.bad[0].error}")
+    print_answers(console, asker.task, kept)
+    print_counts(console, tally)
+    write(given, console, asker.task, kept)
+    return 0
 
 
 def ask(
