@@ -108,7 +108,7 @@ class Model:
         Raises:
             UserError: See ``predict``; it is raised where the answer would come.
         """
-        check_words(self.task, text)
+        _check_text(self.task, text)
         rows = (self._example(given, number, text) for number, given in enumerate(_several(pictures)))
         for p in self._asker.ask(rows, ahead=False):
             yield Answer(p.value, p.confidence, p.probabilities, p.text, p.id, p.extra)
@@ -143,9 +143,10 @@ class Model:
         from foveal.asking.pictures import find_pictures, stream
         from foveal.images import walk_images
 
-        check_words(self.task, text)
+        _check_text(self.task, text)
+        folder, out = _path(folder, "folder"), _path(out, "out")
         next(walk_images(folder))
-        with open_answers(Path(out), {**self._facts, "text": text}, self._asker.batch_size) as answers:
+        with open_answers(out, {**self._facts, "text": text}, self._asker.batch_size) as answers:
             return stream(self._asker, find_pictures([folder]), answers, text=text, skip_bad=skip_bad)
 
     def _example(self, given: Given, number: int, text: str | None) -> Example:
@@ -227,8 +228,10 @@ def evaluate(
     """
     if split is not None and split not in SPLITS:
         raise UserError(f"split: {split!r} is none; choose one of {', '.join(SPLITS)}.")
-    if samples < 0:
-        raise UserError("samples: must be at least 0.")
+    if not isinstance(samples, int | np.integer) or samples < 0:
+        raise UserError(f"samples: must be a whole number of at least 0, not {samples!r}.")
+    if name is not None and not isinstance(name, str):
+        raise UserError(f"name: must be a folder's name, not {name!r}.")
     recipe, run = _open_recipe(run_or_recipe, keys)
     from foveal.evaluation.evaluate import evaluate as measure_split
 
@@ -271,11 +274,15 @@ def _open_recipe(what: RecipeLike, keys: Mapping[str, Any]) -> tuple[Recipe, Run
     from foveal.devices import prepare
     from foveal.quiet import quiet
 
+    if not isinstance(what, str | os.PathLike | Recipe):
+        raise UserError(
+            f"{type(what).__name__} is no recipe; give a run's folder, the name or the YAML file of a recipe, or a Recipe."
+        )
     words = [f"--{key.replace('__', '.')}={_value(key, value)}" for key, value in keys.items()]
     if isinstance(what, Recipe):
         recipe, run = changed_recipe(what, words), None
     else:
-        recipe, run = recipe_or_run(os.fspath(what), words)
+        recipe, run = recipe_or_run(os.fsdecode(what), words)
     prepare(recipe.model.device)
     quiet()
     return recipe, run
@@ -287,7 +294,19 @@ def _value(key: str, value: Any) -> str:
         raise UserError(f"{key}: is None; leave it out.")
     if isinstance(value, str | os.PathLike):
         return os.fspath(value)
-    return json.dumps(value, default=str)
+    return json.dumps(value, default=lambda v: v.item() if isinstance(v, np.generic) else str(v))
+
+
+def _path(given: object, what: str) -> Path:
+    if not isinstance(given, str | os.PathLike) or not os.fspath(given) or "\0" in os.fsdecode(given):
+        raise UserError(f"{what}: must be a path, not {given!r}.")
+    return Path(os.fsdecode(given))
+
+
+def _check_text(task: Task, text: object) -> None:
+    if text is not None and not isinstance(text, str):
+        raise UserError(f"text: must be words, not {text!r}.")
+    check_words(task, text)
 
 
 def _console() -> Any:
@@ -352,6 +371,8 @@ def _from_file(file: Any, name: str, max_pixels: int) -> Picture:
 
 
 def _from_array(array: NDArray[Any], name: str) -> Image.Image:
+    if isinstance(array, np.ma.MaskedArray):
+        raise UserError(f"{name}: a masked array has pixels without a colour; give them one, with its filled().")
     if array.dtype.kind == "f":
         raise UserError(
             f"{name}: {array.dtype} has no agreed white; convert it, e.g. (255 * array).round().astype('uint8') where "

@@ -89,7 +89,6 @@ def _name(source: Source, name: str | None) -> str:
 @contextmanager
 def _opened(source: Source, name: str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     """The picture with its header checked; errors of Pillow inside the block become an ``ImageError``."""
-    too_large = f"are more than the limit of {max_pixels:,}; shrink the picture or raise model.max_pixels."
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit for all threads, which only ever grows
     try:
@@ -100,23 +99,39 @@ def _opened(source: Source, name: str, max_pixels: int) -> Iterator[ImageFile.Im
         raise ImageError(f"{name}: cannot be read ({error.strerror}); check the path and its permissions.") from None
     except ValueError as error:
         raise ImageError(f"{name!r}: cannot be a path ({error}); check the path.") from None
-    with stream:
-        empty = not stream.read(1)
-        try:
-            image = Image.open(stream, formats=FORMATS)
-            width, height = image.size
-            if width < 1 or height < 1:
-                raise ImageError(f"{name}: the picture has no pixels ({width} x {height}); replace or remove it.")
-            if width * height > max_pixels:
-                raise ImageError(f"{name}: {width} x {height} pixels {too_large}")
-            yield image
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise ImageError(f"{name}: its pixels {too_large}") from None
-        except UnidentifiedImageError:
-            what = "the file is empty" if empty else f"not a picture in a known format ({', '.join(FORMATS)})"
-            raise ImageError(f"{name}: {what}; replace or remove it.") from None
-        except _DAMAGE as error:
-            raise ImageError(f"{name}: the picture is damaged or truncated ({error}); replace or remove it.") from None
+    with stream, _damage_told(name, max_pixels):
+        if not stream.read(1):
+            raise ImageError(f"{name}: the file is empty; replace or remove it.")
+        image = Image.open(stream, formats=FORMATS)
+        _check_size(image, name, max_pixels)
+        yield image
+
+
+def _too_large(max_pixels: int) -> str:
+    return f"are more than the limit of {max_pixels:,}; shrink the picture or raise model.max_pixels."
+
+
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise ImageError(f"{name}: the picture has no pixels ({width} x {height}); replace or remove it.")
+    if width * height > max_pixels:
+        raise ImageError(f"{name}: {width} x {height} pixels {_too_large(max_pixels)}")
+
+
+@contextmanager
+def _damage_told(name: str, max_pixels: int) -> Iterator[None]:
+    """Errors of Pillow inside the block become an ``ImageError``."""
+    try:
+        yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(f"{name}: its pixels {_too_large(max_pixels)}") from None
+    except UnidentifiedImageError:
+        raise ImageError(
+            f"{name}: not a picture in a known format ({', '.join(FORMATS)}); replace or remove it."
+        ) from None
+    except _DAMAGE as error:
+        raise ImageError(f"{name}: the picture is damaged or truncated ({error}); replace or remove it.") from None
 
 
 def upright_rgb(image: Image.Image, *, name: str = "<picture>") -> Image.Image:
@@ -136,6 +151,8 @@ def upright_rgb(image: Image.Image, *, name: str = "<picture>") -> Image.Image:
         return Image.fromarray(gray.astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise ImageError(f"{name}: pixels of 32 bits have no agreed black and white; save it with 8 or 16 bits.")
+    if image.mode in ("RGBa", "La"):  # colours multiplied by their opacity
+        image = image.convert(image.mode.upper())
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -193,11 +210,17 @@ class Picture:
         if isinstance(self.source, Picture):
             return self.source.open()
         if isinstance(self.source, Image.Image):
-            return upright_rgb(self.source, name=self.name)
+            with _damage_told(self.name, self.max_pixels):
+                _check_size(self.source, self.name, self.max_pixels)
+                self.source.load()  # of a file that is still open
+                return upright_rgb(self.source, name=self.name)
         if isinstance(self.source, Encoded):
             return decode(self.source.read(), name=self.name, max_pixels=self.max_pixels)
         if callable(self.source):
-            return self.source()
+            drawn = self.source()
+            if not isinstance(drawn, Image.Image):
+                raise TypeError(f"{self.name}: its function returned {type(drawn).__name__}, no picture of Pillow")
+            return drawn if drawn.mode == "RGB" else upright_rgb(drawn, name=self.name)
         return decode(self.source, name=self.name, max_pixels=self.max_pixels)
 
     def limited(self, max_pixels: int) -> Picture:

@@ -191,6 +191,19 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     return run
 
 
+def checkpoint_of(run: Run | None, name: str) -> Path | None:
+    """The folder of a run's checkpoint, see ``Run.checkpoint``; None where there is no run.
+
+    Raises:
+        UserError: The run has none of that name, or one is named without a run.
+    """
+    if run is not None:
+        return run.checkpoint(name)
+    if name != "best":
+        raise UserError(f"checkpoint: {name!r} can be chosen of a run only, and this is none; leave it out.")
+    return None
+
+
 def is_run(path: str | os.PathLike[str]) -> bool:
     """Whether the folder holds a run."""
     return (Path(path) / "recipe.yaml").is_file()

@@ -12,7 +12,7 @@ from foveal.asking.replies import Replies
 from foveal.asking.served import ServedModel
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
-from foveal.runs import Run
+from foveal.runs import Run, checkpoint_of
 from foveal.tasks.capabilities import OwnModels, reply_start_of
 from foveal.tasks.registry import open_task
 from foveal.tasks.specialist import Specialist
@@ -64,10 +64,11 @@ def open_asker(recipe: Recipe, run: Run | None, checkpoint: str = "best") -> tup
     Raises:
         UserError: The checkpoint or the model does not exist, or the server cannot be reached.
     """
+    served_elsewhere = is_url(recipe.model.id)
+    weights = checkpoint_of(None if served_elsewhere else run, checkpoint)
     task = open_task(recipe)
-    if is_url(recipe.model.id):
+    if served_elsewhere:
         served = ServedModel(recipe)
         return Asker(task, served, recipe.evaluation), served.connect()
-    weights = run.checkpoint(checkpoint) if run is not None else None
     asker = make_asker(task, open_model(task, recipe, weights=weights), recipe)
     return asker, weights.name if weights is not None else recipe.model.id

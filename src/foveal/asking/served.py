@@ -302,7 +302,7 @@ class ServedModel(AnsweringModel):
         inner = value.get("error") if isinstance(value, dict) and status == 200 else None
         if inner:
             code = inner.get("code") if isinstance(inner, dict) else None
-            status = code if _count(code) in range(400, 600) else 400
+            status = code if isinstance(code, int) and 400 <= code < 600 else 400
         if status in _BUSY or status >= 500:
             raise _RetryError(f"the server answers {status} ({reason})", _retry_after(headers))
         if status in (401, 403):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -27,7 +28,7 @@ def find_recipe(name: str) -> Path:
     Raises:
         UserError: It is the folder of a run, or a name that no recipe has.
     """
-    path = Path(name)
+    path = _reachable(name)
     if is_run(path):
         raise UserError(
             f"{path}: is a run; continue it with --resume {path}, or repeat it with {path / 'recipe.yaml'} --name NEW."
@@ -45,16 +46,34 @@ def find_recipe(name: str) -> Path:
     raise UserError(f"There is no recipe {name!r}; {hint}")
 
 
+def _reachable(name: str) -> Path:
+    """The path, of which the disk can say whether it is there.
+
+    Raises:
+        UserError: It is empty or too long, or a folder above it may not be read.
+    """
+    if not name.strip():
+        raise UserError("An empty name is no recipe and no run; give a run's folder, or a recipe's name or file.")
+    try:
+        os.stat(name)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        pass
+    except OSError as error:
+        shown = name if len(name) < 200 else f"{name[:200]}…"
+        raise UserError(f"{shown}: cannot be read ({error.strerror}); check the path.") from None
+    return Path(name)
+
+
 def recipe_or_run(name: str, arguments: Sequence[str]) -> tuple[Recipe, Run | None]:
     """The recipe of a run's folder or of a file, changed by overrides.
 
     Raises:
         UserError: There is neither.
     """
-    if is_run(name):
-        run = open_run(name)
+    path = _reachable(name)
+    if is_run(path):
+        run = open_run(path)
         return read_recipe(run.recipe, arguments), run
-    path = Path(name)
     if path.is_dir():
         open_run(path)
     if not path.exists() and path.parent != Path(".") and path.suffix not in (".yaml", ".yml"):

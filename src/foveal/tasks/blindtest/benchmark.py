@@ -32,7 +32,7 @@ from foveal.files import check_writable, to_json, write_text
 from foveal.images import MAX_PIXELS, Picture
 from foveal.prompts import Prompt
 from foveal.results import Prediction
-from foveal.runs import Run, create_run, environment, is_run, open_run
+from foveal.runs import Run, checkpoint_of, create_run, environment, is_run, open_run
 from foveal.tasks.blindtest.all import PUZZLES, find_sources
 from foveal.tasks.blindtest.benchmark_options import SETTINGS, Options, save
 from foveal.tasks.blindtest.puzzle import Puzzle
@@ -302,7 +302,7 @@ def _open(recipe: Recipe, run: Run | None, checkpoint: str) -> tuple[AnsweringMo
     if is_url(recipe.model.id):
         served = ServedModel(recipe)
         return served, {"url": served.url}
-    weights = run.checkpoint(checkpoint) if run is not None else None
+    weights = checkpoint_of(run, checkpoint)
     vlm = load(recipe.model, weights=weights)
     model = LocalModel(vlm, recipe, weights=weights)
     return model, {

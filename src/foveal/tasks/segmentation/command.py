@@ -10,6 +10,7 @@ from rich.console import Console
 from foveal.config.arguments import Parser
 from foveal.config.finding import recipe_or_run
 from foveal.devices import prepare
+from foveal.runs import checkpoint_of
 
 #: What the keys of a recipe begin with that it takes beside its own options: it takes all.
 KEYS = ""
@@ -52,7 +53,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     from foveal.tasks.segmentation.benchmark_sizes import settings_of
 
     quiet()
-    weights = found.checkpoint(given.checkpoint) if found is not None and given.sizes is None else None
+    weights = checkpoint_of(found, given.checkpoint) if given.sizes is None else None
     with settings_of(given.sizes) as settings:
         recipe, _ = recipe_or_run(given.target, [*settings, *rest])
         done = run_benchmark(
