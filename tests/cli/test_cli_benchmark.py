@@ -1,12 +1,11 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -113,23 +112,29 @@ def test_shells_complete_its_options():
 
 
 def test_ctrl_c_leaves_what_can_be_gone_on_with(command):
-    with serving(pause=0.2) as server:
-        words = [sys.executable, "-m", "foveal.cli.main", "benchmark", "blindtest", "--model", server.url, "--puzzles", "lines",
-                 "--count", "30", "--image_size", "64", "--concurrency", "2", "--out", "out dir"]  # fmt: skip
-        job = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ})
-        responses = Path("out dir/responses.jsonl")
-        started = time.monotonic()
-        while time.monotonic() - started < 120 and not (responses.exists() and responses.read_text().count("\n") >= 4):
-            time.sleep(0.05)
-        job.send_signal(signal.SIGINT)
-        _, err = job.communicate(timeout=60)
-        kept = len(responses.read_text().splitlines())
-        assert job.returncode == 130 and 4 <= kept < 60
-        assert err.strip() == (
+    over, given = threading.Event(), itertools.count()
+
+    def answer(body):
+        number = next(given)
+        if number == 5:  # both workers have kept two replies and wait for more
+            os.kill(os.getpid(), signal.SIGINT)
+        if number >= 4:
+            over.wait(60)
+        return completion("{1}")
+
+    with serving(answer=answer) as server:
+        try:
+            said = command("benchmark", "blindtest", "--model", server.url, "--puzzles", "lines", "--count", 30,
+                           "--image_size", 64, "--concurrency", 2, "--out", "out dir")  # fmt: skip
+        finally:
+            over.set()
+        kept = len(Path("out dir/responses.jsonl").read_text().splitlines())
+        assert said.code == 130 and kept == 4
+        assert said.err.strip() == (
             f"foveal: interrupted; {kept} replies are kept; go on with: foveal benchmark blindtest --resume 'out dir'"
         )
         assert not Path("out dir/results.json").exists()
-        asked, server.pause = server.count, 0.0
+        asked = server.count
         said = command("benchmark", "blindtest", "--resume", "out dir", "--concurrency", 8)
         assert said.code == 0 and server.count - asked == 60 - kept
         assert f"{60 - kept} new replies" in said.out and Path("out dir/results.json").exists()

@@ -151,10 +151,8 @@ def test_text_longer_than_the_context_names_row_length_and_limit(job, tiny, caps
     assert "tokens long" in message and "context is 16" in message and "train/blue/0.png" in message
 
 
-def test_folder_that_holds_another_run_is_refused(job, capsys):
-    assert main(["train", str(job), "--name", "mine"]) == 0
-    capsys.readouterr()
-    assert "holds another run" in fails(capsys, "train", str(job), "--name", "mine")
+def test_folder_that_holds_another_run_is_refused(run, capsys):
+    assert "holds another run" in fails(capsys, "train", "r.yaml", "--name", run.name)
 
 
 def test_resume_of_what_is_no_run(job, capsys):
@@ -163,23 +161,20 @@ def test_resume_of_what_is_no_run(job, capsys):
     assert "nowhere" in fails(capsys, "train", "--resume", "nowhere")
 
 
-def test_resuming_a_finished_run_measures_it_again_and_changes_no_weight(job, capsys):
-    assert main(["train", str(job), "--name", "done"]) == 0
-    file = Path("runs/done/checkpoints/last/model.safetensors")
+def test_resuming_a_finished_run_measures_it_again_and_changes_no_weight(run, capsys):
+    file = run / "checkpoints/last/model.safetensors"
     before = file.read_bytes()
-    code = main(["train", "--resume", "runs/done"])
+    code = main(["train", "--resume", str(run)])
     assert code in (0, 2) and "Traceback" not in capsys.readouterr().err
     assert file.read_bytes() == before
 
 
-def test_predict_with_a_broken_picture_stops_or_skips_as_asked(job, capsys):
-    assert main(["train", str(job), "--name", "p"]) == 0
+def test_predict_with_a_broken_picture_stops_or_skips_as_asked(run, capsys):
     Path("mixed").mkdir()
     Image.new("RGB", (20, 20), "red").save("mixed/a.png")
     Path("mixed/b.png").write_bytes(b"no picture")
-    capsys.readouterr()
-    assert "mixed/b.png" in fails(capsys, "predict", "runs/p", "mixed")
-    assert main(["predict", "runs/p", "mixed", "--skip-bad", "--out", "answers.jsonl", "--sheet", "sheet.png"]) == 0
+    assert "mixed/b.png" in fails(capsys, "predict", str(run), "mixed")
+    assert main(["predict", str(run), "mixed", "--skip-bad", "--out", "answers.jsonl", "--sheet", "sheet.png"]) == 0
     assert "left out" in capsys.readouterr().out
     rows = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
     # What could not be read is told where the others are, so that no picture is lost without a word.
@@ -189,10 +184,8 @@ def test_predict_with_a_broken_picture_stops_or_skips_as_asked(job, capsys):
     assert Image.open("sheet.png").width > 100
 
 
-def test_missing_checkpoint_is_refused_with_those_there_are(job, capsys):
-    assert main(["train", str(job), "--name", "c"]) == 0
-    capsys.readouterr()
-    message = fails(capsys, "evaluate", "runs/c", "--checkpoint", "epoch-9")
+def test_missing_checkpoint_is_refused_with_those_there_are(run, capsys):
+    message = fails(capsys, "evaluate", str(run), "--checkpoint", "epoch-9")
     assert "epoch-9" in message and "best" in message
 
 
