@@ -7,17 +7,17 @@ import json
 import math
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from foveal.errors import UserError
+from foveal.locks import lock, take
 
-if sys.platform != "win32":
-    import fcntl
+#: How the names of files and folders end that are being written.
+UNFINISHED = ".unfinished"
 
 
 @contextmanager
@@ -32,6 +32,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         remedy = {
             errno.ENOSPC: "the disk is full; free some space or choose another folder",
+            errno.EFBIG: "a file would be larger than the system allows; raise the limit (ulimit -f) or choose another folder",
             errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
             errno.EACCES: "permission denied; choose a folder that you may write to",
             errno.EROFS: "the disk is read-only; choose another folder",
@@ -113,7 +114,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(UNFINISHED, f".{path.name}.", path.parent)
         try:
             with os.fdopen(handle, "wb") as stream:
                 yield stream
@@ -140,6 +141,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside ``path`` that becomes ``path`` when the block ends well, and vanishes otherwise.
 
+    What processes that were killed left there in this way is removed.
+
     Raises:
         UserError: ``path`` exists and is not an empty folder, is a mount point, or the disk is full.
     """
@@ -150,33 +153,38 @@ def new_folder(path: Path) -> Iterator[Path]:
             raise UserError(f"{path}: is a mount point, which cannot be replaced; choose a folder inside it.")
         target = path.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        try:
-            yield temporary
-            os.chmod(temporary, 0o755)
-            os.replace(temporary, target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-
-
-def try_lock(descriptor: int) -> bool:
-    """Whether an open file is now kept for this descriptor alone, until it is closed or the process ends, however it ends.
-
-    Windows and some network file systems have no such locks; there all may write.
-
-    Raises:
-        OSError: Something else is wrong with the file.
-    """
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
+        remove_unfinished(target.parent)
+        with _held_folder(target) as temporary:
+            try:
+                yield temporary
+                os.chmod(temporary, 0o755)
+                os.replace(temporary, target)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
                 raise
-    return True
+
+
+@contextmanager
+def _held_folder(target: Path) -> Iterator[Path]:
+    """A new folder beside ``target``, locked, so that others see that its process lives."""
+    with ExitStack() as stack:
+        while True:
+            temporary = Path(tempfile.mkdtemp(UNFINISHED, f".{target.name}.", target.parent))
+            # Between the two lines, another process may take it for one that was left behind.
+            with suppress(FileNotFoundError):
+                if stack.enter_context(lock(temporary)) is not False and temporary.exists():
+                    break
+        yield temporary
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes the folders that ``new_folder`` began here in processes that were killed; those of living ones stay."""
+    for path in folder.glob(f".*{UNFINISHED}"):
+        with suppress(OSError):
+            if path.is_dir() and not path.is_symlink():
+                with lock(path) as free:
+                    if free:
+                        shutil.rmtree(path, ignore_errors=True)
 
 
 class Writing:
@@ -198,7 +206,7 @@ class Writing:
             while True:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._stream = self._lock.open("wb")
-                if not try_lock(self._stream.fileno()):
+                if take(self._stream.fileno()) is False:
                     self._stream.close()
                     raise UserError(
                         f"{path}: another foveal is writing this file; wait for it, or choose another --out."

@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +23,7 @@ from typing import Any
 
 from foveal.errors import UserError
 from foveal.files import check_writable, disk_errors, write_json, write_text
+from foveal.locks import lock
 
 #: Packages whose versions decide what a run gives.
 PACKAGES = ("foveal", "torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes", "numpy", "pillow")
@@ -66,9 +67,16 @@ class Run:
     def checkpoint(self, name: str = "best") -> Path:
         """The folder of a checkpoint: ``best``, ``last``, ``epoch-N`` or ``step-N``.
 
+        Without any that is best, ``best`` is the last.
+
         Raises:
-            UserError: The run has none of that name.
+            UserError: The run has none of that name, or it is a link whose checkpoint is gone.
         """
+        link = self.checkpoints / name
+        if name in ("best", "last") and link.is_symlink() and not link.exists():
+            raise UserError(
+                f"{link}: its checkpoint {link.readlink()} is gone; restore it, or choose another checkpoint by its name."
+            )
         have = sorted(p.name for p in self.checkpoints.glob("[!.]*") if p.exists())
         chosen = "last" if name == "best" and name not in have else name
         if chosen not in have:
@@ -83,22 +91,22 @@ class Run:
         write_json(self.path / name, value)
 
     def read_metrics(self) -> list[dict[str, float | str]]:
-        """Rows of ``metrics.csv``, numbers as floats; empty where there is none yet."""
+        """Rows of ``metrics.csv``, numbers as floats; empty where there is none yet.
+
+        Raises:
+            UserError: The file is no table of measurements.
+        """
         if not self.metrics.is_file():
             return []
-        with self.metrics.open(newline="", encoding="utf-8") as stream:
-            return [{k: _number(v) for k, v in row.items() if k is not None and v} for row in csv.DictReader(stream)]
-
-    def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Adds a row to ``metrics.csv``; a new column is added to the header, a row of the same epoch replaced."""
-        rows: list[dict[str, Any]] = [dict(r) for r in self.read_metrics() if r.get("epoch") != float(row["epoch"])]
-        rows.append(dict(row))
-        self.rewrite_metrics(rows)
-
-    def drop_metrics_after(self, epoch: float) -> None:
-        """Removes rows that a resumed run will write again."""
-        # Rows carry the epoch with six decimals.
-        self.rewrite_metrics([r for r in self.read_metrics() if float(r["epoch"]) <= round(epoch, 6)])
+        try:
+            with self.metrics.open(newline="", encoding="utf-8") as stream:
+                table = list(csv.DictReader(stream))
+            rows = [{k: _number(v) for k, v in row.items() if k is not None and v} for row in table]
+            if bad := [n for n, row in enumerate(rows, 2) if not isinstance(row.get("epoch"), float)]:
+                raise ValueError(f"line {bad[0]} has no number in the column epoch")
+        except (OSError, ValueError, csv.Error) as error:
+            raise UserError(f"{self.metrics}: cannot be read ({error}); restore the file, or remove it.") from error
+        return rows
 
     def rewrite_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Replaces ``metrics.csv`` and ``history.json``, each in one step; no rows remove them.
@@ -220,6 +228,42 @@ def fold_runs(path: str | os.PathLike[str]) -> list[Path]:
     return [] if is_run(path) else sorted(folds, key=lambda p: int(p.name[5:]))
 
 
+def world_size() -> int:
+    """Processes that train together, as a launcher (`torchrun`) tells them.
+
+    Raises:
+        UserError: The number is none, or what else a launcher tells is missing.
+    """
+    told = os.environ.get("WORLD_SIZE", "1")
+    numbers = {name: os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "MASTER_PORT")}
+    numbers["WORLD_SIZE"] = told
+    remedy = "start with torchrun, which sets it, or remove it from the environment."
+    if wrong := [name for name, value in numbers.items() if not re.fullmatch(r"[0-9]{1,6}", value)]:
+        raise UserError(f"{wrong[0]}: {numbers[wrong[0]]!r} in the environment is no number; {remedy}")
+    size = int(told)
+    if size < 1 or int(numbers["RANK"]) >= size:
+        raise UserError(f"WORLD_SIZE: {size} in the environment does not go with RANK {numbers['RANK']}; {remedy}")
+    missing = [n for n in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ]
+    if size > 1 and missing:
+        raise UserError(f"WORLD_SIZE: is {size} in the environment, but {', '.join(missing)} is not set; {remedy}")
+    return size
+
+
+@contextlib.contextmanager
+def owned(run: Run) -> Iterator[None]:
+    """Keeps other processes from training the run within the block; its end, however it comes, sets the run free.
+
+    Raises:
+        UserError: Another process trains it.
+    """
+    with contextlib.ExitStack() as stack:
+        with disk_errors(run.path):
+            free = stack.enter_context(lock(run.path))
+        if free is False:
+            raise UserError(f"{run.path}: is being trained by another process; wait for it, or choose another run.")
+        yield
+
+
 def environment() -> dict[str, Any]:
     """Versions, hardware, git commit and command line, for ``environment.json``."""
     import torch
@@ -243,5 +287,5 @@ def environment() -> dict[str, Any]:
         "cpu": {"threads": torch.get_num_threads(), "capability": torch.backends.cpu.get_cpu_capability()},
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "git_commit": commit,
-        "world_size": int(os.environ.get("WORLD_SIZE", "1")),
+        "world_size": world_size(),
     }

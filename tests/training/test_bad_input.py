@@ -317,7 +317,8 @@ def test_a_run_that_was_ended_before_its_first_checkpoint_starts_anew(run, comma
     whole = (run / "metrics.csv").read_text().splitlines()
     shutil.rmtree(run / "checkpoints")
     shutil.rmtree(run / "evaluation")
-    (run / "label_mask.txt").unlink()
+    for file in ("label_mask.txt", "metrics.csv", "history.json", "report.html"):
+        (run / file).unlink()
     assert command("train", "--resume", run).code == 0
     assert (run / "label_mask.txt").exists() and is_whole(run)
     rows = (run / "metrics.csv").read_text().splitlines()
@@ -340,15 +341,103 @@ def test_a_checkpoint_that_lacks_a_file_is_not_continued(run, command, file):
     assert f"epoch-2: lacks {file.split('.')[0]}, so the run cannot be continued exactly" in message
 
 
+@pytest.mark.parametrize("damage", ["cut", "garbage"])
 @pytest.mark.parametrize(
-    "file", ["optimizer.pt", "model.safetensors", "scheduler.pt", "trainer_state.json", "foveal_progress.json"]
+    "file",
+    ["optimizer.pt", "model.safetensors", "scheduler.pt", "rng_state.pth", "trainer_state.json", "foveal_progress.json"],
 )
-def test_a_checkpoint_with_a_damaged_file_is_not_continued(run, command, file):
+def test_a_checkpoint_with_a_damaged_file_is_not_continued(run, command, file, damage):
     change(run, "epochs: 2.0", "epochs: 3.0")
     victim = run / "checkpoints/last" / file
-    victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 3])
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[: len(whole) // 3] if damage == "cut" else bytes(range(256)) * 9)
     message = command("train", "--resume", run).sentence()
-    assert "epoch-2" in message and "damaged" in message
+    assert message.startswith(f"{Path.cwd() / run / 'checkpoints/epoch-2' / file}: cannot be read (") or (
+        message.startswith(f"{run / 'checkpoints/epoch-2' / file}: cannot be read (")
+    )
+    assert "the checkpoint is damaged" in message and "restore the file" in message
+
+
+def test_checkpoints_that_are_gone_are_not_replaced_by_a_new_start(run, command):
+    table = (run / "metrics.csv").read_text()
+    shutil.rmtree(run / "checkpoints")
+    for _ in range(2):
+        assert command("train", "--resume", run).sentence() == (
+            "runs/x/checkpoints: its checkpoints are gone; restore them, or train anew with "
+            "`foveal train runs/x/recipe.yaml --name NEW`."
+        )
+        assert (run / "metrics.csv").read_text() == table
+        (run / "checkpoints").mkdir(exist_ok=True)
+
+
+def test_a_best_checkpoint_that_is_gone_is_not_silently_the_last(run, command):
+    best = (run / "checkpoints/best").resolve()
+    if best == (run / "checkpoints/last").resolve():
+        (run / "checkpoints/best").unlink()
+        (run / "checkpoints/best").symlink_to("epoch-7")
+    else:
+        shutil.rmtree(best)
+    name = (run / "checkpoints/best").readlink()
+    assert command("evaluate", run).sentence() == (
+        f"runs/x/checkpoints/best: its checkpoint {name} is gone; restore it, or choose another checkpoint by its name."
+    )
+
+
+def test_an_edited_table_a_foreign_folder_and_leftovers_of_a_kill_do_no_harm(run, command):
+    whole = (run / "metrics.csv").read_text()
+    (run / "metrics.csv").write_text("epoch,step\nfirst,1\n\x00")
+    (run / "checkpoints/epoch-best").mkdir()
+    (run / "checkpoints/.writing-epoch-3/checkpoint-9").mkdir(parents=True)
+    (run / ".metrics.csv.abc.unfinished").write_text("half")
+    change(run, "epochs: 2.0", "epochs: 3.0")
+    assert command("train", "--resume", run).code == 0
+    assert (run / "metrics.csv").read_text().startswith(whole) and (run / "checkpoints/epoch-best").is_dir()
+    assert is_whole(run)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(run, command):
+    holder = "import sys, foveal.runs as r; from pathlib import Path\nwith r.owned(r.Run(Path(sys.argv[1]))): print(1, flush=True); input()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", holder, str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None and other.stdout.readline() == "1\n"
+    try:
+        message = command("train", "--resume", run).sentence()
+        assert message == "runs/x: is being trained by another process; wait for it, or choose another run."
+    finally:
+        other.kill()
+        other.wait()
+    assert command("train", "--resume", run).code == 0, "a killed process holds nothing"
+
+
+def test_a_run_of_two_processes_is_not_continued_by_one(run, command):
+    file = run / "checkpoints/last/foveal_progress.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"processes": 2}))
+    assert command("train", "--resume", run).sentence() == (
+        "runs/x: was trained by 2 processes with 4 rows each at a time, not by 1, which would change its steps; continue it "
+        "with: torchrun --nproc_per_node 2 -m foveal train --resume runs/x"
+    )
+
+
+@pytest.mark.parametrize(("values", "start"), [
+    ({"WORLD_SIZE": "2"}, "WORLD_SIZE: is 2 in the environment, but RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT is not set;"),
+    ({"WORLD_SIZE": "two"}, "WORLD_SIZE: 'two' in the environment is no number;"),
+    ({"WORLD_SIZE": "0"}, "WORLD_SIZE: 0 in the environment does not go with RANK 0;"),
+    ({"WORLD_SIZE": "2", "RANK": "2"}, "WORLD_SIZE: 2 in the environment does not go with RANK 2;"),
+])  # fmt: skip
+def test_processes_without_a_launcher(job, command, monkeypatch, values, start):
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    message = command("train", job).sentence()
+    assert message == f"{start} start with torchrun, which sets it, or remove it from the environment."
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("words", ["--training.learning_rate 1e30", "--training.optimizer muon --training.muon_learning_rate 1e30"])
+def test_a_loss_that_is_no_number_leaves_nothing(job, command, words):
+    message = command("train", job, *words.split()).sentence()
+    assert message.startswith("The loss is not a number at step ") and "lower training.learning_rate" in message
+    assert not list(Path("runs").iterdir())
 
 
 def test_a_last_checkpoint_that_is_gone_is_not_replaced_by_a_new_start(run, command):

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import UserError
-from foveal.files import disk_errors, to_json, try_lock
+from foveal.files import disk_errors, to_json
+from foveal.locks import take
 from foveal.prompts import Prompt
 
 #: Reasoning in front of an answer; a reply that is cut within it has no answer.
@@ -102,7 +103,7 @@ class Replies(AbstractContextManager["Replies"]):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            if not try_lock(self._file):
+            if take(self._file) is False:
                 raise UserError(
                     f"{path.parent}: another foveal is at work in this folder; wait for it, or choose another --out."
                 )

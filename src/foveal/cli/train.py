@@ -14,7 +14,7 @@ from foveal.config.sections import Recipe, dump_recipe
 from foveal.config.yaml_files import read_yaml
 from foveal.devices import prepare
 from foveal.errors import UserError
-from foveal.runs import Run, open_run
+from foveal.runs import Run, open_run, world_size
 from foveal.tasks.capabilities import own_models
 from foveal.tasks.registry import check_source, find_task
 from foveal.vlm.finding import check_model_id
@@ -77,6 +77,7 @@ def _train_folds(recipe: Recipe, folds: str, console: Console) -> int:
 
 def _check(recipe: Recipe) -> None:
     """Refuses what can be refused before torch is imported, which takes seconds."""
+    world_size()
     prepare(recipe.model.device)
     check_source(recipe)
     if recipe.model.id not in own_models(find_task(recipe.task)):

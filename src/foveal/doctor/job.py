@@ -30,6 +30,7 @@ from foveal.tasks.registry import find_task, open_task
 from foveal.tasks.specialist import Specialist
 from foveal.tasks.task import Task, load_split
 from foveal.training.arguments import check_packages
+from foveal.training.checkpoints import checkpoint_bytes
 from foveal.training.objectives import NamedLosses, Objective, make_objective
 from foveal.training.rows import Row, TrainingRows
 from foveal.vlm import adapters, memory
@@ -272,8 +273,7 @@ class Job:
     def _checkpoints(self, model: nn.Module, rows: int) -> None:
         """Whether the disk has room for the checkpoints of a run."""
         training = self.recipe.training
-        whole = memory.weight_bytes(model) if self.recipe.model.adapter == "none" else memory.gradient_bytes(model)
-        one = whole + memory.optimizer_bytes(model, training.optimizer)
+        one = checkpoint_bytes(self.recipe, model)
         epochs = training.epochs
         if training.max_steps > 0:
             epochs = training.max_steps * training.batch_size * training.accumulate / rows

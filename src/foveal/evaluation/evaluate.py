@@ -13,6 +13,7 @@ from foveal.asking.opening import open_asker
 from foveal.config.reading import read_recipe
 from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
+from foveal.evaluation.known_rows import check_measured
 from foveal.evaluation.measure import measure
 from foveal.examples import Loaded, Split
 from foveal.files import write_text
@@ -58,6 +59,9 @@ def evaluate(
     loaded, part = _load(recipe, run, task, split)
     for note in loaded.notes if other_source(recipe, run) else ():
         console.print(note, soft_wrap=True)
+    if run is not None and recipe.data == read_recipe(run.recipe).data:
+        note = check_measured(run, part, loaded)
+        console.print(f"  {note}", soft_wrap=True) if note else None
     result = measure(asker, loaded, console, label=f"{model} on {name or part}", samples=samples)
     if run is None:
         run = create_run(recipe.output, recipe.name, default_name=f"{recipe.task}-{Path(model).name}-evaluation")

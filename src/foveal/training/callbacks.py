@@ -44,8 +44,10 @@ class EpochFlow(TrainerCallback):  # type: ignore[misc]
         every, parts = self.recipe.training.save_steps, self.recipe.training.measurements
         in_epoch = math.ceil(len(train_dataloader) / args.gradient_accumulation_steps)
         position = state.global_step % in_epoch
-        measure = parts > 1 and position != 0 and position * parts // in_epoch > (position - 1) * parts // in_epoch
-        if measure or (every and state.global_step % every == 0 and state.global_step < state.max_steps):
+        if position == 0 or state.global_step >= state.max_steps:
+            return  # an epoch's end measures before it saves, so that no checkpoint lacks its measurement
+        measure = parts > 1 and position * parts // in_epoch > (position - 1) * parts // in_epoch
+        if measure or (every and state.global_step % every == 0):
             self.epoch.checkpoint, self.epoch.is_best = "step", False
             control.should_save = True
             control.should_evaluate |= measure
@@ -56,9 +58,12 @@ class EpochFlow(TrainerCallback):  # type: ignore[misc]
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Measure, and save where it is due; ``_determine_best_metric`` adds the best."""
-        epoch = math.ceil(round(state.epoch or 0.0, 6))
+        if state.global_step == self.epoch.measured:
+            return  # it stopped early at a measurement inside the epoch, which was saved with it
+        epoch, training = math.ceil(round(state.epoch or 0.0, 6)), self.recipe.training
         control.should_evaluate = True
-        control.should_save |= epoch % self.recipe.training.save_epochs == 0 or state.global_step >= state.max_steps
+        control.should_save |= epoch % training.save_epochs == 0 or state.global_step >= state.max_steps
+        control.should_save |= training.save_steps > 0 and state.global_step % training.save_steps == 0
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Stops early; what it stops at is the last checkpoint."""

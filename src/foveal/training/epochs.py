@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from foveal.config.sections import Training
-from foveal.files import to_json
 
 
 @dataclass
@@ -26,6 +23,7 @@ class Epoch:
         started: Clock at its beginning, in seconds.
         checkpoint: Whether the next checkpoint is an epoch's or one in between.
         is_best: Whether the last measurement was the best so far.
+        measured: The step of the last measurement.
     """
 
     loss: float = 0.0
@@ -35,6 +33,7 @@ class Epoch:
     started: float = field(default_factory=time.monotonic)
     checkpoint: Literal["epoch", "step"] = "epoch"
     is_best: bool = False
+    measured: int = -1
 
     def begin(self) -> None:
         """Starts the sums anew."""
@@ -45,20 +44,19 @@ class Epoch:
         for name, part in parts.items():
             self.parts[name] = self.parts.get(name, 0.0) + part.item()
 
-    def resume(self, file: Path, *, is_main: bool) -> None:
+    def resume(self, saved: Mapping[str, Any], *, is_main: bool) -> None:
         """Goes on from what a checkpoint kept.
 
         Args:
-            file: What ``saved`` became.
+            saved: What ``sums`` returned.
             is_main: What is kept is the sum of all processes; the main one goes on with it.
         """
-        saved = json.loads(file.read_text())
-        self.loss, self.steps, self.rows = saved["loss"] if is_main else 0.0, saved["steps"], saved["rows"]
+        self.loss, self.steps, self.rows = float(saved["loss"]) if is_main else 0.0, saved["steps"], saved["rows"]
         self.parts = {name: part if is_main else 0.0 for name, part in saved.get("parts", {}).items()}
 
-    def saved(self, loss: float, parts: Mapping[str, float]) -> str:
-        """The epoch as JSON, with the sums of all processes."""
-        return to_json({"loss": loss, "steps": self.steps, "rows": self.rows, "parts": dict(parts)})
+    def sums(self, loss: float, parts: Mapping[str, float]) -> dict[str, Any]:
+        """The epoch for a checkpoint, with the sums of all processes."""
+        return {"loss": loss, "steps": self.steps, "rows": self.rows, "parts": dict(parts)}
 
 
 def stops_early(training: Training, values: Sequence[float], *, higher_is_better: bool) -> bool:

@@ -22,9 +22,8 @@ from foveal.files import write_json
 from foveal.metrics.formats import format_metric
 from foveal.report.write import RESULTS_FILE, read_result
 from foveal.results import Metrics
-from foveal.runs import Run, check_new_run, fold_run, fold_runs, is_run, open_run, run_name
+from foveal.runs import Run, check_new_run, fold_run, fold_runs, is_run, open_run, run_name, world_size
 from foveal.tasks.registry import find_task
-from foveal.training.processes import world_size
 from foveal.training.train import train
 
 SUMMARY_FILE = "summary.json"

@@ -10,12 +10,7 @@ import torch
 from accelerate import PartialState
 
 from foveal.errors import UserError
-from foveal.runs import Run
-
-
-def world_size() -> int:
-    """Processes that train together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+from foveal.runs import Run, world_size
 
 
 def is_main() -> bool:

@@ -12,6 +12,7 @@ from foveal.asking.asker import Asker
 from foveal.asking.models import make_encoder
 from foveal.asking.opening import make_asker, open_model
 from foveal.config.sections import Recipe, dump_recipe
+from foveal.evaluation.known_rows import write_rows
 from foveal.examples import Loaded, evenly_spread
 from foveal.files import write_text
 from foveal.runs import Run, environment
@@ -53,6 +54,10 @@ class Data:
         training = load_split(task, "train")
         validation = load_split(task, "validation") if recipe.training.evaluate else Loaded([], "none")
         return cls(training, validation, load_split(task, recipe.evaluation.split))
+
+    def splits(self, recipe: Recipe) -> dict[str, Loaded]:
+        """The splits by name."""
+        return {"train": self.training, "validation": self.validation, recipe.evaluation.split: self.measured}
 
 
 @dataclass(frozen=True)
@@ -120,13 +125,10 @@ class Setup:
         console.print(self.preview, markup=False, highlight=False, style="dim", soft_wrap=True)
 
     def write(self, run: Run) -> None:
-        """Writes what describes a new run: recipe, environment, data, and the first row as the loss sees it."""
-        run.rewrite_metrics([])
+        """Writes what describes a new run: recipe, environment, data, its rows, and the first row as the loss sees it."""
+        write_rows(run, self.data.splits(self.recipe))
         write_text(run.recipe, dump_recipe(self.recipe))
         run.write_json("environment.json", environment() | {"seed": self.recipe.seed})
-        splits = {
-            "train": self.data.training, "validation": self.data.validation, self.recipe.evaluation.split: self.data.measured,
-        }  # fmt: skip
         table = {
             name: {
                 "source": loaded.source,
@@ -134,7 +136,7 @@ class Setup:
                 "refused": [list(r) for r in loaded.refused],
                 "notes": list(loaded.notes),
             }
-            for name, loaded in splits.items()
+            for name, loaded in self.data.splits(self.recipe).items()
         }
         run.write_json("data.json", {"task": self.recipe.task, "splits": table})
         write_text(run.path / "label_mask.txt", self.preview + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
@@ -21,13 +22,14 @@ from foveal.examples import Example, evenly_spread
 from foveal.files import disk_errors, write_text
 from foveal.runs import Run
 from foveal.training.callbacks import EpochFlow
-from foveal.training.checkpoints import PROGRESS_FILE, disk_is_full, publish
+from foveal.training.checkpoints import PROGRESS_FILE, WRITE_ERRORS, Checkpoint, checkpoint_bytes, commit, not_written
 from foveal.training.epochs import Epoch, steps_in_all, stops_early
 from foveal.training.objectives import NamedLosses
 from foveal.training.optimizers import MuonWithAdamW, split_for_muon
 from foveal.training.rows import make_row
 from foveal.training.setup import Setup
 from foveal.vlm.adapters import parameter_groups
+from foveal.vlm.loading import lacks_memory
 
 
 class FovealTrainer(Trainer):  # type: ignore[misc]
@@ -38,6 +40,11 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         run: Where everything is written.
         arguments: Settings of the engine.
         callbacks: Further ones beside the trainer's own.
+
+    Attributes:
+        epoch: The running epoch.
+        history: Rows of ``metrics.csv``.
+        best: The step of the best checkpoint.
     """
 
     optimizer: Any
@@ -47,6 +54,9 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         self, setup: Setup, run: Run, arguments: TrainingArguments, *, callbacks: Sequence[TrainerCallback] = ()
     ) -> None:
         self.epoch = Epoch()
+        self.history: list[dict[str, Any]] = []
+        self.best: int | None = None
+        self._committed = False
         super().__init__(
             model=setup.model.model, args=arguments, train_dataset=setup.rows, eval_dataset=setup.rows,
             data_collator=setup.objective.collate,
@@ -59,9 +69,10 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         self.loss_is_scaled_for_ga = True
         self._writing: Path | None = None
 
-    def resume_epoch(self, checkpoint: Path) -> None:
-        """Takes up the running epoch's sums where a checkpoint left them."""
-        self.epoch.resume(checkpoint / PROGRESS_FILE, is_main=self.is_world_process_zero())
+    def take_up(self, checkpoint: Checkpoint) -> None:
+        """Goes on with the measurements, the best and the running epoch's sums of a checkpoint."""
+        self.history, self.best, self._committed = list(checkpoint.history), checkpoint.best, True
+        self.epoch.resume(checkpoint.sums, is_main=self.is_world_process_zero())
 
     def _summed(self) -> tuple[float, dict[str, float]]:
         """The running epoch's loss and its parts, of all processes together."""
@@ -79,9 +90,9 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         return state.global_step >= steps or self.stops_early()
 
     def stops_early(self) -> bool:
-        """Whether the validation metric has not improved for long enough, as ``metrics.csv`` tells."""
+        """Whether the validation metric has not improved for long enough."""
         key = f"val_{self.task.headline}"
-        values = [float(r[key]) for r in self.run.read_metrics() if key in r]
+        values = [float(r[key]) for r in self.history if key in r]
         return stops_early(self.recipe.training, values, higher_is_better=self.task.higher_is_better())
 
     # ---------------------------------------------------------------- loss
@@ -110,8 +121,8 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         self.objective.at(self.state.global_step / max(1, self.state.max_steps))
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         value = loss.item() / self.accelerator.num_processes
-        if math.isnan(value):
-            raise UserError(
+        if not math.isfinite(value):
+            raise LossNotFinite(
                 f"The loss is not a number at step {self.state.global_step}; lower training.learning_rate, or use "
                 "training.precision float32."
             )
@@ -141,7 +152,7 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
     # ---------------------------------------------------------------- metrics
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Validation loss and the task's metrics by real prediction; writes a row of ``metrics.csv``."""
+        """Validation loss and the task's metrics by real prediction: a row of ``metrics.csv``."""
         seconds = time.monotonic() - self.epoch.started
         row = self._training_losses()
         metrics: dict[str, float] = {}
@@ -157,8 +168,8 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
             "seconds": round(seconds, 3), "images_per_second": round(rate, 2),
             "memory_gb": round(peak_memory(), 3), "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         }  # fmt: skip
-        if self.is_world_process_zero():
-            self.run.append_metrics(row)
+        self.history.append(row)
+        self.epoch.measured = self.state.global_step
         self.epoch.begin()
         logs = {f"eval_{k}": v for k, v in metrics.items()}
         self.log(dict(logs))
@@ -208,11 +219,13 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         return {name: value / max(1.0, count) for name, value in sums.items()}
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        if self.args.metric_for_best_model not in metrics:
-            self.epoch.is_best = False
-            return False
-        self.epoch.is_best = super()._determine_best_metric(metrics, trial)
+        """Whether the last measurement is the best; writes ``metrics.csv`` where no checkpoint will."""
+        known = self.args.metric_for_best_model in metrics
+        self.epoch.is_best = known and super()._determine_best_metric(metrics, trial)
         self.control.should_save |= self.epoch.is_best
+        # The table begins with the first checkpoint: where it is there, there was one.
+        if self._committed and not self.control.should_save and self.is_world_process_zero():
+            self.run.rewrite_metrics(self.history)
         return self.epoch.is_best
 
     # ---------------------------------------------------------------- checkpoints
@@ -221,11 +234,15 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         return str(self._writing or self.run.path)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Writes the checkpoint under a temporary name, renames it, and points ``last`` and ``best`` to it."""
+        """Writes the checkpoint under a temporary name and commits it."""
         root = self.run.checkpoints
         # A run that ends inside an epoch (max_steps) must not take the name of the epoch before.
         epoch = math.ceil(round(self.state.epoch or 0.0, 6))
         name = f"epoch-{epoch}" if self.epoch.checkpoint == "epoch" else f"step-{self.state.global_step}"
+        measured = bool(self.validation) and self.recipe.training.evaluate
+        newest = self.epoch.checkpoint == "epoch" and (not measured or self.best is None)
+        if self.epoch.is_best or newest:
+            self.best = self.state.global_step
         with disk_errors(root):
             root.mkdir(parents=True, exist_ok=True)
         # Every process writes its random state into the same folder.
@@ -238,38 +255,41 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
         finally:
             self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
-            measured = bool(self.validation) and self.recipe.training.evaluate
-            newest = self.epoch.checkpoint == "epoch" and (not measured or not (root / "best").exists())
-            best = self.epoch.is_best or newest
-            publish(folder, root / name, best=best, keep=self.recipe.training.keep_epochs)
-        self._writing = None
+            keep = self.recipe.training.keep_epochs
+            with disk_errors(root):
+                commit(self.run, folder, name, best=self.best, history=self.history, keep=keep)
+        self._writing, self._committed = None, True
         self.accelerator.wait_for_everyone()
 
     def _write_checkpoint(self, model: nn.Module, trial: Any, writing: Path) -> Path:
         """Writes a checkpoint below a temporary folder, which is gone where that fails.
 
         Raises:
-            UserError: The disk is full.
+            UserError: The disk is full, or refuses the files for another reason.
         """
-        root, folder = writing.parent, writing / f"checkpoint-{self.state.global_step}"
+        folder = writing / f"checkpoint-{self.state.global_step}"
         loss, parts = self._summed()
+        # What was written is taken away by some libraries that fail, so what is free is asked before.
+        needed, free = checkpoint_bytes(self.recipe, self.trained.model), shutil.disk_usage(writing.parent).free
         try:
-            with disk_errors(root):
-                super()._save_checkpoint(model, trial)
-                if self.is_world_process_zero():
-                    save_parts(self.trained, folder)
-                    write_text(folder / PROGRESS_FILE, self.epoch.saved(loss, parts))
-        except Exception as error:
-            # Looked at while what was written is still there, and takes its room.
-            full = disk_is_full(error, root)
+            super()._save_checkpoint(model, trial)
+            if self.is_world_process_zero():
+                save_parts(self.trained, folder)
+                account = {"history": self.history, "best": self.best, "processes": self.args.world_size}
+                write_text(folder / PROGRESS_FILE, json.dumps(self.epoch.sums(loss, parts) | account, default=float))
+        except WRITE_ERRORS as error:
             shutil.rmtree(writing, ignore_errors=True)
-            if isinstance(error, UserError) or not full:
+            if lacks_memory(error):
                 raise
-            raise UserError(
-                f"{root}: the checkpoint could not be written, the disk is full; free some space, then continue "
-                f"with: foveal train --resume {self.run.path}"
-            ) from error
+            raise not_written(error, self.run, needed=needed, free=free) from error
+        except BaseException:
+            shutil.rmtree(writing, ignore_errors=True)
+            raise
         return folder
+
+
+class LossNotFinite(UserError):
+    """The loss is no number any more, mostly for too high a learning rate."""
 
 
 def peak_memory() -> float:
