@@ -83,13 +83,13 @@ def test_numbers_without_a_point_become_floats(read):
 
 def test_overrides_of_every_kind(read):
     words = "--training.epochs 2 --training.learning_rate=3e-4 --training.evaluate --model.lora.r 4 --seed 7 --name 007"
-    words += " --data.class_names cat dog --model.freeze [vision,projector] --model.revision 1e5"
-    words += " --model.learning_rates '{projector: 5e-4, vision: 1}' --data.question 'Which, [a] or {b}: x?'"
+    words += " --data.class_names cat dog --model.freeze [vision,language] --model.revision 1e5"
+    words += " --model.learning_rates '{projector: 5e-4, head: 1}' --data.question 'Which, [a] or {b}: x?'"
     recipe = read(BASE + "training: {epochs: 9, evaluate: false}\n", words)
     assert (recipe.training.epochs, recipe.training.learning_rate, recipe.training.evaluate) == (2.0, 3e-4, True)
     assert (recipe.seed, recipe.name, recipe.model.revision, recipe.model.lora) == (7, "007", "1e5", Lora(r=4))
-    assert recipe.data.class_names == ["cat", "dog"] and recipe.model.freeze == ["vision", "projector"]
-    assert recipe.model.learning_rates == {"projector": 5e-4, "vision": 1.0}
+    assert recipe.data.class_names == ["cat", "dog"] and recipe.model.freeze == ["vision", "language"]
+    assert recipe.model.learning_rates == {"projector": 5e-4, "head": 1.0}
     assert recipe.data.question == "Which, [a] or {b}: x?"
 
 
@@ -285,6 +285,22 @@ def test_files_that_cannot_be_read(tmp_path):
         ("--model.image_size 0", "model.image_size: must be at least 1, not 0."),
         ("--model.max_pixels 0", "model.max_pixels: must be at least 1, not 0."),
         ("--model.lora.r 0", "model.lora.r: must be at least 1, not 0."),
+        ("--model.lora.alpha 0", "model.lora.alpha: must be at least 1, not 0."),
+        ("--model.lora.alpha -8", "model.lora.alpha: must be at least 1, not -8."),
+        ("--training.learning_rate 1e99", "training.learning_rate: must be at most 1e+06, not 1e+99."),
+        ("--training.muon_learning_rate 1e99", "training.muon_learning_rate: must be at most 1e+06, not 1e+99."),
+        ("--model.learning_rates '{vision: 1e99}'", "model.learning_rates: vision: must be at most 1e+06, not 1e+99."),
+        ("--training.weight_decay 1e99", "training.weight_decay: must be at most 1e+06, not 1e+99."),
+        ("--training.epochs 1e308", "training.epochs: must be at most 1e+12, not 1e+308."),
+        ("--training.max_steps 9999999999999", "training.max_steps: must be at most 1e+12, not 1e+13."),
+        (
+            "--model.learning_rates '{vision: 1e-4}' --model.freeze [vision]",
+            "model.learning_rates: vision is frozen and learns at no rate; leave it out, or take it out of model.freeze.",
+        ),
+        (
+            "--model.learning_rates '{vision: 1e-4}' --model.adapter lora",
+            "model.learning_rates: vision is frozen and learns at no rate; leave it out, or name it in model.lora.components.",
+        ),
         ("--seed -1", "seed: must be at least 0, not -1."),
         ("--seed 4294967296", "seed: must be below 2**32, not 4294967296."),
         ("--training.epochs 0", "training.epochs: must be more than 0, not 0 (or set training.max_steps)."),

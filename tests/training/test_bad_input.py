@@ -344,7 +344,14 @@ def test_a_checkpoint_that_lacks_a_file_is_not_continued(run, command, file):
 @pytest.mark.parametrize("damage", ["cut", "garbage"])
 @pytest.mark.parametrize(
     "file",
-    ["optimizer.pt", "model.safetensors", "scheduler.pt", "rng_state.pth", "trainer_state.json", "foveal_progress.json"],
+    [
+        "optimizer.pt",
+        "model.safetensors",
+        "scheduler.pt",
+        "rng_state.pth",
+        "trainer_state.json",
+        "foveal_progress.json",
+    ],
 )
 def test_a_checkpoint_with_a_damaged_file_is_not_continued(run, command, file, damage):
     change(run, "epochs: 2.0", "epochs: 3.0")
@@ -395,6 +402,21 @@ def test_an_edited_table_a_foreign_folder_and_leftovers_of_a_kill_do_no_harm(run
     assert is_whole(run)
 
 
+def test_changed_data_are_not_trained_on_and_nothing_trained_on_is_measured(run, command, tmp_path):
+    source = shutil.copytree(_source(run / "recipe.yaml"), tmp_path / "pictures")
+    change(run, f"source: {_source(run / 'recipe.yaml')}", f"source: {source}")
+    assert command("evaluate", run, "--as", "same").code == 0
+    shutil.move(source / "train/red/0.png", source / "train/red/new.png")
+    assert command("train", "--resume", run).sentence() == (
+        "runs/x: its data have changed since it was begun: 1 row is gone (train: train/red/0.png); 1 row is new "
+        "(train: train/red/new.png). Restore them, or train anew with `foveal train runs/x/recipe.yaml --name NEW`."
+    )
+    shutil.copy(source / "test/red/0.png", source / "test/red/1.png")
+    said = command("evaluate", run, "--as", "more")
+    assert said.code == 0
+    assert "The test split has changed since the run was begun: 1 row is new (test: test/red/1.png)." in said.out
+
+
 def test_a_run_is_trained_by_one_process_at_a_time(run, command):
     holder = "import sys, foveal.runs as r; from pathlib import Path\nwith r.owned(r.Run(Path(sys.argv[1]))): print(1, flush=True); input()"
     other = subprocess.Popen(
@@ -433,11 +455,31 @@ def test_processes_without_a_launcher(job, command, monkeypatch, values, start):
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("words", ["--training.learning_rate 1e30", "--training.optimizer muon --training.muon_learning_rate 1e30"])
-def test_a_loss_that_is_no_number_leaves_nothing(job, command, words):
-    message = command("train", job, *words.split()).sentence()
-    assert message.startswith("The loss is not a number at step ") and "lower training.learning_rate" in message
+@pytest.mark.parametrize(("bad", "first"), [(float("nan"), 0), (float("inf"), 0), (float("nan"), 2)])
+def test_a_loss_that_is_no_number_leaves_nothing_before_the_first_checkpoint(job, command, monkeypatch, bad, first):
+    from foveal.training import objectives
+
+    real, steps = objectives.answer_loss, iter(range(100))
+    monkeypatch.setattr(objectives, "answer_loss", lambda *a, **k: real(*a, **k) * (bad if next(steps) >= first else 1))
+    assert command("train", job, "--name", "x").sentence() == (
+        f"The loss is not a number at step {first}; lower training.learning_rate, or use training.precision float32."
+    )
     assert not list(Path("runs").iterdir())
+
+
+def test_a_loss_that_is_no_number_later_leaves_the_checkpoints_before(job, command, monkeypatch):
+    from foveal.training import objectives
+
+    real, nan = objectives.answer_loss, float("nan")
+
+    def lost(model, *rest, **named):
+        return real(model, *rest, **named) * (
+            nan if model.training and Path("runs/x/checkpoints/epoch-1").exists() else 1
+        )
+
+    monkeypatch.setattr(objectives, "answer_loss", lost)
+    assert command("train", job, "--name", "x").sentence().startswith("The loss is not a number at step 3;")
+    assert is_whole(Path("runs/x")) and len(Path("runs/x/metrics.csv").read_text().splitlines()) == 2
 
 
 def test_a_last_checkpoint_that_is_gone_is_not_replaced_by_a_new_start(run, command):

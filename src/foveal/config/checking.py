@@ -7,6 +7,12 @@ import math
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
 
+#: Rates and weights beyond it can only be meant otherwise; far beyond it they are no 32-bit numbers any more.
+_LARGEST = 1e6
+_LONGEST = 10**12
+#: Components that learn with adapter: lora only where they are named; a task's own head learns beside the adapters.
+_ADAPTED = ("vision", "projector", "language")
+
 
 def check(recipe: Recipe) -> None:
     """Refuses values that are out of range or contradict each other, before anything is loaded.
@@ -49,10 +55,11 @@ def _check_least(recipe: Recipe) -> None:
         ("training.weight_decay", t.weight_decay, 0), ("training.consistency", t.consistency, 0), ("evaluation.batch_size", e.batch_size, 1),
         ("evaluation.max_new_tokens", e.max_new_tokens, 1), ("evaluation.shown", e.shown, 0),
         ("evaluation.samples", e.samples, 0), ("model.max_pixels", m.max_pixels, 1), ("model.lora.r", m.lora.r, 1),
+        ("model.lora.alpha", m.lora.alpha, 1),
         ("model.image_size", m.image_size, 1), ("seed", recipe.seed, 0), ("model.server.tries", m.server.tries, 1),
         ("model.server.concurrency", m.server.concurrency, 1),
     ):  # fmt: skip
-        if value is not None and value < least:
+        if value is not None and not value >= least:
             raise UserError(f"{key}: must be at least {least}, not {value}.")
 
 
@@ -71,8 +78,13 @@ def _check_rates_and_shares(recipe: Recipe) -> None:
     rates = {f"model.learning_rates: {component}": rate for component, rate in m.learning_rates.items()}
     rates |= {"training.learning_rate": t.learning_rate, "training.muon_learning_rate": t.muon_learning_rate}
     for key, rate in rates.items():
-        if not 0 < rate < math.inf:
+        if not rate > 0:
             raise UserError(f"{key}: must be more than 0, not {rate:g}.")
+        if rate > _LARGEST:
+            raise UserError(f"{key}: must be at most {_LARGEST:g}, not {rate:g}.")
+    for key, value in (("training.weight_decay", t.weight_decay), ("training.consistency", t.consistency)):
+        if value > _LARGEST:
+            raise UserError(f"{key}: must be at most {_LARGEST:g}, not {value:g}.")
     for key, share in (
         ("training.consistency_ramp", t.consistency_ramp), ("training.plateau_factor", t.plateau_factor),
         ("training.label_smoothing", t.label_smoothing), ("model.lora.dropout", m.lora.dropout)
@@ -88,6 +100,10 @@ def _check_length(recipe: Recipe) -> None:
         raise UserError(f"training.warmup: must be a share from 0 to below 1 or a number of steps, not {t.warmup:g}.")
     if not 0 < t.epochs < math.inf and t.max_steps <= 0:
         raise UserError(f"training.epochs: must be more than 0, not {t.epochs:g} (or set training.max_steps).")
+    if t.max_steps <= 0 and t.epochs > _LONGEST:
+        raise UserError(f"training.epochs: must be at most {_LONGEST:g}, not {t.epochs:g}.")
+    if t.max_steps > _LONGEST:
+        raise UserError(f"training.max_steps: must be at most {_LONGEST:g}, not {t.max_steps:g}.")
     if recipe.seed >= 2**32:
         raise UserError(f"seed: must be below 2**32, not {recipe.seed}.")
 
@@ -97,6 +113,13 @@ def _check_together(recipe: Recipe) -> None:
     t, m = recipe.training, recipe.model
     if m.adapter == "lora" and not m.lora.components:
         raise UserError("model.lora.components: names no component; give one, or set model.adapter to none.")
+    for component in m.learning_rates:
+        listed = component in (*m.lora.components, *m.lora.also_train)
+        if component in m.freeze or (m.adapter == "lora" and component in _ADAPTED and not listed):
+            remedy = "take it out of model.freeze" if component in m.freeze else "name it in model.lora.components"
+            raise UserError(
+                f"model.learning_rates: {component} is frozen and learns at no rate; leave it out, or {remedy}."
+            )
     if not t.evaluate and (t.schedule == "plateau" or t.early_stopping):
         raise UserError(
             "training.evaluate: schedule plateau and early_stopping watch the validation metric; set it to true."

@@ -19,10 +19,12 @@ from foveal.examples import Example, Loaded, evenly_spread
 from foveal.files import write_text
 from foveal.images import Picture
 from foveal.runs import Run
+from foveal.tasks.lazy import Made
 
 ROWS_FILE = "rows.csv"
-#: Of more rows than this, so many are kept, evenly spread.
-MOST = 50_000
+#: Of more rows than this, so many are kept, evenly spread: of rows that are read, and of those that are made one by one,
+#: which takes long and follows from the recipe.
+MOST, MOST_MADE = 50_000, 1_000
 
 #: The rows of each split in their order: (id, fingerprint).
 Known = Mapping[str, Sequence[tuple[str, str]]]
@@ -67,12 +69,21 @@ def _plain(value: Any) -> Any:
     return type(value).__name__
 
 
+def _most(rows: Sequence[Any]) -> int:
+    while not isinstance(rows, list | tuple):
+        inner = getattr(rows, "items", None) if isinstance(rows, Made) else getattr(rows, "rows", None)
+        if not isinstance(inner, Sequence):
+            return MOST_MADE
+        rows = inner
+    return MOST
+
+
 def known_rows(splits: Mapping[str, Loaded]) -> Known:
     """The rows of splits."""
     return {
         name: [
             (row.id.encode(errors="backslashreplace").decode(), fingerprint(row))
-            for row in (loaded.examples[i] for i in evenly_spread(len(loaded.examples), MOST))
+            for row in (loaded.examples[i] for i in evenly_spread(len(loaded.examples), _most(loaded.examples)))
         ]
         for name, loaded in splits.items()
     }
@@ -116,7 +127,10 @@ def check_same_rows(run: Run, splits: Mapping[str, Loaded]) -> None:
         UserError: Says what changed.
     """
     old = read_rows(run)
-    what = _counts(run, splits) if old is None else changes(old, known_rows(splits))
+    new = known_rows(splits)
+    # Where not all rows are kept, those of another number of rows are others.
+    some = splits if old is None else {n: s for n, s in splits.items() if len(new[n]) < len(s.examples)}
+    what = _counts(run, some) or ([] if old is None else changes(old, new))
     if what:
         raise UserError(
             f"{run.path}: its data have changed since it was begun: {'; '.join(what)}. Restore them, or train anew with "
@@ -141,11 +155,13 @@ def check_measured(run: Run, split: str, loaded: Loaded) -> str | None:
         trained = {name for name, _ in old.get("train", ())} - {name for name, _ in old.get(split, ())}
         seen = [name for name, _ in new[split] if name in trained] if split != "train" else []
         if seen:
+            what = f"{len(seen):,} row{'s' if len(seen) > 1 else ''} of its {split} split"
             raise UserError(
-                f"{run.path}: {_examples(seen, 'row')} of its {split} split now, and trained on: its data have changed since. "
+                f"{run.path}: {what} {'were' if len(seen) > 1 else 'was'} trained on {_few(seen)}: its data have changed since. "
                 "Restore them, or measure on other data with --data.source."
             )
-        what = changes({split: old[split]}, new) if split in old else []
+        some = {split: loaded} if len(new[split]) < len(loaded.examples) else {}
+        what = _counts(run, some) or (changes({split: old[split]}, new) if split in old else [])
     return f"The {split} split has changed since the run was begun: {'; '.join(what)}." if what else None
 
 
@@ -179,14 +195,17 @@ def changes(old: Known, new: Known) -> list[str]:
         fresh += [f"{split}: {row}" for row in now if row not in was and row not in elsewhere]
         other += [f"{split}: {row}" for row in now if row in was and was[row] != now[row]]
     kinds = ((gone, "gone"), (fresh, "new"), (moved, "in another split"), (other, "different in picture or label"))
-    found = [_examples(rows, "row", what) for rows, what in kinds if rows]
+    found = [_examples(rows, what) for rows, what in kinds if rows]
     if not found:
         order = [s for s in old if [r for r, _ in old[s]] != [r for r, _ in new.get(s, ())]]
         found = [f"the rows of {split} are in another order" for split in order]
     return found
 
 
-def _examples(rows: Sequence[str], noun: str, what: str = "") -> str:
+def _examples(rows: Sequence[str], what: str) -> str:
     """``2 rows are new (e.g. a)``."""
-    few = f"({rows[0]})" if len(rows) == 1 else f"(e.g. {rows[0]})"
-    return " ".join(filter(None, (f"{len(rows):,} {noun}{'s are' if len(rows) > 1 else ' is'}", what, few)))
+    return f"{len(rows):,} row{'s are' if len(rows) > 1 else ' is'} {what} {_few(rows)}"
+
+
+def _few(rows: Sequence[str]) -> str:
+    return f"({rows[0]})" if len(rows) == 1 else f"(e.g. {rows[0]})"

@@ -134,8 +134,12 @@ def _processes(run: Run) -> int | None:
         return None
 
 
-def settle(run: Run) -> Checkpoint | None:
+def settle(run: Run, keep: int) -> Checkpoint | None:
     """Finds the last checkpoint of a run that this process owns, and puts right what a kill may have left undone.
+
+    Args:
+        run: The run.
+        keep: See ``commit``.
 
     Raises:
         UserError: See ``last_checkpoint``; the best one is gone, or the disk is full.
@@ -161,6 +165,7 @@ def settle(run: Run) -> Checkpoint | None:
     with disk_errors(root):
         _link(root, saved.folder.name, best)
         run.rewrite_metrics(saved.history)
+        _prune(root, keep)
     return saved
 
 
@@ -190,12 +195,18 @@ def commit(
     shutil.rmtree(folder.parent, ignore_errors=True)
     _link(root, target.name, best)
     run.rewrite_metrics([dict(row) for row in history])
+    _prune(root, keep)
+
+
+def _prune(root: Path, keep: int) -> None:
+    """Removes checkpoints that are no longer kept."""
     pinned = {(root / link).resolve() for link in ("best", "last")}
     folders = sorted(_folders(root), key=_step)
     epochs = [p for p in folders if p.name.startswith("epoch-")]
     steps = [p for p in folders if p.name.startswith("step-")]
     for path in (*(epochs[:-keep] if keep else []), *steps):
-        if path.resolve() not in pinned and path != target:
+        # Where links cannot be made, the newest must stay beside its copy.
+        if path.resolve() not in pinned and path != folders[-1]:
             _remove(path)
 
 

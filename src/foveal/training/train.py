@@ -163,7 +163,7 @@ def _take_up(run: Run, recipe: Recipe, place: _Place) -> Checkpoint | None:
     """
 
     def settled() -> Run:
-        settle(place.own(run))
+        settle(place.own(run), recipe.training.keep_epochs)
         return run
 
     agree_on_run(settled, cpu=pick_device(recipe.model.device).type == "cpu")

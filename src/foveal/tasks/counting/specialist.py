@@ -97,6 +97,11 @@ def _check_sizes(options: CounterData) -> None:
         options, "data.counter.", heads=(1, 64), dropout=(0, 0.9), coordinate_weight=(0, 1e6), done_weight=(0, 1e6),
         consistency_weight=(0, 1e6),
     )  # fmt: skip
+    if not options.coordinate_weight + options.done_weight + options.consistency_weight:
+        raise UserError(
+            "data.counter: coordinate_weight, done_weight and consistency_weight are all 0, so nothing would be learned; give "
+            "one more than 0."
+        )
     if options.hidden % (4 * options.heads) or not 16 <= options.hidden <= 2048:
         raise UserError(
             f"data.counter.hidden: {options.hidden} is not possible with {options.heads} heads; give a multiple of "

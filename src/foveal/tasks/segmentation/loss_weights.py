@@ -22,7 +22,7 @@ class LossWeights:
             2 J / (1 + J).
 
     Raises:
-        UserError: A weight is negative or not a number.
+        UserError: A weight is negative or not a number, or all are 0.
     """
 
     text: float
@@ -35,6 +35,10 @@ class LossWeights:
             value = getattr(self, one.name)
             if not (math.isfinite(value) and value >= 0):
                 raise UserError(f"the weight of the {one.name} loss is {value}: give 0 or more.")
+        if not any(getattr(self, one.name) for one in fields(self)):
+            raise UserError(
+                "data.weights: the weights of all losses are 0, so nothing would be learned; give one more."
+            )
 
 
 #: ``lisa``: the released code of Lai et al. 2023 (arXiv 2308.00692), which has no IoU loss. ``seed``: the three losses
