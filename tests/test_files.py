@@ -234,3 +234,14 @@ def test_every_json_of_the_package_is_written_by_the_strict_writer() -> None:
         "config/values.py", "tasks/segmentation/benchmark_sizes.py", "tasks/segmentation/benchmark_memory.py", "api.py",
         "tasks/blindtest/benchmark_options.py", "asking/answer_files.py", "asking/replies.py", "asking/served.py",
     }  # fmt: skip
+
+
+def test_what_killed_processes_left_is_removed_and_what_living_ones_write_and_foreign_folders_stay(tmp_path):
+    for name in (".train.abcdefgh.unfinished", ".train.backup00", ".old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "picture.png").touch()
+    with new_folder(tmp_path / "train") as living:
+        with new_folder(tmp_path / "other"):
+            assert living.is_dir() and living.name.endswith(".unfinished")
+        assert living.is_dir()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".old", ".train.backup00", "other", "train"]

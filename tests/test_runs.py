@@ -134,6 +134,11 @@ def test_a_link_whose_checkpoint_is_gone_is_no_checkpoint(here):
     run = open_run(make_run(here / "mine", "epoch-1"))
     (run.checkpoints / "last").symlink_to("epoch-7")
     assert "has no checkpoint 'best'; choose one of epoch-1." in refusal(run.checkpoint, "best")
+    (run.checkpoints / "best").symlink_to("epoch-6")
+    for name, where in (("best", "epoch-6"), ("last", "epoch-7")):
+        assert refusal(run.checkpoint, name) == (
+            f"{run.checkpoints}/{name}: its checkpoint {where} is gone; restore it, or choose another checkpoint by its name."
+        )
 
 
 def test_a_run_without_a_checkpoint_says_how_to_go_on(here):
@@ -144,49 +149,40 @@ def test_a_run_without_a_checkpoint_says_how_to_go_on(here):
 # ---------------------------------------------------------------- metrics.csv
 
 
-def test_metrics_grow_by_rows_and_columns_and_repeat_exactly(here):
+def test_metrics_have_the_columns_of_all_rows_and_repeat_exactly(here):
     run = create_run("runs", "mine", default_name="x")
     assert run.read_metrics() == []
-    run.append_metrics({"epoch": 1.0, "train_loss": 0.1 + 0.2, "timestamp": "2026-01-01T00:00:00+00:00"})
-    run.append_metrics({"epoch": 2.0, "train_loss": 1e-17, "val_accuracy": 0.5})
     rows = [
         {"epoch": 1.0, "train_loss": 0.1 + 0.2, "timestamp": "2026-01-01T00:00:00+00:00"},
         {"epoch": 2.0, "train_loss": 1e-17, "val_accuracy": 0.5},
+        {"epoch": round(5 / 2, 6), "step": 5.0},
     ]
+    run.rewrite_metrics(rows)
     assert run.read_metrics() == rows
-    run.append_metrics({"epoch": 2.0, "train_loss": 3.0})
-    assert run.read_metrics() == [rows[0], {"epoch": 2.0, "train_loss": 3.0}], "a row of the same epoch is replaced"
+    assert run.metrics.read_text().splitlines()[-1] == "2.5,,,,5"
 
 
 def test_the_history_has_the_rows_of_the_table(here):
     run = create_run("runs", "mine", default_name="x")
-    run.append_metrics({"epoch": 1.0, "train_loss": 0.1 + 0.2, "step": 7})
-    run.append_metrics({"epoch": 2.0, "train_loss": float("nan"), "val_giou": 1 / 3})
+    rows = [{"epoch": 1.0, "train_loss": 0.1 + 0.2, "step": 7}]
+    run.rewrite_metrics([*rows, {"epoch": 2.0, "train_loss": float("nan"), "val_giou": 1 / 3}])
     kept = json.loads(run.history.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
-    assert kept == [
-        {"epoch": 1.0, "train_loss": 0.1 + 0.2, "step": 7},
-        {"epoch": 2.0, "train_loss": None, "val_giou": 1 / 3},
-    ]
-    run.drop_metrics_after(1.0)
-    assert json.loads(run.history.read_text()) == run.read_metrics() == kept[:1]
+    assert kept == [*rows, {"epoch": 2.0, "train_loss": None, "val_giou": 1 / 3}]
     run.rewrite_metrics([])
     assert not run.history.exists() and not run.metrics.exists()
 
 
-def test_metrics_after_an_epoch_are_dropped(here):
+@pytest.mark.parametrize(("text", "reason"), [
+    (b"epoch,step\nfirst,1\n", "line 2 has no number in the column epoch"),
+    (b"\xff\xfe", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+    (b"step\n1\n", "line 2 has no number in the column epoch"),
+])  # fmt: skip
+def test_a_table_that_was_edited_is_a_sentence(here, text, reason):
     run = create_run("runs", "mine", default_name="x")
-    for epoch in (0.5, 1.0, 1.5, 2.0):
-        run.append_metrics({"epoch": epoch})
-    run.drop_metrics_after(1.0)
-    assert [r["epoch"] for r in run.read_metrics()] == [0.5, 1.0]
-    run.append_metrics({"epoch": round(5 / 3, 6), "step": 5})
-    text = run.metrics.read_text()
-    run.drop_metrics_after(5 / 3)
-    assert run.metrics.read_text() == text == "epoch,step\n0.5,\n1,\n1.666667,5\n", (
-        "the row of the checkpoint itself stays"
+    run.metrics.write_bytes(text)
+    assert refusal(run.read_metrics) == (
+        f"runs/mine/metrics.csv: cannot be read ({reason}); restore the file, or remove it."
     )
-    run.drop_metrics_after(0.0)
-    assert not run.metrics.exists()
 
 
 def test_environment_names_what_decides_a_result():

@@ -24,7 +24,7 @@ from foveal.tasks.lazy import Made
 ROWS_FILE = "rows.csv"
 #: Of more rows than this, so many are kept, evenly spread: of rows that are read, and of those that are made one by one,
 #: which takes long and follows from the recipe.
-MOST, MOST_MADE = 50_000, 1_000
+MOST, MOST_MADE = 50_000, 300
 
 #: The rows of each split in their order: (id, fingerprint).
 Known = Mapping[str, Sequence[tuple[str, str]]]
@@ -155,9 +155,9 @@ def check_measured(run: Run, split: str, loaded: Loaded) -> str | None:
         trained = {name for name, _ in old.get("train", ())} - {name for name, _ in old.get(split, ())}
         seen = [name for name, _ in new[split] if name in trained] if split != "train" else []
         if seen:
-            what = f"{len(seen):,} row{'s' if len(seen) > 1 else ''} of its {split} split"
+            told = f"{len(seen):,} row{'s' if len(seen) > 1 else ''} of its {split} split"
             raise UserError(
-                f"{run.path}: {what} {'were' if len(seen) > 1 else 'was'} trained on {_few(seen)}: its data have changed since. "
+                f"{run.path}: {told} {'were' if len(seen) > 1 else 'was'} trained on {_few(seen)}: its data have changed since. "
                 "Restore them, or measure on other data with --data.source."
             )
         some = {split: loaded} if len(new[split]) < len(loaded.examples) else {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -119,6 +120,7 @@ def _read(run: Run, folder: Path) -> Checkpoint:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{file}: cannot be read ({error}); the checkpoint is damaged, restore the file.") from error
     if rows is not None:
+        rows = [{k: math.nan if v is None else v for k, v in row.items()} for row in rows]  # JSON has no other word
         return Checkpoint(folder, state, rows, saved.get("best"), saved.get("processes"), sums)
     # A checkpoint from before it held its measurements; rows carry the epoch with six decimals.
     rows = [r for r in run.read_metrics() if float(r["epoch"]) <= round(epoch, 6)]

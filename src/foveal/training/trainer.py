@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shutil
@@ -19,7 +18,7 @@ from transformers import Trainer, TrainerCallback, TrainerState, TrainingArgumen
 from foveal.asking.models import evaluating, precision, save_parts
 from foveal.errors import UserError
 from foveal.examples import Example, evenly_spread
-from foveal.files import disk_errors, write_text
+from foveal.files import disk_errors, to_json, write_text
 from foveal.runs import Run
 from foveal.training.callbacks import EpochFlow
 from foveal.training.checkpoints import PROGRESS_FILE, WRITE_ERRORS, Checkpoint, checkpoint_bytes, commit, not_written
@@ -276,7 +275,7 @@ class FovealTrainer(Trainer):  # type: ignore[misc]
             if self.is_world_process_zero():
                 save_parts(self.trained, folder)
                 account = {"history": self.history, "best": self.best, "processes": self.args.world_size}
-                write_text(folder / PROGRESS_FILE, json.dumps(self.epoch.sums(loss, parts) | account, default=float))
+                write_text(folder / PROGRESS_FILE, to_json(self.epoch.sums(loss, parts) | account))
         except WRITE_ERRORS as error:
             shutil.rmtree(writing, ignore_errors=True)
             if lacks_memory(error):
