@@ -60,8 +60,8 @@ def evaluate(
     for note in loaded.notes if other_source(recipe, run) else ():
         console.print(note, soft_wrap=True)
     if run is not None and recipe.data == read_recipe(run.recipe).data:
-        note = check_measured(run, part, loaded)
-        console.print(f"  {note}", soft_wrap=True) if note else None
+        changed = check_measured(run, part, loaded)
+        console.print(f"  {changed}", soft_wrap=True) if changed else None
     result = measure(asker, loaded, console, label=f"{model} on {name or part}", samples=samples)
     if run is None:
         run = create_run(recipe.output, recipe.name, default_name=f"{recipe.task}-{Path(model).name}-evaluation")
