@@ -26,6 +26,7 @@ from foveal.images import (
     check_header,
     decode,
     find_images,
+    picture_size,
     upright_rgb,
     walk_images,
 )
@@ -483,3 +484,17 @@ def test_files_that_are_left_out_are_counted_by_reason(tmp_path):
     other.add("without an ending", tmp_path / "9")
     other.merge(left)
     assert other.count == 5 and f"2 without an ending (e.g. {tmp_path}/9)" in other.sentence()
+
+
+@pytest.mark.parametrize("size", [(100_000, 1), (1, 100_000), (4020, 20)])
+def test_a_line_of_pixels_is_refused_by_its_header_alone(tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.new("L", size).save(tmp_path / "line.png")
+    for look in (decode, check_header, picture_size):
+        with pytest.raises(ImageError) as error:
+            look(tmp_path / "line.png", name="line.png")
+        assert str(error.value) == (
+            f"line.png: {size[0]:,} x {size[1]:,} pixels are too narrow for a model, one side is more than 200 times the "
+            "other; cut the picture."
+        )
+    Image.new("L", (4000, 20)).save(tmp_path / "strip.png")
+    assert picture_size(tmp_path / "strip.png") == decode(tmp_path / "strip.png").size == (4000, 20)

@@ -23,6 +23,14 @@ from foveal.errors import ImageError, UserError
 Source = str | os.PathLike[str] | bytes
 #: Pictures with more pixels than this are refused unless the caller allows more (a decompression bomb is one).
 MAX_PIXELS = 64_000_000
+#: One side may be so many times the other. Models scale the shorter side up or lay the picture in a square: of a line
+#: of pixels they would make a picture that fills the memory.
+MAX_RATIO = 200
+#: Key in ``info`` of a picture that was decoded from 16 bits: its largest value there, of 65,535.
+LARGEST_OF_16 = "largest of 16 bits"
+_ORIENTATION = 0x0112
+#: EXIF orientations that lay a picture on its side.
+_TURNED = (5, 6, 7, 8)
 #: Endings of picture files.
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff",
@@ -54,19 +62,23 @@ def decode(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIX
 
     Raises:
         ImageError: The file is missing, no picture, truncated, of zero size, larger than ``max_pixels`` or has
-            32-bit pixels.
+            32-bit pixels, or is no more than a line (see ``MAX_RATIO``).
     """
     name = _name(source, name)
     with _opened(source, name, max_pixels) as image:
+        deep = any("16" in str(tile[3]) for tile in image.tile)
         image.load()
-    return upright_rgb(image, name=name)
+    upright = upright_rgb(image, name=name)
+    if deep and LARGEST_OF_16 not in upright.info:  # colours: Pillow has cut off their lower bytes
+        upright.info[LARGEST_OF_16] = max(int(high) for _, high in upright.getextrema()) * 257  # type: ignore[misc]
+    return upright
 
 
 def check_header(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> None:
     """Checks a picture without decoding its pixels; takes what ``decode`` takes.
 
     Raises:
-        ImageError: The file is missing, no picture, of zero size or larger than ``max_pixels``.
+        ImageError: The file is missing, no picture, of zero size, larger than ``max_pixels`` or no more than a line.
     """
     with _opened(source, _name(source, name), max_pixels):
         pass
@@ -80,6 +92,20 @@ def check_exists(path: str | os.PathLike[str]) -> None:
     """
     if not os.path.lexists(path):
         raise ImageError(f"{os.fspath(path)}: there is no such picture; check the path.")
+
+
+def picture_size(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height of a picture as ``decode`` returns it, from its header alone.
+
+    Raises:
+        ImageError: See ``check_header``.
+    """
+    with _opened(source, _name(source, name), max_pixels) as image:
+        width, height = image.size
+        turned = False
+        with suppress(Exception):  # what ``upright_rgb`` ignores, too: EXIF data that cannot be read
+            turned = image.getexif().get(_ORIENTATION) in _TURNED
+    return (height, width) if turned else (width, height)
 
 
 def _name(source: Source, name: str | None) -> str:
@@ -117,6 +143,11 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
         raise ImageError(f"{name}: the picture has no pixels ({width} x {height}); replace or remove it.")
     if width * height > max_pixels:
         raise ImageError(f"{name}: {width} x {height} pixels {_too_large(max_pixels)}")
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise ImageError(
+            f"{name}: {width:,} x {height:,} pixels are too narrow for a model, one side is more than {MAX_RATIO} "
+            "times the other; cut the picture."
+        )
 
 
 @contextmanager
@@ -148,7 +179,9 @@ def upright_rgb(image: Image.Image, *, name: str = "<picture>") -> Image.Image:
         values = np.asarray(image).astype(np.uint32)
         gray = (values + 128) // 257
         gray[values == image.info.get("transparency", -1)] = 255
-        return Image.fromarray(gray.astype(np.uint8)).convert("RGB")
+        scaled = Image.fromarray(gray.astype(np.uint8)).convert("RGB")
+        scaled.info[LARGEST_OF_16] = int(values.max())
+        return scaled
     if image.mode in ("I", "F"):
         raise ImageError(f"{name}: pixels of 32 bits have no agreed black and white; save it with 8 or 16 bits.")
     if image.mode in ("RGBa", "La"):  # colours multiplied by their opacity
@@ -222,6 +255,23 @@ class Picture:
                 raise TypeError(f"{self.name}: its function returned {type(drawn).__name__}, no picture of Pillow")
             return drawn if drawn.mode == "RGB" else upright_rgb(drawn, name=self.name)
         return decode(self.source, name=self.name, max_pixels=self.max_pixels)
+
+    def header_size(self) -> tuple[int, int] | None:
+        """Width and height without decoding where that is possible; None where the picture is drawn or edited.
+
+        Raises:
+            ImageError: See ``check_header``.
+        """
+        if self.edit is not None:
+            return None
+        if isinstance(self.source, Picture):
+            return self.source.header_size()
+        if isinstance(self.source, Image.Image):
+            return self.source.size
+        source = self.source.read() if isinstance(self.source, Encoded) else self.source
+        if not isinstance(source, str | bytes | os.PathLike):
+            return None
+        return picture_size(source, name=self.name, max_pixels=self.max_pixels)
 
     def limited(self, max_pixels: int) -> Picture:
         """The same picture with another limit."""

@@ -92,7 +92,7 @@ def find(kind: Kind, name: str) -> Any:
         return point.load()
     except UserError:
         raise
-    except Exception as error:  # a plug-in is somebody else's code, which may fail in any way
+    except (Exception, SystemExit) as error:  # a plug-in is somebody else's code, which may fail in any way
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         owner = f" of the package {point.dist.name}" if point.dist is not None else ""
         raise UserError(

@@ -89,6 +89,8 @@ def test_tables_are_measured_whole_with_the_models_own_answers(
 
 def test_rated_pictures_without_folds_are_all_compared(tmp_path: Path) -> None:
     lines = "".join(f"p{i}.png,{i}\n" for i in range(12))
+    for i in range(12):
+        Image.new("L", (4, 4)).save(tmp_path / f"p{i}.png")
     (tmp_path / "rated.csv").write_text(f"image,score\n{lines}")
     task = Comparison(ComparisonData(source=str(tmp_path / "rated.csv"), test=0, both_orders=False))
     loaded = load_split(task, "test", other=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 from rich.console import Console
 from transformers import PreTrainedModel
 
@@ -197,6 +198,8 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
     assert "name: '../x' cannot be a folder's name" in refusal(at(recipe, tmp_path / "x", name="../x"))
     table = tmp_path / "rated.csv"
     table.write_text("image,score\n" + "".join(f"{i}.png,{i % 7}\n" for i in range(40)))
+    for i in range(40):
+        Image.new("L", (4, 4)).save(tmp_path / f"{i}.png")
     sourced = at(recipe, tmp_path / "new", name="new", data__source=table)
     assert "data.fold: there is no fold 6; " in refusal(sourced, [1, 6])
     assert not (tmp_path / "new").exists() and not (tmp_path / "both" / "fold-6").exists()

@@ -3,10 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 from families import FAMILIES, open_tiny, picture, prompts
+from PIL import Image
 
 from foveal.errors import UserError
 from foveal.prompts import Prompt
+from foveal.vlm.encoding import Encoder
+from foveal.vlm.finding import builtin_folder
 from foveal.vlm.logits import IGNORE
+from foveal.vlm.processors import load_processor
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -100,3 +104,25 @@ def test_image_size_shrinks_the_longest_side_and_leaves_small_pictures(tiny):
     encoder.image_size = 100
     assert encoder._shrink(picture(0, (400, 200))).size == (100, 50)
     assert encoder._shrink(picture(0, (90, 60))).size == (90, 60)
+
+
+@pytest.mark.parametrize("template", ["{% for m in messages %}", "{{ nothing.there }}", "{{ raise_exception('no') }}"])
+def test_a_broken_chat_template_is_a_sentence(template: str) -> None:
+    encoder = broken_encoder(template)
+    with pytest.raises(
+        UserError, match=r"^The model's chat template cannot write a question about a picture \(.*\); get"
+    ):
+        encoder.text(Prompt((Image.new("RGB", (32, 32)),), "count"))
+
+
+def test_a_chat_template_without_the_picture_is_a_sentence() -> None:
+    with pytest.raises(
+        UserError, match=r"^The model's processor cannot take the pictures with their text \(.*\); check"
+    ):
+        broken_encoder("plain text").encode([Prompt((Image.new("RGB", (32, 32)),), "count")], side="left")
+
+
+def broken_encoder(template: str) -> Encoder:
+    processor = load_processor(builtin_folder())
+    processor.chat_template = template
+    return Encoder(processor, family="idefics3")

@@ -301,3 +301,34 @@ def test_the_builtin_model_is_a_folder_like_any_other(tmp_path):
     a, b = load(Model(device="cpu")), load(Model(id=str(copy), device="cpu"))
     assert a.context == b.context == 2048 and a.family == b.family == "idefics3"
     assert all(torch.equal(x, y) for x, y in zip(a.model.parameters(), b.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("content", ["null", "[]", '"text"', "3"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "processor_config.json", "tokenizer_config.json", "generation_config.json"]
+)
+def test_a_file_of_settings_that_is_no_object_is_a_sentence(broken, name, content):
+    folder = broken()
+    (folder / name).write_text(content)
+    assert refusal(folder).startswith(f"{folder / name}: holds ")
+    assert refusal(folder).endswith(" where an object with keys is needed; get the file again.")
+
+
+def test_a_configuration_without_its_text_model_is_a_sentence_and_not_a_model_of_default_size(broken):
+    folder = broken()
+    change_config(folder, text_config=None)
+    assert refusal(folder) == (
+        f"{folder / 'config.json'}: its text_config is null where an object with keys is needed; get the file again."
+    )
+
+
+def test_a_configuration_of_another_family_is_a_sentence(broken):
+    folder = broken()
+    change_config(folder, model_type="paligemma")
+    assert refusal(folder).startswith(f"{folder}: the model cannot be loaded: ")
+
+
+def test_float16_on_a_cpu_is_a_sentence():
+    assert refusal("builtin", dtype="float16") == (
+        "model.dtype: float16 is for GPUs; on a CPU give float32 or bfloat16, or leave it at auto."
+    )

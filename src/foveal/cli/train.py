@@ -11,6 +11,7 @@ from foveal.config.finding import find_recipe, shipped_recipes
 from foveal.config.keys import recipe_parser
 from foveal.config.reading import read_recipe, task_of
 from foveal.config.sections import Recipe, dump_recipe
+from foveal.config.trust import is_given
 from foveal.config.yaml_files import read_yaml
 from foveal.devices import prepare
 from foveal.errors import UserError
@@ -42,9 +43,10 @@ def run(arguments: Sequence[str], console: Console) -> int:
         _help(given.recipe, settings)
         return 0
     if given.resume is not None:
-        if given.recipe or settings or given.folds:
+        # Trust is no setting of the run: one from elsewhere needs it again.
+        if given.recipe or given.folds or any(w.startswith("--") and not is_given([w]) for w in settings):
             raise UserError("--resume continues a run as its own recipe says; leave the recipe and other settings out.")
-        return _train(open_run(given.resume), console)
+        return _train(open_run(given.resume), console, settings)
     if given.recipe is None and not any(a.startswith("--task") for a in settings):
         raise UserError(
             f"Give a recipe in front of the settings, e.g. `foveal train {shipped_recipes()[0]}`, or --task NAME with its settings."
@@ -56,9 +58,9 @@ def run(arguments: Sequence[str], console: Console) -> int:
     return _train(recipe, console) if given.folds is None else _train_folds(recipe, given.folds, console)
 
 
-def _train(job: Recipe | Run, console: Console) -> int:
+def _train(job: Recipe | Run, console: Console, trust: Sequence[str] = ()) -> int:
     """Trains by a recipe, or continues a run."""
-    recipe, resume = (read_recipe(job.recipe), job) if isinstance(job, Run) else (job, None)
+    recipe, resume = (read_recipe(job.recipe, trust), job) if isinstance(job, Run) else (job, None)
     _check(recipe)
     from foveal.training.train import train
 

@@ -18,9 +18,11 @@ from foveal.config.checking import check
 from foveal.config.keys import TOP, keys, keys_of, sections_of, unknown_key
 from foveal.config.overrides import overrides
 from foveal.config.sections import Model, Recipe
+from foveal.config.trust import check_trust
 from foveal.config.values import COMMAND_LINE, alternatives, check_plain, convert, wrong_type
 from foveal.config.yaml_files import flatten, read_yaml
 from foveal.errors import UserError
+from foveal.runs import Run, is_run
 
 #: Keys that every recipe once had and only some tasks' have now -> the value that says nothing.
 RETIRED = {"model.vision": "vlm", "model.sam": "small"}
@@ -30,9 +32,15 @@ def read_recipe(path: Path | None, arguments: Sequence[str] = ()) -> Recipe:
     """The recipe in a YAML file, changed by ``--section.key value`` arguments.
 
     Raises:
-        UserError: A key is unknown, a required one missing, or a value of the wrong type or impossible.
+        UserError: A key is unknown, a required one missing, or a value of the wrong type or impossible; or it is that of a
+            run from elsewhere which would run code, see ``check_trust``.
     """
-    return _resolve(read_yaml(path), arguments, f"{path}: ") if path is not None else _resolve({}, arguments, "")
+    if path is None:
+        return _resolve({}, arguments, "")
+    recipe = _resolve(read_yaml(path), arguments, f"{path}: ")
+    if is_run(path.parent) and path.name == Run(path.parent).recipe.name:
+        check_trust(path.parent, recipe.model, arguments)
+    return recipe
 
 
 def changed_recipe(recipe: Recipe, arguments: Sequence[str]) -> Recipe:

@@ -17,6 +17,7 @@ from rich.table import Table
 from foveal.config.checking import check
 from foveal.config.reading import read_recipe
 from foveal.config.sections import Recipe
+from foveal.config.trust import KEY
 from foveal.errors import UserError
 from foveal.files import write_json
 from foveal.metrics.formats import format_metric
@@ -109,7 +110,8 @@ def _check_fold(recipe: Recipe, place: Path) -> None:
     find_task(recipe.task)(recipe.data).load(recipe.evaluation.split)
     if not is_run(place):
         return
-    old, new = (dict(_flat(asdict(r))) for r in (read_recipe(place / "recipe.yaml"), recipe))
+    trust = [f"{KEY}={str(recipe.model.trust_remote_code).lower()}"]  # as this command says
+    old, new = (dict(_flat(asdict(r))) for r in (read_recipe(place / "recipe.yaml", trust), recipe))
     # Where the run lies may be said in another way now.
     changed = [key for key in {**old, **new} if key not in ("name", "output") and old.get(key) != new.get(key)]
     if changed:

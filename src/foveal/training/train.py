@@ -21,6 +21,7 @@ from foveal.asking.models import precision
 from foveal.asking.opening import make_asker, open_model
 from foveal.config.checking import check
 from foveal.config.sections import Recipe
+from foveal.config.trust import remember_trust
 from foveal.errors import UserError
 from foveal.evaluation.known_rows import check_same_rows
 from foveal.evaluation.measure import measure, sentence
@@ -189,6 +190,7 @@ def _new_run(setup: Setup, place: _Place) -> Run:
         cpu=setup.model.device.type == "cpu",
     )
     place.run = run
+    remember_trust(run.path, recipe.model)
     return run
 
 

@@ -90,7 +90,16 @@ class Encoder:
             messages = prompt.without_system().messages()
         if answer is not None:
             messages = [*messages, {"role": "assistant", "content": [{"type": "text", "text": answer}]}]
-        text: str = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
+        try:
+            text: str = self.processor.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=answer is None
+            )
+        except Exception as error:  # a template is a program of the model's makers
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"The model's chat template cannot write a question about a picture ({reason.rstrip('.')}); get the file "
+                "chat_template.jinja of a vision-language model again."
+            ) from error
         return text
 
     def _takes_system(self, messages: list[dict[str, Any]], system: str) -> bool:
@@ -200,14 +209,21 @@ class Encoder:
         bos = self.tokenizer.bos_token
         written = bool(bos) and all(t.startswith(str(bos)) for t in texts)
         extra = {"add_special_tokens": False} if written else {}
-        encoded = self.processor(
-            text=texts,
-            images=images if any(images) else None,
-            padding=True,
-            padding_side=side,
-            return_tensors="pt",
-            **extra,
-        )
+        try:
+            encoded = self.processor(
+                text=texts,
+                images=images if any(images) else None,
+                padding=True,
+                padding_side=side,
+                return_tensors="pt",
+                **extra,
+            )
+        except (ValueError, IndexError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"The model's processor cannot take the pictures with their text ({reason.rstrip('.')}); check its chat "
+                "template and the pictures' shape."
+            ) from error
         # PaliGemma's processor adds labels of its own, which hold for a suffix that is not there.
         batch = {k: v for k, v in encoded.items() if k != "labels"}
         starts = [self.reply_start_ids(p) for p in prompts]

@@ -3,6 +3,7 @@ refused at once."""
 
 from __future__ import annotations
 
+import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,11 @@ from foveal import hub
 from foveal.config.sections import Model
 from foveal.errors import UserError
 
+#: Files of a model's folder that hold an object of settings, and the parts of config.json that are objects.
+_SETTINGS: Final = (
+    "config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json", "generation_config.json",
+)  # fmt: skip
+_PARTS: Final = frozenset({"text_config"})
 BUILTIN: Final = "builtin"
 _ASSETS: Final = Path(str(files("foveal") / "assets"))
 #: Models that come with the package, the general one first.
@@ -48,10 +54,35 @@ def resolve(recipe: Model) -> str:
         if not (path / "config.json").is_file():
             what = "a run; use its checkpoints/best folder" if (path / "recipe.yaml").is_file() else "no config.json"
             raise UserError(f"model.id: {recipe.id} is not a model in Hub layout (it has {what}).")
+        _check_files(path)
         return str(path)
     if recipe.id.startswith((".", "/", "~")) or recipe.id.count("/") > 1 or path.exists():
         raise UserError(f"model.id: there is no model folder {recipe.id!r}; check the path.")
     return recipe.id
+
+
+def _check_files(folder: Path) -> None:
+    """Refuses a model's folder whose files of settings are damaged: transformers would fail at them in many ways.
+
+    Raises:
+        UserError: One holds no object, or a part of config.json is none.
+    """
+    for name in _SETTINGS:
+        file = folder / name
+        if not file.is_file():
+            continue
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue  # transformers says what is wrong
+        parts = {"": content} if not isinstance(content, dict) else {k: content[k] for k in _PARTS & content.keys()}
+        for key, part in parts.items():
+            if not isinstance(part, dict):
+                what = f"its {key} is" if key else "holds"
+                raise UserError(
+                    f"{file}: {what} {'null' if part is None else type(part).__name__} where an object with keys is "
+                    "needed; get the file again."
+                )
 
 
 def check_model_id(recipe: Model) -> str:

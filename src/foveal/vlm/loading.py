@@ -112,6 +112,8 @@ def cpu_has_bfloat16() -> bool:
 
 
 def _dtype(recipe: Model, device: torch.device) -> torch.dtype:
+    if recipe.dtype == "float16" and device.type == "cpu":
+        raise UserError("model.dtype: float16 is for GPUs; on a CPU give float32 or bfloat16, or leave it at auto.")
     if recipe.dtype != "auto":
         chosen: torch.dtype = getattr(torch, recipe.dtype)
         return chosen
@@ -168,7 +170,9 @@ def load_config(recipe: Model) -> PretrainedConfig:
         config = AutoConfig.from_pretrained(
             source, revision=recipe.revision, trust_remote_code=recipe.trust_remote_code
         )
-    except (OSError, ValueError, HFValidationError, KeyError, StrictDataclassError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # the folder's own settings decide which way it fails
         raise _explained(recipe, error, source) from error
     known = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     if not known and not recipe.trust_remote_code:
@@ -189,6 +193,10 @@ def _older_code(raw: dict[str, Any]) -> str | None:
     if not offered or current in offered or raw.get("model_type") in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         return None
     return "AutoModelForCausalLM" if "AutoModelForCausalLM" in offered else offered[0]
+
+
+#: What transformers raises where the Hub does not give a model.
+_OF_HUB = (OSError, ValueError, RuntimeError, KeyError, HFValidationError, SafetensorError, StrictDataclassError)
 
 
 def _explained(recipe: Model, error: Exception, start: str) -> UserError:
@@ -215,7 +223,10 @@ def _explained(recipe: Model, error: Exception, start: str) -> UserError:
             f"model.id: {recipe.id} is of a family that this transformers does not know; update transformers."
         )
     if Path(start).is_dir():
-        return UserError(f"{start}: the model cannot be loaded: {text.strip().splitlines()[0].rstrip('.')}.")
+        reason = (text.strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        return UserError(f"{start}: the model cannot be loaded: {reason}.")
+    if not isinstance(error, _OF_HUB):
+        return UserError(f"model.id: {recipe.id} cannot be loaded ({type(error).__name__}: {text.strip()}).")
     return not_on_hub(recipe, error)
 
 
@@ -299,7 +310,9 @@ def _open(recipe: Model, source: str, start: str, device: torch.device) -> tuple
         raise UserError(
             f"model.id: {recipe.id} needs a package that is missing: {str(error).strip().splitlines()[0]}"
         ) from error
-    except (OSError, ValueError, RuntimeError, HFValidationError, SafetensorError, StrictDataclassError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # settings of another family fail at whatever they lack
         raise _explained(recipe, error, start) from error
     missing = info.get("missing_keys", ())
     if missing or info.get("mismatched_keys"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import pickle
 import re
 from collections.abc import Mapping, Sequence
@@ -193,7 +194,7 @@ def test_malformed_parquet(tmp_path: Path) -> None:
         load(tmp_path)
     pq.write_table(pa.table({"image": [{"bytes": None, "path": None}], "label": [0]}), tmp_path / "test.parquet")
     with pytest.raises(UserError, match="row 0: has no picture"):
-        load(tmp_path)[0]
+        load(tmp_path)[0].picture.open()
 
 
 def test_class_labels_are_read_by_name(tmp_path: Path) -> None:
@@ -387,3 +388,25 @@ def test_every_puzzle_reads_its_published_rows(
         assert row.fields == {"question": row.fields["question"], "text": text, "task": task, **fields}
         assert loaded.parse(loaded.prompt(row).answer) == row.truth
         assert value is None or row.truth == value
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet"])
+def test_damaged_pictures_of_a_saved_split_are_refused_or_left_out(tmp_path: Path, kind: str) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(stream, "PNG")
+    whole, cut = stream.getvalue(), stream.getvalue()[:50]
+    if kind == "folder":
+        for number, content in enumerate((whole, cut, whole)):
+            (tmp_path / "test" / str(number)).mkdir(parents=True)
+            (tmp_path / "test" / str(number) / "a.png").write_bytes(content)
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        images = [{"bytes": content, "path": None} for content in (whole, cut, whole)]
+        pq.write_table(pa.table({"image": images, "label": [0, 1, 2]}), tmp_path / "test.parquet")
+    with pytest.raises(UserError, match=r"the picture is damaged .*`data\.on_bad: skip` leaves such pictures out\."):
+        Lines(Lines.Data(source=str(tmp_path))).load("test")
+    loaded = Lines(Lines.Data(source=str(tmp_path), on_bad="skip")).load("test")
+    assert [e.truth for e in loaded.examples] == [0, 2] and len(loaded.refused) == 1
+    assert all(e.images[0].open().size == (32, 32) for e in loaded.examples)

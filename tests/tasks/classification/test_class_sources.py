@@ -416,3 +416,13 @@ def test_a_run_reads_its_classes_again(tmp_path: Path) -> None:
     assert first.answers() == ("3", "7")
     again = Classification(first.data)
     assert [e.truth for e in again.load("train").examples] == ["3", "7", "3"]
+
+
+def test_a_key_of_an_archive_without_its_picture_is_a_sentence_or_left_out(tmp_path: Path) -> None:
+    members = {f"{i}.{end}": data for i in range(8) for end, data in (("png", png(i)), ("cls", b"%d" % (i % 2)))}
+    del members["3.png"]
+    path = write_tar(tmp_path / "set-train-0.tar", members)
+    table = read(path, class_names=("cat", "dog"))
+    with pytest.raises(ImageError, match=r"set-train-0\.tar, key 3: has no picture; restore or remove it\."):
+        table.splits["train"][3].picture.check(pixels=False)
+    assert len(table.splits["train"]) == 8

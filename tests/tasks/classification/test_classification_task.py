@@ -16,6 +16,7 @@ from foveal.images import Picture
 from foveal.results import Prediction
 from foveal.tasks.classification import task as module
 from foveal.tasks.classification.task import Classification, ClassificationData
+from foveal.tasks.readers import checking
 
 
 def make_task(root: Path, **options: Any) -> Classification:
@@ -215,10 +216,10 @@ def test_a_class_that_loses_all_its_pictures(tmp_path: Path) -> None:
 
 def test_of_many_pictures_the_headers_alone_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken(tmp_path)
-    monkeypatch.setattr(module, "FULL_CHECK", 59)
+    monkeypatch.setattr(checking, "FULL_CHECK", 59)
     loaded = make_task(tmp_path, validation_share=0, test_share=0, on_bad_image="skip").load("train")
     assert [row for row, _ in loaded.refused] == ["b/004.png"]
-    monkeypatch.setattr(module, "FULL_CHECK", 60)
+    monkeypatch.setattr(checking, "FULL_CHECK", 60)
     loaded = make_task(tmp_path, validation_share=0, test_share=0, on_bad_image="skip").load("train")
     assert [row for row, _ in loaded.refused] == ["a/003.png", "b/004.png"]
 

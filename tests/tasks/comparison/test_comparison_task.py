@@ -23,6 +23,7 @@ from foveal.images import Picture
 from foveal.tasks.comparison.scores import Rated
 from foveal.tasks.comparison.sources import read_rated
 from foveal.tasks.comparison.task import MIRRORED, Comparison, ComparisonData
+from foveal.tasks.readers.checking import Checked
 from foveal.tasks.registry import find_task
 from foveal.training.objectives import LabelObjective
 from foveal.training.rows import Row, TrainingRows, make_row
@@ -39,9 +40,11 @@ def pictures(task: Comparison, split: Split) -> set[str]:
 
 
 def write_table(folder: Path, rows: int = 60) -> Path:
-    """A table of pictures that are not there: nothing but a prompt opens them."""
+    """A table and its pictures."""
     rng = random.Random(0)
     lines = "".join(f"p{i}.png,{rng.randrange(10, 51) / 10}\n" for i in range(rows))
+    for i in range(rows):
+        Image.new("RGB", (4, 4), (i, 0, 0)).save(folder / f"p{i}.png")
     (folder / "rated.csv").write_text(f"image,score\n{lines}")
     return folder / "rated.csv"
 
@@ -80,6 +83,8 @@ def test_official_folds_of_scut_without_opening_a_picture(real_data: Path, monke
     folder = str(real_data / "scut_fbp5500_labels")
     read = cache(read_rated)
     monkeypatch.setattr("foveal.tasks.comparison.task.read_rated", lambda source, **_: read(source))
+    # The lists are at hand, the faces are not.
+    monkeypatch.setattr("foveal.tasks.comparison.task.check_pictures", lambda rows, *_, **__: Checked(rows, (), ()))
     tested: list[set[str]] = []
     for fold in (1, 2):
         task = make_task(source=folder, fold=fold, threshold=0.2, train=3000, validation=300, test=400)
@@ -315,3 +320,20 @@ def test_a_fold_that_a_table_has_not_and_too_few_pictures(tmp_path: Path) -> Non
         make_task(source=source, validation_share=0.02).load("validation")
     with pytest.raises(UserError, match=r"^data\.fold: 19 rated pictures are too few for 5 folds; give at least 20\."):
         make_task(source=str(write_table(tmp_path, 19))).load("train")
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_pictures_that_cannot_be_used_are_refused_before_or_left_out_of_all_pairs(tmp_path: Path, damage: str) -> None:
+    source = str(write_table(tmp_path))
+    names = {split: pictures(make_task(source=source, validation_share=0.25), split) for split in SPLITS}
+    bad = Path(min(names["train"]))
+    if damage == "cut":
+        bad.write_bytes(bad.read_bytes()[:45])
+    else:
+        bad.unlink()
+    with pytest.raises(UserError, match=rf"{bad.name}: .*`data\.on_bad: skip` leaves such pictures out\.$"):
+        make_task(source=source, validation_share=0.25).load("train")
+    task = make_task(source=source, validation_share=0.25, on_bad="skip")
+    assert [name for name, _ in task.load("train").refused] == [str(bad)]
+    assert pictures(task, "train") == names["train"] - {str(bad)}
+    assert pictures(task, "test") == names["test"]

@@ -263,3 +263,13 @@ def test_missing_lists_are_named(tmp_path: Path) -> None:
     (tmp_path / "data/3/train_3.txt").write_text("")
     with pytest.raises(UserError, match=r"train_3\.txt: is empty"):
         read_scut(tmp_path)
+
+
+def test_a_picture_that_is_missing_among_others_can_be_left_to_the_check(tmp_path: Path) -> None:
+    write_lists(tmp_path)
+    (tmp_path / "Images").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "Images" / "CF1.jpg")
+    with pytest.raises(UserError, match="holds neither"):
+        read_scut(tmp_path)
+    rated = read_scut(tmp_path, on_bad="skip")
+    assert len(rated.rows) == 6 and rated.rows[0].picture.source == tmp_path / "Images" / "CF1.jpg"

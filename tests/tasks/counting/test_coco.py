@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from foveal.errors import ImageError, UserError
+from foveal.examples import SPLITS
 from foveal.tasks.counting.coco import clipped, read_coco
+from foveal.tasks.counting.task import Counting, CountingData
 
 FRUIT = {
     "a.jpg": [("apples", (1, 2, 10, 4)), ("pears", (20, 20, 5, 5)), ("apples", (30.5, 0, 4, 6))],
@@ -131,8 +133,8 @@ def test_sizes_are_checked_when_a_picture_is_opened(tmp_path: Path) -> None:
     path = write(tmp_path, content(FRUIT))
     Image.new("RGB", (30, 40)).save(tmp_path / "a.jpg")
     query = read_coco(path).queries[0]
-    query.picture.check(pixels=False)
-    for opened in (query.picture.open, lambda: query.picture.check(pixels=True)):
+    checks = (lambda: query.picture.check(pixels=False), lambda: query.picture.check(pixels=True))
+    for opened in (query.picture.open, *checks):
         with pytest.raises(ImageError, match=r"a\.jpg: is 30 x 40 pixels, but its annotations are for 40 x 30"):
             opened()
 
@@ -233,3 +235,84 @@ def test_boxes_that_are_shares_of_the_picture_are_a_sentence(tmp_path: Path) -> 
         1,
         1,
     )
+
+
+def test_twins_are_counted_once_or_each_time_and_both_counts_are_told(tmp_path: Path) -> None:
+    box = (1, 2, 10, 4)
+    path = write(tmp_path, content({"a.jpg": [("apples", box)] * 3 + [("pears", box)], "b.jpg": [("apples", box)]}))
+    once, every = read_coco(path), read_coco(path, twins="all")
+    assert [len(q.things) for q in once.queries] == [1, 1, 1] and [len(q.things) for q in every.queries] == [3, 1, 1]
+    assert once.notes == (
+        f"{path}: 2 boxes repeat another one exactly and are counted once: 3 objects, and 5 with data.twins: all.",
+    )
+    assert every.notes == (
+        f"{path}: 2 boxes repeat another one exactly and are counted each time: 5 objects, and 3 with data.twins: once.",
+    )
+
+
+def test_crowds_that_are_left_out_are_noted_with_their_number(tmp_path: Path) -> None:
+    document = content(FRUIT)
+    for number in (0, 1):
+        document["annotations"][number]["iscrowd"] = 1
+    path = write(tmp_path, document)
+    assert read_coco(path).notes == (
+        f"{path}: 2 annotations of crowds (iscrowd: 1) in 1 pictures are left out, as they do not say how many objects "
+        "there are.",
+    )
+    assert read_coco(write(tmp_path, content(FRUIT))).notes == ()
+
+
+def test_boxes_that_leave_their_pictures_by_far_are_noted(tmp_path: Path) -> None:
+    # Left, top, right and bottom in place of left, top, width and height; the other two stick out by a slip.
+    boxes = [(30, 20, 36, 28), (38, 1, 4, 4), (-1, 1, 4, 4)]
+    path = write(tmp_path, content({"a.jpg": [("apples", box) for box in boxes]}))
+    assert read_coco(path).notes == (
+        f"{path}: 1 of 3 boxes reach more than a twentieth of the side beyond their pictures and are cut there; check that "
+        "they are of these pictures at this size.",
+    )
+
+
+@pytest.mark.parametrize("place", ["val2017", "images/val2017", "images", "annotations/images"])
+def test_pictures_of_a_file_in_annotations_are_found_beside_it(tmp_path: Path, place: str) -> None:
+    write(tmp_path / place, content(FRUIT))
+    (tmp_path / place / "_annotations.coco.json").unlink()
+    (tmp_path / "annotations").mkdir(exist_ok=True)
+    path = tmp_path / "annotations" / "instances_val2017.json"
+    path.write_text(json.dumps(content(FRUIT)))
+    assert {q.picture.name for q in read_coco(path).queries} == {str(tmp_path / place / n) for n in ("a.jpg", "b.jpg")}
+
+
+def test_the_remedy_for_pictures_elsewhere_is_a_setting_that_exists(tmp_path: Path) -> None:
+    write(tmp_path / "train2017", content(FRUIT))
+    path = tmp_path / "annotations" / "instances_val2017.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(content(FRUIT)))
+    with pytest.raises(UserError) as error:
+        read_coco(path)
+    assert str(error.value) == (
+        f"{path.parent / 'a.jpg'}: there is no such picture, which {path} names; restore it, or give the pictures' folder in "
+        "data.pictures."
+    )
+    task = Counting(CountingData(source=str(path), pictures=str(tmp_path / "train2017"), absent=1))
+    found = {e.images[0].name for split in SPLITS for e in task.load(split).examples}
+    assert found == {str(tmp_path / "train2017" / name) for name in FRUIT}
+    with pytest.raises(UserError, match=r"^data\.pictures: there is no folder .*gone; check the path\.$"):
+        Counting(CountingData(source=str(path), pictures=str(tmp_path / "gone"))).load("train")
+
+
+def test_a_damaged_picture_is_refused_before_or_left_out_where_asked(tmp_path: Path) -> None:
+    path = write(tmp_path, content({f"{i}.png": [("apples", (1, 2, 10, 4))] for i in range(9)}))
+    damaged = next(p for p in (tmp_path / f"{i}.png" for i in range(9)) if _split_of(path, p) == "train")
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    with pytest.raises(ImageError, match=rf"{damaged.name}: the picture is damaged .*`data\.on_bad: skip`"):
+        Counting(CountingData(source=str(path))).load("train")
+    loaded = Counting(CountingData(source=str(path), on_bad="skip")).load("train")
+    assert [name for name, _ in loaded.refused] == [str(damaged)] and len(loaded.examples) == 6
+
+
+def _split_of(path: Path, picture: Path) -> str:
+    task = Counting(CountingData(source=str(path)))
+    for split in SPLITS:
+        if any(e.images[0].name == str(picture) for e in task.load(split).examples):
+            return split
+    raise AssertionError(picture)

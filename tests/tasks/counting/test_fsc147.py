@@ -167,3 +167,31 @@ def test_missing_and_malformed_files(root: Path) -> None:
             read_fsc147(root, split)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="there is no such folder"):
         read_fsc147(root / "nowhere", "train")
+
+
+def test_twin_points_are_counted_once_or_as_published(root: Path) -> None:
+    save(root, {"5.jpg": {**annotation(), "points": [[20, 40], [20, 40], [100, 0]]}})
+    source = read_fsc147(root, "test")
+    assert len(source.queries[0].things) == 2
+    assert source.notes == (
+        f"{root / 'annotation_FSC147_384.json'}: 1 points repeat another one exactly and are counted once: 2 objects, and 3 "
+        "with data.twins: all.",
+    )
+    assert len(read_fsc147(root, "test", twins="all").queries[0].things) == 3
+
+
+def test_points_in_shares_of_the_sides_are_refused(root: Path) -> None:
+    save(root, {"5.jpg": {**annotation(), "points": [[0.5, 0.25], [0.1, 0.9]]}})
+    with pytest.raises(UserError, match="all points lie within 0 and 1, as shares of the picture's sides"):
+        read_fsc147(root, "test")
+
+
+def test_a_damaged_header_is_left_out_where_asked_and_the_recipes_pixel_limit_holds(root: Path) -> None:
+    picture = root / "images_384_VarV2" / "2.jpg"
+    with pytest.raises(ImageError, match=r"2\.jpg: 512 x 384 pixels are more than the limit of 1,000"):
+        read_fsc147(root, "train", max_pixels=1000)
+    picture.write_bytes(b"")
+    with pytest.raises(ImageError, match=r"2\.jpg: the file is empty"):
+        read_fsc147(root, "train")
+    source = read_fsc147(root, "train", on_bad="skip")
+    assert [q.id for q in source.queries] == ["3.jpg"] and [w for w, _ in source.skipped] == [str(picture)]

@@ -15,6 +15,7 @@ from foveal.errors import ImageError, UserError
 from foveal.tasks.segmentation.polygons import PolygonTarget, Shape
 from foveal.tasks.segmentation.reasonseg import Annotation, parse_annotation, read_reasonseg
 from foveal.tasks.segmentation.reasonseg_tables import NOTES
+from foveal.tasks.segmentation.task import Segmentation, SegmentationData
 
 
 @pytest.mark.parametrize(
@@ -350,3 +351,81 @@ def test_the_real_layout_is_read_with_masks_that_another_library_draws_too(real_
             mine, other = mask == value, reference == value
             assert (mine & other).sum() >= 0.99 * (mine | other).sum()
         assert len(target.parts()) == labels.count("target")
+
+
+def test_an_annotation_of_another_size_is_refused_with_both(tmp_path: Path) -> None:
+    path = write_pair(tmp_path / "test", "a", {**content(shape()), "imageWidth": 128, "imageHeight": 96})
+    with pytest.raises(UserError) as error:
+        read_reasonseg(tmp_path, "test")
+    assert str(error.value) == (
+        f"{path}: was drawn on a picture of 128 x 96 pixels (imageWidth, imageHeight), not on a.jpg, which is 40 x 30 pixels; "
+        "use the picture that was annotated, unturned and unscaled."
+    )
+    write_pair(tmp_path / "test", "b", {**content(shape()), "imageWidth": SIZE[0], "imageHeight": SIZE[1]})
+    write_pair(tmp_path / "test", "c", {**content(shape()), "imageWidth": None, "imageHeight": None})
+    source = read_reasonseg(tmp_path, "test", on_bad="skip")
+    assert [q.id for q in source.queries] == ["test/b", "test/c"] and [w for w, _ in source.skipped] == [str(path)]
+
+
+@pytest.mark.parametrize("label", ["target", "ignore"])
+def test_a_shape_wholly_outside_its_picture_is_refused(tmp_path: Path, label: str) -> None:
+    points = [[80, 20], [120.5, 20], [120.5, 28]]
+    path = write_pair(tmp_path / "test", "a", content(shape(), shape(label, points)))
+    with pytest.raises(UserError) as error:
+        read_reasonseg(tmp_path, "test")
+    assert str(error.value) == (
+        f"{path}, shapes[1]: the shape '{label}' (x 80 to 120.5, y 20 to 28) lies wholly outside a.jpg, which is 40 x 30 "
+        "pixels; use the picture that was annotated, unturned and unscaled, or correct the shape."
+    )
+    flag = content(shape(), shape("flag", points))
+    write_pair(tmp_path / "test", "a", flag)
+    assert len(read_reasonseg(tmp_path, "test").queries) == 1
+
+
+def test_a_shape_that_leaves_its_picture_is_cut_and_noted_where_it_is_by_far(tmp_path: Path) -> None:
+    slip, far = [[-1, 5], [41.5, 5], [20, 31]], [[10, 5], [80, 5], [20, 20]]
+    write_pair(tmp_path / "test", "a", content(shape("target", slip)))
+    assert len(read_reasonseg(tmp_path, "test").notes) == 0
+    write_pair(tmp_path / "test", "b", content(shape("target", far), shape()))
+    assert read_reasonseg(tmp_path, "test").notes == (
+        f"{tmp_path / 'test'}: 1 of 3 shapes reach more than a twentieth of the side beyond their pictures and are cut "
+        "there; check that they are of these pictures at this size.",
+    )
+
+
+def test_without_written_answers_the_setting_that_asks_for_them_is_named(tmp_path: Path) -> None:
+    write_pair(tmp_path / "train", "a")
+    with pytest.raises(UserError) as error:
+        read_reasonseg(tmp_path, "train", explanatory=True)
+    assert str(error.value) == (
+        f"{tmp_path / 'explanatory' / 'train.json'}: there is no such file; get the released one, or learn without it "
+        "(--data.explanatory false)."
+    )
+
+
+def test_a_damaged_picture_is_refused_before_or_left_out_where_asked(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_pair(tmp_path / "train", name, suffix=".png")
+    damaged = tmp_path / "train" / "b.png"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    with pytest.raises(
+        ImageError, match=r"b\.png: the picture is damaged .*`data\.on_bad: skip` leaves such pictures out\."
+    ):
+        Segmentation(SegmentationData(source=str(tmp_path))).load("train")
+    loaded = Segmentation(SegmentationData(source=str(tmp_path), on_bad="skip")).load("train")
+    assert [e.id for e in loaded.examples] == ["train/a", "train/c"]
+    assert [name for name, _ in loaded.refused] == [str(damaged)]
+
+
+def test_the_square_around_a_picture_keeps_the_pixel_limit(tmp_path: Path) -> None:
+    path = write_pair(tmp_path / "train", "a").with_suffix(".jpg")
+    task = Segmentation(SegmentationData(source=str(tmp_path)))
+    task.max_pixels = 1600
+    assert len(task.load("train").examples) == 1
+    task.max_pixels = 1599
+    with pytest.raises(ImageError) as error:
+        task.load("train")
+    assert str(error.value) == (
+        f"{path}: 40 x 30 pixels are laid in a square of 40 x 40, more than the limit of 1,599 pixels; shrink the picture or "
+        "raise model.max_pixels. `data.on_bad: skip` leaves such pictures out."
+    )

@@ -245,3 +245,19 @@ def test_a_damaged_pickle_is_refused_in_a_sentence(tmp_path: Path, data: bytes) 
     (tmp_path / "refs(unc).p").write_bytes(pickle.dumps({}))
     with pytest.raises(UserError, match=r"refs\(unc\)\.p: holds an object, not a list"):
         read_refcoco(tmp_path, "train")
+
+
+def test_an_object_wholly_outside_its_picture_is_refused_or_left_out(tmp_path: Path) -> None:
+    outside = [50.0, 5.0, 60.0, 5.0, 60.0, 15.0]
+    write(
+        tmp_path, [reference(1), reference(2, ann_id=101, image_id=8)], instances([outside, outside], [outside, SQUARE])
+    )
+    with pytest.raises(UserError) as error:
+        read_refcoco(tmp_path, "train")
+    assert str(error.value) == (
+        f"{tmp_path / 'instances.json'}, annotation 100: its polygons (x 50 to 60, y 5 to 15) lie wholly outside "
+        "COCO_train2014_000000000007.jpg, which is 40 x 30 pixels; correct or remove it."
+    )
+    source = read_refcoco(tmp_path, "train", on_bad="skip")
+    assert [q.id for q in source.queries] == ["train/2"]
+    assert [where for where, _ in source.skipped] == [f"{tmp_path / 'instances.json'}, annotation 100"]

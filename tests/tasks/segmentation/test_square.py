@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw, ImageOps
 
+from foveal.errors import ImageError
+from foveal.images import Picture
+from foveal.prompts import Prompt
 from foveal.tasks.segmentation.objects import IGNORE, Mask
-from foveal.tasks.segmentation.square import Square, geometry_error, probe_picture
+from foveal.tasks.segmentation.square import Square, SquarePictures, geometry_error, probe_picture
 
 SIZES = [(100, 100), (300, 100), (101, 333), (640, 480), (480, 640), (1500, 1000), (1500, 400)]
 MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.25, 0.2)
@@ -147,3 +152,14 @@ def test_whatever_else_is_done_to_a_square_is_found(side: int) -> None:
         assert wrong is not None and wrong.startswith(message), name
     tiles = torch.cat([prepared(whole.resize(size))] * 3)
     assert geometry_error(tiles[None], MEAN, STD) == "it cuts a picture into 3"
+
+
+def test_a_users_picture_is_refused_before_its_square_fills_the_memory(tmp_path: Path) -> None:
+    Image.new("RGB", (100, 10)).save(tmp_path / "a.png")
+    pictures = SquarePictures((0, 0, 0), None)
+    picture = Picture("a.png", tmp_path / "a.png")
+    assert pictures.padded([Prompt((picture,), "what?")])[1] == [Square((100, 10))]
+    with pytest.raises(
+        ImageError, match=r"^a\.png: 100 x 10 pixels are laid in a square of 100 x 100, more than the limit"
+    ):
+        pictures.padded([Prompt((picture.limited(9_999),), "what?")])

@@ -131,7 +131,9 @@ class BlindTest(BlindGuess, Drawing, Generator, Task):
     def _part(self, name: str, **changes: Any) -> Puzzle:
         task = PUZZLES[name]
         values = {f.name: getattr(self.data, f.name) for f in fields(PuzzleData)}
-        return task(task.Data(**{**values, **changes}))
+        part = task(task.Data(**{**values, **changes}))
+        part.max_pixels = self.max_pixels
+        return part
 
     def load(self, split: Split) -> Loaded:
         """The rows of a split, the puzzles evenly mixed.
@@ -164,7 +166,9 @@ class BlindTest(BlindGuess, Drawing, Generator, Task):
             ((part, number) for part, (_, rows) in enumerate(parts) for number in range(len(rows))),
             key=lambda place: ((place[1] + 0.5) / len(parts[place[0]][1]), place[0]),
         )
-        return Loaded(Numbered(len(order), _Rows(parts, order)), source)
+        refused = tuple(row for _, rows in loaded for row in rows.refused)
+        notes = tuple(f"{name}: {note}" for name, rows in loaded for note in rows.notes)
+        return Loaded(Numbered(len(order), _Rows(parts, order)), source, refused, notes)
 
     def prompt(self, example: Example, rng: random.Random | None = None) -> Prompt:
         """The prompt of the row's puzzle."""

@@ -8,6 +8,9 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from foveal.config.reading import read_model_section
+from foveal.config.sections import Model
+from foveal.config.trust import check_trust, remember_trust
 from foveal.errors import UserError
 from foveal.files import write_text
 
@@ -114,12 +117,14 @@ def resolve(given: Mapping[str, Any], out: Path | None, resume: Path | None) -> 
         resume: The folder of a benchmark that was begun; options that are not given are as they were.
 
     Raises:
-        UserError: The folder holds something else, or a benchmark with other options; or no model is named.
+        UserError: The folder holds something else, or a benchmark with other options, or one from elsewhere that would run
+            a model's code; or no model is named.
     """
     if out is not None and resume is not None:
         raise UserError("--resume: names the folder already; leave --out away.")
     if resume is not None:
         before = _stored(resume)
+        check_trust(resume, _model(before), given.get("settings", ()))
         return check(_same(before, replace(before, **given), resume)), resume
     if "model" not in given:
         raise UserError(
@@ -164,3 +169,9 @@ def save(options: Options, folder: Path) -> None:
         UserError: The disk is full or may not be written.
     """
     write_text(folder / SETTINGS, json.dumps(asdict(options), indent=2, ensure_ascii=False) + "\n")
+    remember_trust(folder, _model(options))
+
+
+def _model(options: Options) -> Model:
+    """The model as the options name it."""
+    return read_model_section(["--model.id", options.model, *options.settings])

@@ -29,6 +29,8 @@ from foveal.tasks.blindtest.sources import Layout, Row, load_rows
 from foveal.tasks.blindtest.wording import WHICH, Which
 from foveal.tasks.capabilities import BlindGuess, ClosedAnswers, Generator
 from foveal.tasks.lazy import Numbered
+from foveal.tasks.readers.annotations import OnBad
+from foveal.tasks.readers.checking import check_pictures
 from foveal.tasks.task import Task
 
 #: Values of the questions' placeholders, for an error message.
@@ -81,6 +83,8 @@ class PuzzleData:
     either way at random, others as published."""
     answer_format: Literal["asked", "bare"] = "asked"
     """asked: as the question asks, e.g. {2}; bare: 2."""
+    on_bad: OnBad = "refuse"
+    """At pictures of a source that cannot be used: refuse stops with a sentence, skip leaves them out and counts them."""
     ask: dict[str, str] = field(default_factory=dict)
     """What the question names when pictures of your own are asked about, e.g. {from: A, to: C} or {shape: circles}."""
 
@@ -210,17 +214,21 @@ class Puzzle(Generated, ClosedAnswers, BlindGuess, Generator, Task):
         """The rows of a split; generated pictures are drawn when they are opened.
 
         Raises:
-            UserError: The source or its split is missing or malformed, or no pictures are to be generated.
+            UserError: The source or its split is missing or malformed, a picture cannot be used, or none are to be
+                generated.
         """
         data = self.data
         times = 2 if data.question == "both" else 1
         if data.source != "generate":
             only = data.question if data.question in WHICH else None
             texts = [q.text for q in self.questions().values()]
-            rows, source = load_rows(data.source, split, self.layout, texts, only)
+            found, source = load_rows(data.source, split, self.layout, texts, only)
+            checked = check_pictures(found, lambda row: (row.picture,), max_pixels=self.max_pixels, on_bad=data.on_bad)
+            rows = checked.rows
             given = len(rows) > 0 and "text" in rows[0].fields
             examples = _Examples(rows.__getitem__, data.question, 1, given)
-            return Loaded(Numbered(len(rows) if given else times * len(rows), examples), source)
+            count = len(rows) if given else times * len(rows)
+            return Loaded(Numbered(count, examples), source, checked.refused, checked.notes)
         count = getattr(data, split)
         if count == 0:
             raise UserError(f"data.{split}: is 0; give the number of pictures to generate.")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from foveal.errors import ImageError, UserError
+from foveal.errors import UserError
 from foveal.examples import SPLITS, Split
-from foveal.images import SUFFIXES, Picture, check_name, is_hidden
+from foveal.images import SUFFIXES, Encoded, Picture, check_name, is_hidden
 from foveal.tasks.blindtest.wording import COLUMNS, Which, match_question, read_loosely
 from foveal.tasks.lazy import Lazy
-from foveal.tasks.readers.pictures import parts_of_cell
+from foveal.tasks.readers.pictures import bytes_of
 from foveal.tasks.readers.splits import SPLIT_NAMES, split_files, split_folders, subfolders
 from foveal.tasks.readers.tables import arrow_schema, class_names, csv_rows, features_of, read_columns
 
@@ -326,11 +327,12 @@ class _ParquetRows(Lazy[Row]):
     def row(self, index: int) -> Row:
         """See ``Lazy.row``."""
         row = self.rows[index]
-        data, path = parts_of_cell(self.images[self.places[index]].as_py())
-        source = data or path
-        if not source:
-            raise ImageError(f"{row.picture.name}: has no picture; restore or remove it.")
-        return replace(row, picture=Picture(row.picture.name, source))
+        name = row.picture.name
+        return replace(row, picture=Picture(name, Encoded(name, partial(self._bytes, index))))
+
+    def _bytes(self, index: int) -> bytes:
+        cell = self.images[self.places[index]].as_py()
+        return bytes_of(cell, self.rows[index].picture.name, Path(), confined=False)
 
 
 def _read_parquet(path: Path, columns: Sequence[str], **options: Any) -> Any:

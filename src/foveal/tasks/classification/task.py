@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import random
 import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from foveal.errors import ImageError, UserError
+from foveal.errors import UserError
 from foveal.examples import Example, Loaded, Split
 from foveal.prompts import Prompt
 from foveal.results import Metrics, Prediction
@@ -26,13 +24,12 @@ from foveal.tasks.classification.metrics import METRICS
 from foveal.tasks.classification.rows import Row, Table, Wanted
 from foveal.tasks.classification.settings import ClassificationData
 from foveal.tasks.classification.sources import read_source
+from foveal.tasks.readers.checking import check_pictures
 from foveal.tasks.readers.hold_out import hold_out
 from foveal.tasks.task import Task
 
 __all__ = ["Classification", "ClassificationData"]
 
-#: A split with at most so many pictures is decoded to check it; in a larger one only the headers are checked.
-FULL_CHECK = 20_000
 #: A validation split with fewer rows is remarked on.
 FEW = 20
 #: Stripped from both ends of a reply and of a class name before the two are compared.
@@ -123,14 +120,18 @@ class Classification(ClosedAnswers, BlindGuess, WeightedRows, ReasonsFirst, Task
         """Rows as examples, as many as ``limit`` says; every picture was checked."""
         root = _root(self.data)
         chosen = spread(rows, self.data.limit, self.data.seed)
-        good, refused = self._check_pictures(chosen)
+        checked = check_pictures(
+            chosen, lambda row: (row.picture,), max_pixels=self.max_pixels, on_bad=self.data.on_bad_image,
+            key="data.on_bad_image", row_name=lambda row: row.id,
+        )  # fmt: skip
+        good, refused = checked.rows, checked.refused
         lost = sorted({row.label for row in chosen} - {row.label for row in good})
         if lost:
             raise UserError(
                 f"{table.origin or root}: no picture of {', '.join(map(repr, lost))} in the {split} split can be used, "
                 f"the first because of {refused[0][1]}"
             )
-        notes = [*table.notes, *similar_names(table.names)]
+        notes = [*table.notes, *similar_names(table.names), *checked.notes]
         if split == "validation" and len(good) < FEW:
             notes.append(
                 f"The validation split has only {len(good)} {'row' if len(good) == 1 else 'rows'}: which checkpoint is the "
@@ -202,26 +203,6 @@ class Classification(ClosedAnswers, BlindGuess, WeightedRows, ReasonsFirst, Task
         rest = " and ".join(f"{share:g} for {name}" for name, share in shares.items() if share > 0)
         held_out = f" (without {rest} of each class, seed {data.seed})" if split == "train" and rest else ""
         return rows, f"{origin}{held_out}"
-
-    def _check_pictures(self, rows: Sequence[Row]) -> tuple[list[Row], tuple[tuple[str, str], ...]]:
-        """The rows whose pictures can be used, and (id, reason) of the others."""
-        pixels = len(rows) <= FULL_CHECK
-
-        def complaint(row: Row) -> str | None:
-            try:
-                row.picture.limited(self.max_pixels).check(pixels=pixels)
-            except ImageError as error:
-                return str(error)
-            return None
-
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            reasons = list(pool.map(complaint, rows))
-        good = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
-        refused = tuple((row.id, reason) for row, reason in zip(rows, reasons, strict=True) if reason is not None)
-        if refused and self.data.on_bad_image == "refuse":
-            more = f" {len(refused) - 1} more pictures cannot be used either." if len(refused) > 1 else ""
-            raise ImageError(f"{refused[0][1]}{more} `data.on_bad_image: skip` leaves such pictures out.")
-        return good, refused
 
     def prompt(self, example: Example, rng: random.Random | None = None) -> Prompt:
         """The picture and the question with the names and descriptions of the classes; there is no augmentation."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from foveal.errors import UserError
 from foveal.images import Picture
 from foveal.tasks.comparison.scores import Fold, Rated, RatedSet, exact
+from foveal.tasks.readers.annotations import OnBad
 
 #: People who rated each face: scores are multiples of 1/60.
 RATERS = 60
@@ -63,13 +64,14 @@ def is_scut(root: Path) -> bool:
     return bool(_lists(root)) or bool(_visible(root, "All_labels.txt"))
 
 
-def read_scut(root: Path) -> RatedSet:
+def read_scut(root: Path, *, on_bad: OnBad = "refuse") -> RatedSet:
     """All pictures with their scores, and the official folds where their lists are there.
 
     Without a folder ``Images`` the scores can be worked with all the same; opening a picture is then an error.
 
     Args:
         root: A folder in one of the layouts, or one that holds it.
+        on_bad: Whether a picture that ``Images`` lacks ends it, or can only not be opened.
 
     Raises:
         UserError: There are no lists, one is malformed or has a picture twice or in both parts, two of them give a
@@ -91,7 +93,7 @@ def read_scut(root: Path) -> RatedSet:
     tests = [line for number in numbers for line in lists[number, "test"]]
     trains = [line for number in numbers for line in lists[number, "train"]]
     known = _agreed([*(line for lines in labels for line in lines), *tests, *trains])
-    pictures = _Pictures(root)
+    pictures = _Pictures(root, on_bad)
     rows = {line.id: Rated(line.id, pictures.find(line), line.score) for line in known.values()}
     folds = tuple(
         Fold(
@@ -184,22 +186,22 @@ def _agreed(lines: Iterable[_Line]) -> dict[str, _Line]:
 class _Pictures:
     """The files of the pictures, from one listing of their folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, on_bad: OnBad) -> None:
         folders = sorted(
             (p for p in root.rglob("*") if p.name.lower() == "images" and p.is_dir()), key=lambda p: len(p.parts)
         )
         self.folder = folders[0] if folders else root / "Images"
         self.names = {n: p for p in self.folder.iterdir() if (n := newer_name(p.name))} if folders else {}
-        self.there = bool(folders)
+        self.complete = bool(folders) and on_bad == "refuse"
 
     def find(self, line: _Line) -> Picture:
         """The picture of a line.
 
         Raises:
-            UserError: The folder of pictures exists and lacks the picture.
+            UserError: The folder of pictures exists and lacks the picture, which is not to be left out.
         """
         path = self.names.get(line.id, self.folder / line.id)
-        if self.there and line.id not in self.names:
+        if self.complete and line.id not in self.names:
             raise UserError(
                 f"{line.where}: {self.folder} holds neither {line.id} nor {older_name(line.id)}; restore the picture."
             )

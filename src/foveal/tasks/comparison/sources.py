@@ -10,6 +10,7 @@ from foveal.errors import UserError
 from foveal.images import Picture
 from foveal.tasks.comparison.scores import Fold, Rated, RatedSet, check_rows, draw_folds, exact
 from foveal.tasks.comparison.scut import is_scut, read_scut
+from foveal.tasks.readers.annotations import OnBad
 from foveal.tasks.readers.pictures import parts_of_cell
 from foveal.tasks.readers.tables import arrow_schema, csv_rows, read_columns
 
@@ -21,7 +22,9 @@ SCORE_COLUMNS = ("score", "rating", "mean_score", "mean_rating", "beauty_score",
 TABLES = (".csv", ".tsv", ".parquet")
 
 
-def read_rated(source: str, *, image_column: str = "", score_column: str = "", raters: int = 0) -> RatedSet:
+def read_rated(
+    source: str, *, image_column: str = "", score_column: str = "", raters: int = 0, on_bad: OnBad = "refuse"
+) -> RatedSet:
     """Rated pictures from a folder of SCUT-FBP5500, a table, or a folder that holds one.
 
     A folder's table is its only .csv or .tsv file, or its parquet files.
@@ -31,6 +34,7 @@ def read_rated(source: str, *, image_column: str = "", score_column: str = "", r
         image_column: See ``read_table``.
         score_column: See ``read_table``.
         raters: See ``exact``; SCUT-FBP5500 has its own.
+        on_bad: Whether a missing picture ends it, or can only not be opened.
 
     Raises:
         UserError: There is nothing of the kind, or it is malformed.
@@ -39,7 +43,7 @@ def read_rated(source: str, *, image_column: str = "", score_column: str = "", r
     if not source.strip() or not path.exists():
         raise UserError(f"source: {source or 'is empty'}: there is no such folder or table; check the path.")
     if path.is_dir() and is_scut(path):
-        rated = read_scut(path)
+        rated = read_scut(path, on_bad=on_bad)
         check_rows(rated.rows, rated.place)
         return rated
     table = path
@@ -55,7 +59,7 @@ def read_rated(source: str, *, image_column: str = "", score_column: str = "", r
         table = tables[0] if tables else path
     elif path.suffix not in TABLES:
         raise UserError(f"source: {path}: is no table; give a {', '.join(TABLES[:-1])} or {TABLES[-1]} file.")
-    return read_table(table, image_column=image_column, score_column=score_column, raters=raters)
+    return read_table(table, image_column=image_column, score_column=score_column, raters=raters, on_bad=on_bad)
 
 
 def folds_of(rated: RatedSet, chosen: Sequence[int] = (), seed: int = 42) -> tuple[Fold, ...]:
@@ -76,7 +80,9 @@ def folds_of(rated: RatedSet, chosen: Sequence[int] = (), seed: int = 42) -> tup
     return tuple(folds[number] for number in dict.fromkeys(chosen or folds))
 
 
-def read_table(path: Path, *, image_column: str = "", score_column: str = "", raters: int = 0) -> RatedSet:
+def read_table(
+    path: Path, *, image_column: str = "", score_column: str = "", raters: int = 0, on_bad: OnBad = "refuse"
+) -> RatedSet:
     """The rows of a table, or of all parquet files of a folder.
 
     Paths are relative to the table. Parquet pictures may be paths, bytes, or both, as `datasets` saves them.
@@ -86,6 +92,7 @@ def read_table(path: Path, *, image_column: str = "", score_column: str = "", ra
         image_column: The column of the pictures; found by its name by default, see ``IMAGE_COLUMNS``.
         score_column: The column of the scores; found by its name by default, see ``SCORE_COLUMNS``.
         raters: See ``exact``.
+        on_bad: See ``read_rated``.
 
     Raises:
         UserError: There is no such table or column, or a row is malformed.
@@ -99,7 +106,7 @@ def read_table(path: Path, *, image_column: str = "", score_column: str = "", ra
     places: dict[str, str] = {}
     for file in files:
         for where, image, score in _cells(file, image_column, score_column):
-            name, picture = _picture(image, file, where, len(rows))
+            name, picture = _picture(image, file, where, len(rows), on_bad)
             if name in places:
                 raise UserError(f"{where}: the picture {name} is rated in {places[name]} already; remove one.")
             places[name] = where
@@ -152,7 +159,7 @@ def _cells(path: Path, image_column: str, score_column: str) -> Iterator[tuple[s
             yield f"{path}, row {number}", cell.as_py(), value
 
 
-def _picture(cell: Any, table: Path, where: str, number: int) -> tuple[str, Picture]:
+def _picture(cell: Any, table: Path, where: str, number: int, on_bad: OnBad) -> tuple[str, Picture]:
     """The id and the picture of a row."""
     data, name = parts_of_cell(cell)
     if name is not None and not isinstance(name, str):
@@ -161,6 +168,8 @@ def _picture(cell: Any, table: Path, where: str, number: int) -> tuple[str, Pict
         )
     if data:
         return name or f"{number:05d}", Picture(where, data)
+    if not name and on_bad == "skip":
+        return f"{number:05d}", Picture(where, b"")
     if not name:
         raise UserError(f"{where}: there is no picture; fill it in or remove the row.")
     path = table.parent / name

@@ -28,6 +28,8 @@ from foveal.tasks.comparison.pairs import LABELS, Pairs, all_pairs, check_thresh
 from foveal.tasks.comparison.scores import Rated, RatedSet, hold_out
 from foveal.tasks.comparison.sources import folds_of, read_rated
 from foveal.tasks.lazy import Numbered
+from foveal.tasks.readers.annotations import OnBad
+from foveal.tasks.readers.checking import Checked, check_pictures
 from foveal.tasks.task import Task
 
 #: A verdict as a word of its own: not the one in "first-rate" or "dissimilar".
@@ -78,6 +80,8 @@ class ComparisonData:
     """Column of the pictures in a table; found by its name by default."""
     score_column: str = ""
     """Column of the scores in a table; found by its name by default."""
+    on_bad: OnBad = "refuse"
+    """At pictures that cannot be used: refuse stops with a sentence, skip leaves them out of all pairs and counts them."""
     raters: int = 0
     """Number of whole ratings that a table's scores are the means of; 0 takes scores as written."""
 
@@ -113,13 +117,10 @@ class Comparison(ClosedAnswers, BlindGuess, MirroredPairs, Drawing, Generator, T
         rows that is spread evenly over them has both orders of each of its pairs.
 
         Raises:
-            UserError: The source is missing or malformed, or has too few pictures.
+            UserError: The source is missing or malformed, has too few pictures, or one that cannot be used.
         """
-        rows, place = self.rated(split)
-        if len(rows) < 4:
-            more = "raise data.validation_share, or give more" if split == "validation" else "give more"
-            raise UserError(f"{place}: {len(rows)} pictures are too few for pairs; {more}.")
-        return self._loaded(rows, place, split)
+        rated, place = self.rated(split)
+        return self._loaded(rated, place, split)
 
     def load_other(self, split: Split) -> Loaded:
         """The pairs of a source that the model has not learned from: of all its pictures where it has no folds.
@@ -134,12 +135,22 @@ class Comparison(ClosedAnswers, BlindGuess, MirroredPairs, Drawing, Generator, T
             return self.load(split)
         return replace(self._loaded(rated.rows, rated.place, "test"), whole=True)
 
-    def _loaded(self, rows: Sequence[Rated], place: str, split: Split) -> Loaded:
+    def _loaded(self, rated: Sequence[Rated], place: str, split: Split) -> Loaded:
+        checked = Checked(rated, (), ())
+        if self.data.source != "generate":
+            checked = check_pictures(
+                rated, lambda row: (row.picture,), max_pixels=self.max_pixels, on_bad=self.data.on_bad
+            )
+        rows = checked.rows
+        if len(rows) < 4:
+            more = "raise data.validation_share, or give more" if split == "validation" else "give more"
+            raise UserError(f"{place}: {len(rows)} pictures are too few for pairs; {more}.")
         with _settings(number=split, intervals="intervals"):
             pairs = self._pairs([r.score for r in rows], split)
         twice = self.data.both_orders and split != "train"
         examples = Numbered(len(pairs) * (1 + twice), partial(_example, rows, pairs))
-        return Loaded(examples, f"{place}: {len(pairs):,} pairs of {len(rows):,} pictures")
+        source = f"{place}: {len(pairs):,} pairs of {len(rows):,} pictures"
+        return Loaded(examples, source, checked.refused, checked.notes)
 
     def rated(self, split: Split) -> tuple[Sequence[Rated], str]:
         """The rated pictures of a split, and where they came from.
@@ -167,8 +178,9 @@ class Comparison(ClosedAnswers, BlindGuess, MirroredPairs, Drawing, Generator, T
         data = self.data
         with _settings(source="source"):
             return read_rated(
-                data.source, image_column=data.image_column, score_column=data.score_column, raters=data.raters
-            )
+                data.source, image_column=data.image_column, score_column=data.score_column, raters=data.raters,
+                on_bad=data.on_bad,
+            )  # fmt: skip
 
     def _pairs(self, scores: Sequence[Any], split: Split) -> Pairs:
         data = self.data

@@ -14,18 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import UserError
-from foveal.tasks.counting.objects import Box, Query, Source, Thing
+from foveal.tasks.counting.objects import Box, Query, Source, Thing, TwinCounter, Twins
 from foveal.tasks.readers.annotations import (
     CocoImage,
     Id,
     OnBad,
     Refusals,
     are_shares,
+    beyond_note,
     coco_categories,
     coco_images,
     id_in,
     kind,
     numbers,
+    reaches_beyond,
     read_json,
     records,
 )
@@ -38,7 +40,7 @@ FILE_NAME = "_annotations.coco.json"
 
 def read_coco(
     path: Path, *, pictures: Path | None = None, domain: str = "", absent: int = 0, seed: int = 0,
-    on_bad: OnBad = "refuse",
+    on_bad: OnBad = "refuse", twins: Twins = "once",
 ) -> Source:  # fmt: skip
     """The queries of a COCO detection file.
 
@@ -47,33 +49,36 @@ def read_coco(
 
     Args:
         path: The file, or a folder that holds ``_annotations.coco.json``.
-        pictures: Folder of the pictures; the file's own by default.
+        pictures: Folder of the pictures; by default the file's own, or ``images`` or the folder that the file's name ends
+            in (``val2017`` of ``instances_val2017.json``) in it or beside it.
         domain: Put in front of the queries' ids, and their ``domain``.
         absent: For each picture, up to so many queries for categories of this file that do not occur in it.
         seed: Decides which.
         on_bad: At a box without area inside its picture, and at a missing picture.
+        twins: How often a box is counted that is there several times.
 
     Raises:
-        UserError: The file or a picture is missing, or the file is malformed; no query is left.
+        UserError: The file or a picture is missing, or the file is malformed; all boxes are shares of the sides; no query
+            is left.
     """
     path = path / FILE_NAME if path.is_dir() else path
-    folder = pictures or path.parent
+    folders = _folders(path, pictures)
     content = read_json(path)
     names, images, refusals = coco_categories(content, path), _images(content, path), Refusals(on_bad)
     objects = _Objects(names, images, refusals)
     for place, record in records(content, "annotations", path):
         objects.add(record, f"{path}, annotation {record['id']}" if isinstance(record.get("id"), int | str) else place)
-    categories, queries = objects.categories(), []
     if are_shares(objects.edges):
         raise UserError(
             f"{path}: all boxes lie within 0 and 1, as shares of the picture's sides, where COCO has pixels; multiply them "
             "by the pictures' width and height."
         )
+    categories, queries, once = objects.categories(), [], TwinCounter(twins)
     for image_id, image in images.items():
-        file = find_picture(image.file_name, [folder])
+        file = find_picture(image.file_name, folders)
         if file is None:
-            reason = f"there is no such picture, which {path} names; restore it or give the folder of the pictures."
-            refusals.add(str(folder / image.file_name), reason)
+            reason = f"there is no such picture, which {path} names; restore it, or give the pictures' folder in data.pictures."
+            refusals.add(str(folders[0] / image.file_name), reason)
             continue
         picture, things = SizedPicture(str(file), file, size=image.size), objects.things.get(image_id, {})
         present = [name for name in categories if name in things]
@@ -82,10 +87,30 @@ def read_coco(
         for name in (*present, *missing[:absent]):
             extra = {"crowds": crowds} if (crowds := objects.crowds[image_id, name]) else {}
             query_id = "/".join(filter(None, (domain, image.file_name, name)))
-            queries.append(Query(query_id, picture, name, tuple(things.get(name, ())), image.size, domain, extra))
+            counted = once.counted(things.get(name, ()))
+            queries.append(Query(query_id, picture, name, counted, image.size, domain, extra))
     if not queries:
         raise UserError(f"{path}: has no object that can be counted; check that it is the right file.")
-    return Source(queries, str(path), tuple(refusals.rows), sum(objects.crowds.values()))
+    notes = (*objects.notes(str(path)), *once.notes(str(path), "boxes"))
+    return Source(queries, str(path), tuple(refusals.rows), sum(objects.crowds.values()), notes)
+
+
+def _folders(path: Path, pictures: Path | None) -> list[Path]:
+    """Where the pictures of a file may lie.
+
+    Raises:
+        UserError: The folder that was given does not exist.
+    """
+    if pictures is not None:
+        if not pictures.is_dir():
+            raise UserError(f"data.pictures: there is no folder {pictures}; check the path.")
+        return [pictures]
+    # Never the folder of another split: its pictures may have the same names.
+    ending = path.stem.rpartition("_")[2]
+    near = [
+        base / name for base in (path.parent, path.parent.parent) for name in (ending, "images", f"images/{ending}")
+    ]
+    return [path.parent, *near]
 
 
 def _images(content: Mapping[str, Any], path: Path) -> dict[Id, CocoImage]:
@@ -113,6 +138,7 @@ class _Objects:
         crowds: Numbers of crowds by both.
         spoilt: Numbers of boxes without area by both.
         edges: The edges of all boxes as they are written.
+        beyond: Boxes that leave their picture by far.
     """
 
     names: Mapping[Id, str]
@@ -122,6 +148,7 @@ class _Objects:
     crowds: Counter[tuple[Id, str]] = field(default_factory=Counter)
     spoilt: Counter[tuple[Id, str]] = field(default_factory=Counter)
     edges: list[float] = field(default_factory=list)
+    beyond: int = 0
 
     def categories(self) -> list[str]:
         """The categories that have objects. Exports list others, too, such as Roboflow's super-category."""
@@ -131,6 +158,18 @@ class _Objects:
     def hidden(self, image_id: Id, name: str) -> bool:
         """Whether a category is in a picture in a form that cannot be counted."""
         return (image_id, name) in self.crowds or (image_id, name) in self.spoilt
+
+    def notes(self, where: str) -> tuple[str, ...]:
+        """Sentences about crowds, and about boxes that leave their pictures."""
+        beyond = beyond_note(where, "boxes", self.beyond, len(self.edges) // 4)
+        if not (count := sum(self.crowds.values())):
+            return beyond
+        pictures = len({image_id for image_id, _ in self.crowds})
+        return (
+            f"{where}: {count:,} annotations of crowds (iscrowd: 1) in {pictures:,} pictures are left out, as they do not say "
+            "how many objects there are.",
+            *beyond,
+        )
 
     def add(self, record: Mapping[str, Any], where: str) -> None:
         """Adds an annotation.
@@ -159,8 +198,10 @@ class _Objects:
                 "height); correct it or remove the annotation."
             )
         width, height = self.images[image_id].size
-        self.edges += [bbox[0], bbox[1], bbox[0] + bbox[2], bbox[1] + bbox[3]]
-        box = clipped((bbox[0], bbox[1], bbox[0] + bbox[2], bbox[1] + bbox[3]), (width, height))
+        sides = (bbox[0], bbox[0] + bbox[2]), (bbox[1], bbox[1] + bbox[3])
+        self.edges += [*sides[0], *sides[1]]
+        self.beyond += reaches_beyond(*sides, (width, height))
+        box = clipped((sides[0][0], sides[1][0], sides[0][1], sides[1][1]), (width, height))
         if box is None:
             reason = f"covers nothing of its picture of {width} x {height} pixels; correct or remove it."
             self.refusals.add(where, f"the box {record['bbox']} {reason}")

@@ -19,12 +19,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from foveal.errors import UserError
+from foveal.errors import ImageError, UserError
 from foveal.examples import Split
+from foveal.images import MAX_PIXELS, picture_size
 from foveal.tasks.counting.coco import clipped
-from foveal.tasks.counting.objects import Point, Query, Source, Thing
-from foveal.tasks.readers.annotations import OnBad, Refusals, kind, numbers, read_json
-from foveal.tasks.readers.pictures import SizedPicture, find_picture, picture_size
+from foveal.tasks.counting.objects import Point, Query, Source, Thing, TwinCounter, Twins
+from foveal.tasks.readers.annotations import OnBad, Refusals, check_pixels, kind, numbers, read_json
+from foveal.tasks.readers.pictures import SizedPicture, find_picture
 from foveal.tasks.readers.splits import RELEASED
 
 PICTURES, ANNOTATIONS = "images_384_VarV2", "annotation_FSC147_384.json"
@@ -33,7 +34,9 @@ SPLIT_FILE, CLASSES = "Train_Test_Val_FSC_147.json", "ImageClasses_FSC147.txt"
 SLACK = 2.0
 
 
-def read_fsc147(root: Path, split: Split, *, on_bad: OnBad = "refuse") -> Source:
+def read_fsc147(
+    root: Path, split: Split, *, on_bad: OnBad = "refuse", twins: Twins = "once", max_pixels: int = MAX_PIXELS
+) -> Source:
     """The queries of a split: one for each picture, all objects are points.
 
     ``extra`` holds ``exemplar_size``, the median width and height of the exemplar boxes in pixels, where there are any.
@@ -41,7 +44,9 @@ def read_fsc147(root: Path, split: Split, *, on_bad: OnBad = "refuse") -> Source
     Args:
         root: The folder of the files above.
         split: The lists val_coco and test_coco, parts of val and test, are not read.
-        on_bad: At a point outside its picture, and at a missing picture.
+        on_bad: At a point outside its picture, and at a picture that is missing or cannot be used.
+        twins: How often a point is counted that is there several times. Published counts have each.
+        max_pixels: Pictures with more pixels cannot be used.
 
     Raises:
         UserError: A file is missing or malformed, a picture is not annotated or has another size than its annotation.
@@ -54,7 +59,7 @@ def read_fsc147(root: Path, split: Split, *, on_bad: OnBad = "refuse") -> Source
             f"{root / SPLIT_FILE}: {RELEASED[split]!r} is no list of file names; get the released file again."
         )
     annotations, classes = read_json(root / ANNOTATIONS), _classes(root / CLASSES)
-    queries, refusals = [], Refusals(on_bad)
+    queries, refusals, once, values = [], Refusals(on_bad), TwinCounter(twins), list[float]()
     for name in dict.fromkeys(names):
         where, file = f"{root / ANNOTATIONS}, {name}", find_picture(name, [root / PICTURES])
         record = annotations.get(name)
@@ -66,18 +71,25 @@ def read_fsc147(root: Path, split: Split, *, on_bad: OnBad = "refuse") -> Source
             reason = f"there is no such picture, which {SPLIT_FILE} lists; restore it or remove it from there."
             refusals.add(str(root / PICTURES / name), reason)
             continue
-        size = picture_size(file)
+        try:
+            size = picture_size(file, max_pixels=max_pixels)
+        except ImageError as error:
+            refusals.add_error(str(file), error)
+            continue
         _check_frame(record, size, where, file)
         points, outside = _points(record, size, where)
         for number in outside:
             reason = f"lies outside its picture of {size[0]} x {size[1]} pixels; use the pictures of {PICTURES}."
             sentence = f"{where}: point {number}, {record['points'][number]}, {reason}"
             refusals.add(f"{where}, point {number}", reason, sentence)
-        things, extra = tuple(map(Thing, points)), _exemplar_size(record, size, where)
+        values += [v for point in points for v in point]
+        things, extra = once.counted([Thing(point) for point in points]), _exemplar_size(record, size, where)
         queries.append(Query(name, SizedPicture(str(file), file, size=size), classes[name], things, size, extra=extra))
     if not queries:
         raise UserError(f"{root / PICTURES}: no picture of the {split} split is there; get the released pictures.")
-    return Source(queries, f"{root} ({RELEASED[split]})", tuple(refusals.rows))
+    check_pixels(values, str(root / ANNOTATIONS))
+    notes = once.notes(str(root / ANNOTATIONS), "points")
+    return Source(queries, f"{root} ({RELEASED[split]})", tuple(refusals.rows), notes=notes)
 
 
 def _classes(path: Path) -> dict[str, str]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from foveal.images import Picture
 
+#: How often an object is counted that is annotated several times: once, or each time (all).
+Twins = Literal["once", "all"]
 Point = tuple[float, float]
 #: Left, top, right, bottom.
 Box = tuple[float, float, float, float]
@@ -70,14 +72,51 @@ class Source:
         place: Where they came from, in words.
         skipped: (where, reason) of each object or picture that was left out.
         crowds: Annotations of crowds that were left out: they do not say how many objects there are.
+        notes: What is odd about the source, a sentence each.
     """
 
     queries: Sequence[Query]
     place: str
     skipped: tuple[tuple[str, str], ...] = ()
     crowds: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[tuple[str, str], ...]:
         """(domain, category) of all that occurs, sorted."""
         return tuple(sorted({(q.domain, q.category) for q in self.queries if q.things}))
+
+
+class TwinCounter:
+    """Finds objects that are annotated several times: of one category, in one picture, at exactly one place.
+
+    Args:
+        twins: How often they are counted.
+    """
+
+    def __init__(self, twins: Twins) -> None:
+        self.twins, self.total, self.repeats = twins, 0, 0
+
+    def counted(self, things: Sequence[Thing]) -> tuple[Thing, ...]:
+        """The objects of a query that are counted, in their order."""
+        once = tuple(dict.fromkeys(things))
+        self.total += len(things)
+        self.repeats += len(things) - len(once)
+        return once if self.twins == "once" else tuple(things)
+
+    def notes(self, where: str, what: str) -> tuple[str, ...]:
+        """A sentence with both counts, where there are twins.
+
+        Args:
+            where: What it calls the file.
+            what: What is annotated, in the plural.
+        """
+        if not self.repeats:
+            return ()
+        once, every = f"{self.total - self.repeats:,} objects", f"{self.total:,}"
+        now, other = (once, every) if self.twins == "once" else (f"{every} objects", f"{self.total - self.repeats:,}")
+        how, change = ("counted once", "all") if self.twins == "once" else ("counted each time", "once")
+        return (
+            f"{where}: {self.repeats:,} {what} repeat another one exactly and are {how}: {now}, and {other} with "
+            f"data.twins: {change}.",
+        )

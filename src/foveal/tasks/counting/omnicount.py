@@ -21,7 +21,7 @@ from pathlib import Path
 from foveal.errors import UserError
 from foveal.examples import SPLITS, Split
 from foveal.tasks.counting.coco import FILE_NAME, read_coco
-from foveal.tasks.counting.objects import Query, Source
+from foveal.tasks.counting.objects import Query, Source, Twins
 from foveal.tasks.readers.annotations import OnBad
 from foveal.tasks.readers.hold_out import hold_out, origin
 from foveal.tasks.readers.splits import split_folders, subfolders
@@ -29,7 +29,7 @@ from foveal.tasks.readers.splits import split_folders, subfolders
 
 def read_omnicount(
     root: Path, split: Split, *, categories: Sequence[str] = (), absent: int = 0, seed: int = 0,
-    validation_share: float = 0.1, on_bad: OnBad = "refuse",
+    validation_share: float = 0.1, on_bad: OnBad = "refuse", twins: Twins = "once",
 ) -> Source:  # fmt: skip
     """A split of some domains, or of all.
 
@@ -44,6 +44,7 @@ def read_omnicount(
         seed: Decides which pictures are held out, and which absent classes are asked for.
         validation_share: Share of each domain's training pictures that is held out where it has to be; 0 for none.
         on_bad: See ``read_coco``.
+        twins: See ``read_coco``.
 
     Raises:
         UserError: A folder is missing, there is no such domain, none has the split, or a file is malformed.
@@ -58,7 +59,10 @@ def read_omnicount(
         raise UserError(
             f"{root}: {', '.join(domains)} has no {split} split, only {', '.join(known)}; choose further domains."
         )
-    sources = [read_coco(place, domain=name, absent=absent, seed=seed, on_bad=on_bad) for name, place in there.items()]
+    sources = [
+        read_coco(place, domain=name, absent=absent, seed=seed, on_bad=on_bad, twins=twins)
+        for name, place in there.items()
+    ]
     queries: Sequence[Query] = [query for source in sources for query in source.queries]
     if held_out and split != "test":
         # An origin may occur in two domains.
@@ -72,7 +76,8 @@ def read_omnicount(
     note = {"validation": f": {without}", "train": f", without {without}"}.get(split, "")
     note = note if held_out and validation_share else ""
     skipped = tuple(row for source in sources for row in source.skipped)
-    return Source(queries, f"{root} ({', '.join(there)}{note})", skipped, sum(source.crowds for source in sources))
+    crowds, notes = sum(s.crowds for s in sources), tuple(note for s in sources for note in s.notes)
+    return Source(queries, f"{root} ({', '.join(there)}{note})", skipped, crowds, notes)
 
 
 def find_domains(root: Path) -> dict[str, Path]:

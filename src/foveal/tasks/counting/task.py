@@ -25,12 +25,13 @@ from foveal.tasks.counting.episodes import AllAtOnce, Count, StepByStep
 from foveal.tasks.counting.generate import SceneOptions, Scenes
 from foveal.tasks.counting.marking import PICTURE_SHARE, Relative, Style, mark
 from foveal.tasks.counting.metrics import METRICS, measure_counts
-from foveal.tasks.counting.objects import Point, Query, Thing
+from foveal.tasks.counting.objects import Point, Query, Thing, Twins
 from foveal.tasks.counting.ordering import Order, order
 from foveal.tasks.counting.pointing import DONE, Form
 from foveal.tasks.counting.sources import is_one_file, read_source
 from foveal.tasks.lazy import Made
 from foveal.tasks.readers.annotations import OnBad
+from foveal.tasks.readers.checking import check_pictures
 from foveal.tasks.task import Task
 
 Strategy = Literal["sequential", "all_points", "number"]
@@ -92,8 +93,14 @@ class CountingData:
     validation_share: float = 0.1
     """Share of the training pictures that is held out where there is no validation split; of a COCO file, the share
     for validation and that for testing."""
+    pictures: str = ""
+    """Folder of a COCO file's pictures. By default they are looked for beside the file, in `images` and in the folder that
+    its name ends in (`val2017` of `instances_val2017.json`)."""
     on_bad: OnBad = "refuse"
-    """At annotations that cannot be used: refuse stops with a sentence, skip leaves them out and counts them."""
+    """At annotations and pictures that cannot be used: refuse stops with a sentence, skip leaves them out and counts them."""
+    twins: Twins = "once"
+    """How often an object is counted whose box or point is there several times, exactly: once; or all, each time, as in
+    published figures."""
     train: int = 4_000
     """Generated scenes to train on."""
     validation: int = 200
@@ -188,7 +195,7 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
         """The rows of a split: one for each picture and category.
 
         Raises:
-            UserError: The source or its split is missing or malformed.
+            UserError: The source or its split is missing or malformed, or a picture cannot be used.
         """
         data = self.data
         if data.source == "generate":
@@ -218,9 +225,14 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
         data = self.data
         source = read_source(
             Path(data.source).expanduser(), split, categories=data.categories, absent=data.absent, seed=data.seed,
-            validation_share=validation_share, on_bad=data.on_bad,
+            validation_share=validation_share, on_bad=data.on_bad, twins=data.twins, pictures=data.pictures,
+            max_pixels=self.max_pixels,
         )  # fmt: skip
-        return Loaded(Made(source.queries, self.example), source.place, source.skipped)
+        checked = check_pictures(
+            source.queries, lambda query: (query.picture,), max_pixels=self.max_pixels, on_bad=data.on_bad
+        )
+        refused, notes = (*source.skipped, *checked.refused), (*source.notes, *checked.notes)
+        return Loaded(Made(checked.rows, self.example), source.place, refused, notes)
 
     def example(self, query: Query) -> Example:
         """A query's row: the truth is the count; ``things`` are in the recipe's order."""

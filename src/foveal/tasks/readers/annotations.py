@@ -233,6 +233,24 @@ def check_pixels(values: Iterable[float], where: str) -> None:
         )
 
 
+def reaches_beyond(xs: Iterable[float], ys: Iterable[float], size: tuple[int, int]) -> bool:
+    """Whether coordinates leave a picture by more than a slip of the pen: two pixels and a twentieth of the side."""
+    return any(
+        min(along) < -max(2.0, 0.05 * side) or max(along) > side + max(2.0, 0.05 * side)
+        for along, side in zip((list(xs), list(ys)), size, strict=True)
+    )
+
+
+def beyond_note(where: str, what: str, found: int, total: int) -> tuple[str, ...]:
+    """A sentence about outlines of which ``reaches_beyond`` holds; none where there are none."""
+    if not found:
+        return ()
+    return (
+        f"{where}: {found:,} of {total:,} {what} reach more than a twentieth of the side beyond their pictures and are cut "
+        "there; check that they are of these pictures at this size.",
+    )
+
+
 def numbers(value: Any, length: int) -> tuple[float, ...] | None:
     """The numbers of a list; None where it is not a list of ``length`` finite numbers."""
     if not isinstance(value, list) or len(value) != length:

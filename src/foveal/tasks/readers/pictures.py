@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,7 @@ from typing import Any
 from PIL import Image
 
 from foveal.errors import ImageError
-from foveal.images import Picture, check_header
-
-_ORIENTATION = 0x0112
-#: EXIF orientations that lay a picture on its side.
-_TURNED = (5, 6, 7, 8)
+from foveal.images import Encoded, Picture, picture_size
 
 
 @dataclass(frozen=True)
@@ -36,27 +31,27 @@ class SizedPicture(Picture):
             ImageError: See ``decode``; or its size is not the annotated one.
         """
         image = super().open()
-        if image.size != self.size:
-            raise ImageError(
-                f"{self.name}: is {image.width} x {image.height} pixels, but its annotations are for "
-                f"{self.size[0]} x {self.size[1]}; use the picture that was annotated, unturned and unscaled."
-            )
+        self._compare(image.size)
         return image
 
+    def check(self, *, pixels: bool) -> None:
+        """Checks that the picture can be opened and has the size, without ``pixels`` only by the header of its file.
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """Width and height of a picture as ``decode`` returns it, from its header alone.
+        Raises:
+            ImageError: See ``open``.
+        """
+        source = self.source.read() if isinstance(self.source, Encoded) and not pixels else self.source
+        if not pixels and isinstance(source, str | bytes | os.PathLike):
+            self._compare(picture_size(source, name=self.name, max_pixels=self.max_pixels))
+        else:
+            super().check(pixels=pixels)
 
-    Raises:
-        ImageError: The file is missing, no picture, of zero size or too large.
-    """
-    check_header(path)
-    with Image.open(path) as image:
-        width, height = image.size
-        turned = False
-        with suppress(Exception):  # what ``upright_rgb`` ignores, too: EXIF data that cannot be read
-            turned = image.getexif().get(_ORIENTATION) in _TURNED
-    return (height, width) if turned else (width, height)
+    def _compare(self, size: tuple[int, int]) -> None:
+        if size != self.size:
+            raise ImageError(
+                f"{self.name}: is {size[0]} x {size[1]} pixels, but its annotations are for "
+                f"{self.size[0]} x {self.size[1]}; use the picture that was annotated, unturned and unscaled."
+            )
 
 
 def find_picture(name: str, folders: Iterable[Path]) -> Path | None:
@@ -101,19 +96,19 @@ def bytes_of(cell: Any, name: str, folder: Path, *, confined: bool) -> bytes:
         raise ImageError(f"{name}: {what}; restore or remove it.") from None
 
 
-def picture_path(folder: Path, path: str, name: str, *, confined: bool) -> Path:
+def picture_path(folder: Path, path: str | None, name: str, *, confined: bool) -> Path:
     """The file that a cell of a table names.
 
     Args:
         folder: What paths are relative to.
-        path: The cell.
+        path: The cell; None where the row has none, as a key of an archive that lacks the file.
         name: What messages call the row.
         confined: Whether the file must lie in the folder, as that of a table from elsewhere must.
 
     Raises:
         ImageError: The cell is empty, or names a file elsewhere.
     """
-    if not path.strip() or "\0" in path:
+    if not path or not path.strip() or "\0" in path:
         raise ImageError(f"{name}: has no picture; restore or remove it.")
     if confined and (Path(path).is_absolute() or ".." in Path(path).parts):
         raise ImageError(

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from foveal.errors import ImageError
 from foveal.images import Picture
 
 #: Pixels that belong neither to the target nor to the background: they count in no metric and no loss.
@@ -20,6 +21,25 @@ IGNORE: Final = 255
 #: The token that stands for a mask; LISA writes ``[SEG]``.
 SEG: Final = "<SEG>"
 Mask = NDArray[np.uint8]
+
+
+def check_square(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    """Checks that the square around a picture, in which models see it, keeps the pixel limit, too.
+
+    Args:
+        size: Width and height of the picture in pixels.
+        name: What errors call the picture.
+        max_pixels: The limit.
+
+    Raises:
+        ImageError: The square has more pixels.
+    """
+    side = max(size)
+    if side * side > max_pixels:
+        raise ImageError(
+            f"{name}: {size[0]:,} x {size[1]:,} pixels are laid in a square of {side:,} x {side:,}, more than the limit of "
+            f"{max_pixels:,} pixels; shrink the picture or raise model.max_pixels."
+        )
 
 
 class Target(Protocol):

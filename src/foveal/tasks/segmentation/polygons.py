@@ -57,6 +57,18 @@ class Shape:
                 )
 
     @property
+    def sides(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The x and the y of all corners."""
+        return tuple(x for x, _ in self.points), tuple(y for _, y in self.points)
+
+    def is_outside(self, size: tuple[int, int]) -> bool:
+        """Whether not even the rectangle around it, as it is drawn, touches a picture of this width and height."""
+        return any(
+            max(map(int, along)) < 0 or min(map(int, along)) >= side
+            for along, side in zip(self.sides, size, strict=True)
+        )
+
+    @property
     def is_flag(self) -> bool:
         """Whether it only marks the annotation and is never drawn."""
         return self.label.lower() == "flag"

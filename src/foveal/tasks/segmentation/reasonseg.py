@@ -22,9 +22,21 @@ from typing import Any
 
 from foveal.errors import UserError
 from foveal.examples import SPLITS, Split
-from foveal.images import SUFFIXES, check_name, is_hidden
-from foveal.tasks.readers.annotations import OnBad, Refusals, check_pixels, json_in, kind, numbers, read_bytes, text_in
-from foveal.tasks.readers.pictures import SizedPicture, picture_size
+from foveal.images import MAX_PIXELS, SUFFIXES, check_name, is_hidden, picture_size
+from foveal.tasks.readers.annotations import (
+    OnBad,
+    Refusals,
+    beyond_note,
+    check_pixels,
+    json_in,
+    kind,
+    numbers,
+    reaches_beyond,
+    read_bytes,
+    side_in,
+    text_in,
+)
+from foveal.tasks.readers.pictures import SizedPicture
 from foveal.tasks.readers.splits import RELEASED, split_folders
 from foveal.tasks.segmentation.objects import Query, Source
 from foveal.tasks.segmentation.polygons import PolygonTarget, Shape
@@ -33,6 +45,7 @@ from foveal.tasks.segmentation.reasonseg_tables import find_tables, read_tables
 #: Where the folders of the splits may lie.
 ROOTS = (Path("reason_seg/ReasonSeg"), Path("ReasonSeg"), Path())
 EXPLANATORY = Path("explanatory/train.json")
+_SIDES = ("imageWidth", "imageHeight")
 #: What is not UTF-8 among the released files.
 FALLBACK = "cp1252"
 
@@ -45,14 +58,18 @@ class Annotation:
         texts: The sentence and its paraphrases.
         is_sentence: Whether they are whole sentences; else phrases. True where the file does not say.
         shapes: All of them, in the file's order, those to be ignored and those without meaning ("flag"), too.
+        size: Width and height of the picture that they were drawn on, where the file says (LabelMe's do).
     """
 
     texts: tuple[str, ...]
     is_sentence: bool
     shapes: tuple[Shape, ...]
+    size: tuple[int, int] | None = None
 
 
-def read_reasonseg(path: Path, split: Split, *, on_bad: OnBad = "refuse", explanatory: bool = False) -> Source:
+def read_reasonseg(
+    path: Path, split: Split, *, on_bad: OnBad = "refuse", explanatory: bool = False, max_pixels: int = MAX_PIXELS
+) -> Source:
     """The queries of a split: one for each picture.
 
     A folder of pictures and JSON files without folders of splits is a test split. An annotation without a shape that is
@@ -61,9 +78,10 @@ def read_reasonseg(path: Path, split: Split, *, on_bad: OnBad = "refuse", explan
     Args:
         path: The folder of the release, one above it, one folder of pictures, or parquet (see ``read_tables``).
         split: Which one.
-        on_bad: At a picture or a JSON file that cannot be used, or that lacks the other.
+        on_bad: At a picture or a JSON file that cannot be used, that lacks the other, or that has another size.
         explanatory: Puts the answers of ``explanatory/train.json`` into ``extra["explanation"]`` of the train split's
             queries that have one; tables have none.
+        max_pixels: Pictures with more pixels cannot be used.
 
     Raises:
         UserError: There is no such folder or split, something cannot be used, or nothing is left.
@@ -76,10 +94,14 @@ def read_reasonseg(path: Path, split: Split, *, on_bad: OnBad = "refuse", explan
     root, folder = _split_folder(path, split)
     explanations = _explanations(root / EXPLANATORY) if explanatory and split == "train" else {}
     queries: list[Query] = []
-    refusals = Refusals(on_bad)
+    refusals, shapes, beyond = Refusals(on_bad), 0, 0
     for stem, pictures, annotation in _pairs(folder):
         try:
-            queries.append(_query(split, stem, pictures, annotation, explanations))
+            query, target = _query(split, stem, pictures, annotation, explanations, max_pixels)
+            drawn = [shape for shape in target.shapes if not shape.is_flag]
+            shapes += len(drawn)
+            beyond += sum(reaches_beyond(shape.sides[0], shape.sides[1], query.size) for shape in drawn)
+            queries.append(query)
         except UserError as error:
             refusals.add_error(str(annotation or pictures[0]), error)
     if not queries:
@@ -90,6 +112,7 @@ def read_reasonseg(path: Path, split: Split, *, on_bad: OnBad = "refuse", explan
         notes.append(
             f"{count} of {len(queries)} queries have a written answer, of {len(explanations)} in {EXPLANATORY}."
         )
+    notes += beyond_note(str(folder), "shapes", beyond, shapes)
     return Source(queries, str(folder), tuple(refusals.rows), tuple(notes))
 
 
@@ -121,7 +144,9 @@ def parse_annotation(text: str | bytes, name: str) -> Annotation:
     if not isinstance(shapes, list):
         raise UserError(f"{name}: shapes is {kind(shapes)}, not a list; give a list of polygons, empty for none.")
     read = tuple(_shape(shape, f"{name}, shapes[{number}]") for number, shape in enumerate(shapes))
-    return Annotation(tuple(one.strip() for one in texts), is_sentence, read)
+    sides = [side_in(content, key, name) for key in _SIDES if content.get(key) is not None]
+    size = (sides[0], sides[1]) if len(sides) == 2 else None
+    return Annotation(tuple(one.strip() for one in texts), is_sentence, read, size)
 
 
 def _shape(record: Any, where: str) -> Shape:
@@ -148,9 +173,10 @@ def _shape(record: Any, where: str) -> Shape:
 
 
 def _query(
-    split: Split, stem: str, pictures: list[Path], annotation: Path | None, explanations: Mapping[str, str]
-) -> Query:
-    """The query of one pair of files.
+    split: Split, stem: str, pictures: list[Path], annotation: Path | None, explanations: Mapping[str, str],
+    max_pixels: int,
+) -> tuple[Query, PolygonTarget]:  # fmt: skip
+    """The query of one pair of files, and its target.
 
     Raises:
         UserError: One of the two is missing or cannot be used.
@@ -164,10 +190,31 @@ def _query(
         raise UserError(f"{annotation}: {names} both have its name; keep the one that was annotated.")
     content = parse_annotation(read_bytes(annotation), str(annotation))
     check_pixels((v for shape in content.shapes for point in shape.points for v in point), str(annotation))
-    size = picture_size(pictures[0])
+    size = picture_size(pictures[0], max_pixels=max_pixels)
+    _check_place(content, annotation, pictures[0], size)
     extra = {"explanation": explanations[annotation.name]} if annotation.name in explanations else {}
     picture, target = SizedPicture(str(pictures[0]), pictures[0], size=size), PolygonTarget(size, content.shapes)
-    return Query(f"{RELEASED[split]}/{stem}", picture, content.texts, content.is_sentence, size, target, extra)
+    name = f"{RELEASED[split]}/{stem}"
+    return Query(name, picture, content.texts, content.is_sentence, size, target, extra), target
+
+
+def _check_place(content: Annotation, annotation: Path, picture: Path, size: tuple[int, int]) -> None:
+    """Refuses shapes that were not drawn on this picture at its size."""
+    remedy = "use the picture that was annotated, unturned and unscaled"
+    is_size = f"{picture.name}, which is {size[0]} x {size[1]} pixels"
+    if content.size is not None and content.size != size:
+        raise UserError(
+            f"{annotation}: was drawn on a picture of {content.size[0]} x {content.size[1]} pixels ({', '.join(_SIDES)}), "
+            f"not on {is_size}; {remedy}."
+        )
+    drawn = [(number, shape) for number, shape in enumerate(content.shapes) if not shape.is_flag]
+    for number, shape in drawn:
+        if shape.is_outside(size):
+            (left, right), (top, bottom) = ((min(along), max(along)) for along in shape.sides)
+            raise UserError(
+                f"{annotation}, shapes[{number}]: the shape {shape.label!r} (x {left:g} to {right:g}, y {top:g} to "
+                f"{bottom:g}) lies wholly outside {is_size}; {remedy}, or correct the shape."
+            )
 
 
 def _pairs(folder: Path) -> list[tuple[str, list[Path], Path | None]]:
@@ -218,6 +265,10 @@ def _split_folder(path: Path, split: Split) -> tuple[Path, Path]:
 
 def _explanations(path: Path) -> dict[str, str]:
     """The written answers by the name of the JSON file that they belong to."""
+    if not path.is_file():
+        raise UserError(
+            f"{path}: there is no such file; get the released one, or learn without it (--data.explanatory false)."
+        )
     rows = json_in(read_bytes(path), str(path), fallback=FALLBACK)
     if not isinstance(rows, list):
         raise UserError(f"{path}: holds {kind(rows)}, not a list; get the released file again.")

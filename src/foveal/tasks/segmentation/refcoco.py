@@ -74,7 +74,7 @@ def read_refcoco(
         refs: Which of several files of references: ``unc``, ``google`` or ``umd``.
         part: Only that part of the test split.
         pictures: Folder of the pictures; see above by default.
-        on_bad: At a missing picture.
+        on_bad: At a missing picture, and at an object outside its picture.
 
     Raises:
         UserError: A file is missing or malformed, there are several files of references and none is chosen, the split
@@ -96,10 +96,16 @@ def read_refcoco(
             folder = pictures or path / "images"
             refusals.add(image.file_name, f"there is no such picture, which {coco.path} names; put it into {folder}.")
             continue
+        try:
+            target = _target(annotation, image.size, place)
+            _check_inside(target, image, place)
+        except UserError as error:
+            refusals.add_error(place, error)
+            continue
         extra = {"split": its_split}
         if annotation.get("category_id") in coco.categories:
             extra["category"] = coco.categories[annotation["category_id"]]
-        picture, target = SizedPicture(str(file), file, size=image.size), _target(annotation, image.size, place)
+        picture = SizedPicture(str(file), file, size=image.size)
         queries.append(Query(f"{its_split}/{ref_id}", picture, _texts(record, where), False, image.size, target, extra))
     if not queries:
         raise UserError(
@@ -283,6 +289,19 @@ def _target(annotation: Mapping[str, Any], size: tuple[int, int], where: str) ->
     polygons = tuple(_polygon(one, f"{where}, segmentation[{i}]") for i, one in enumerate(drawn))
     check_pixels((v for polygon in polygons for point in polygon for v in point), where)
     return CocoTarget(size, polygons)
+
+
+def _check_inside(target: Target, image: CocoImage, where: str) -> None:
+    """Refuses polygons of which none reaches into the picture."""
+    if not isinstance(target, CocoTarget):
+        return
+    boxes = [tuple((min(along), max(along)) for along in zip(*polygon, strict=True)) for polygon in target.polygons]
+    if all(any(high <= 0 or low >= side for (low, high), side in zip(box, image.size, strict=True)) for box in boxes):
+        spans = [f"{min(box[i][0] for box in boxes):g} to {max(box[i][1] for box in boxes):g}" for i in (0, 1)]
+        raise UserError(
+            f"{where}: its polygons (x {spans[0]}, y {spans[1]}) lie wholly outside {image.file_name}, which is "
+            f"{image.size[0]} x {image.size[1]} pixels; correct or remove it."
+        )
 
 
 def _polygon(flat: Any, where: str) -> Sequence[tuple[float, float]]:

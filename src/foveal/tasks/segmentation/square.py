@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
+from foveal.images import Picture
 from foveal.prompts import Prompt
-from foveal.tasks.segmentation.objects import IGNORE, Mask
+from foveal.tasks.segmentation.objects import IGNORE, Mask, check_square
 
 #: SAM's standardisation of colours between 0 and 1 (that of ImageNet).
 SAM_MEAN, SAM_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -105,6 +106,13 @@ class Square:
         return scaled[:, 0, :height, :width]
 
 
+def _check_first(prompt: Prompt) -> None:
+    """Checks the picture of a prompt by its header, before it is decoded, see ``check_square``."""
+    picture = prompt.images[0]
+    if isinstance(picture, Picture) and (size := picture.header_size()) is not None:
+        check_square(size, picture.name, picture.max_pixels)
+
+
 class SquarePictures:
     """Prepares pictures for the VLM and for SAM's encoder. Picklable, because data workers use it.
 
@@ -117,7 +125,13 @@ class SquarePictures:
         self.padding, self.sam_side = padding, sam_side
 
     def padded(self, prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Square]]:
-        """Prompts with their pictures in squares, and those squares."""
+        """Prompts with their pictures in squares, and those squares.
+
+        Raises:
+            ImageError: A picture cannot be read, or its square has more pixels than the picture may have.
+        """
+        for prompt in prompts:
+            _check_first(prompt)
         pictures = [p.opened()[0] for p in prompts]
         squares = [Square(picture.size) for picture in pictures]
         return [

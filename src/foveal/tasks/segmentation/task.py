@@ -24,11 +24,12 @@ from foveal.results import Prediction
 from foveal.tasks.capabilities import BlindGuess, Drawing, Export, OwnModels, UserWords
 from foveal.tasks.lazy import Made
 from foveal.tasks.readers.annotations import OnBad
+from foveal.tasks.readers.checking import check_pictures
 from foveal.tasks.segmentation import metrics, rle
 from foveal.tasks.segmentation.generate import SceneOptions, Scenes
 from foveal.tasks.segmentation.loss_weights import PRESETS, LossWeights
 from foveal.tasks.segmentation.metrics import METRICS
-from foveal.tasks.segmentation.objects import SEG, Mask, Query, Target
+from foveal.tasks.segmentation.objects import SEG, Mask, Query, Target, check_square
 from foveal.tasks.segmentation.refcoco import Part
 from foveal.tasks.segmentation.sources import read_source
 from foveal.tasks.task import Task
@@ -90,7 +91,7 @@ class SegmentationData:
     """Learn to say what is meant in front of the mask: ReasonSeg's written explanations (explanatory/train.json), or colour
     and shape of generated figures."""
     on_bad: OnBad = "refuse"
-    """At an annotation that cannot be used: refuse stops with a sentence, skip leaves it out and counts it."""
+    """At an annotation or a picture that cannot be used: refuse stops with a sentence, skip leaves it out and counts it."""
     seed: int = 0
     """Seed of generated scenes."""
     scenes: SceneOptions = field(default_factory=SceneOptions)
@@ -124,6 +125,12 @@ class SegmentationData:
             if name not in known:
                 raise UserError(f"data.weights: there is no loss {name!r}; there are {', '.join(known)}.")
         return replace(preset, **self.weights)
+
+
+def _check_square(picture: Picture) -> None:
+    size = picture.header_size()
+    if size is not None:
+        check_square(size, picture.name, picture.max_pixels)
 
 
 class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
@@ -165,7 +172,7 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
         """The queries of a split.
 
         Raises:
-            UserError: The source or its split is missing or malformed.
+            UserError: The source or its split is missing or malformed, or a picture cannot be used.
         """
         data = self.data
         wanted: int | None = getattr(data, split)
@@ -180,10 +187,14 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
             return Loaded(Made(queries, self.example), place, notes=self._notes(split))
         source = read_source(
             Path(data.source).expanduser(), split, refs=data.refs, part=data.part, on_bad=data.on_bad,
-            explanatory=data.explanatory and split == "train",
+            explanatory=data.explanatory and split == "train", max_pixels=self.max_pixels,
         )  # fmt: skip
         chosen = source.queries[:wanted] if wanted else source.queries
-        return Loaded(Made(chosen, self.example), source.place, source.skipped, (*source.notes, *self._notes(split)))
+        checked = check_pictures(
+            chosen, lambda query: (query.picture,), max_pixels=self.max_pixels, on_bad=data.on_bad, also=_check_square
+        )
+        refused, notes = (*source.skipped, *checked.refused), (*source.notes, *checked.notes, *self._notes(split))
+        return Loaded(Made(checked.rows, self.example), source.place, refused, notes)
 
     def _notes(self, split: Split) -> tuple[str, ...]:
         if split != "train" or self.data.loss_weights().text:
