@@ -13,7 +13,20 @@ from typing import Any
 import pytest
 
 from foveal.errors import UserError
-from foveal.files import disk_errors, new_folder, to_json, write_bytes, write_json, write_text
+from foveal.files import (
+    as_csv,
+    check_input,
+    check_output,
+    check_text,
+    csv_cell,
+    csv_text,
+    disk_errors,
+    new_folder,
+    to_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 def failing(code: int) -> Callable[..., Any]:
@@ -245,3 +258,59 @@ def test_what_killed_processes_left_is_removed_and_what_living_ones_write_and_fo
             assert living.is_dir() and living.name.endswith(".unfinished")
         assert living.is_dir()
     assert sorted(p.name for p in tmp_path.iterdir()) == [".old", ".train.backup00", "other", "train"]
+
+
+@pytest.mark.parametrize("write", [lambda p: write_text(p, "x"), lambda p: write_json(p, 1), check_output])
+def test_only_files_and_new_names_are_written(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    pipe, link, gone, file = (tmp_path / n for n in ("pipe", "link", "gone", "file"))
+    os.mkfifo(pipe)
+    file.write_text("old")
+    link.symlink_to(file)
+    gone.symlink_to(tmp_path / "nothing")
+    for path, what in (
+        (pipe, "is a pipe, which a file cannot replace; give another name."),
+        (Path("/dev/full"), "is a device, which a file cannot replace; give another name."),
+        (link, f"is a link to {file}; give another name, or that of the file itself."),
+        (gone, f"is a link to {tmp_path / 'nothing'}; give another name, or that of the file itself."),
+    ):
+        with pytest.raises(UserError) as refused:
+            write(path)
+        assert str(refused.value) == f"{path}: {what}"
+    assert stat.S_ISFIFO(pipe.lstat().st_mode) and link.is_symlink() and file.read_text() == "old"
+    assert stat.S_ISCHR(os.stat("/dev/full").st_mode) and not (tmp_path / "nothing").exists()
+
+
+def test_the_ending_of_an_output_decides(tmp_path: Path) -> None:
+    check_output(tmp_path / "a.CSV", (".jsonl", ".csv"))
+    for name, what in (("a.txt", "ends in '.txt'"), ("a", "has no ending"), (".csv", "has no ending")):
+        with pytest.raises(UserError) as refused:
+            check_output(tmp_path / name, (".jsonl", ".csv", ".parquet"))
+        assert str(refused.value) == (f"{tmp_path / name}: {what}; give a file that ends in .jsonl, .csv or .parquet.")
+
+
+def test_pipes_and_devices_are_no_input(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, what in ((tmp_path / "pipe", "a pipe"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(UserError) as refused:
+            check_input(path)
+        assert str(refused.value) == f"{path}: is {what}; give a file, e.g. a copy of what comes from it."
+    check_input(tmp_path)
+    check_input(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+x", "@x", "-x", "\tx", "\rx", "\nx", "＝1", "'=x", "''=x", "-1.5.2", "--1"])
+def test_cells_that_spreadsheets_take_for_formulas_get_a_mark_and_read_back(text: str) -> None:
+    assert csv_cell(text) == f"'{text}" and csv_text(csv_cell(text)) == text
+
+
+@pytest.mark.parametrize("text", ["-1.5", "+2", "-1e-5", "-inf", "x=1", "'x", "", "a.png"])
+def test_numbers_and_other_texts_stay_as_they_are(text: str) -> None:
+    assert csv_cell(text) == text == csv_text(text)
+    assert as_csv([[text, -1.5]]) == f"{text},-1.5\n"
+
+
+def test_half_characters_are_refused_wherever_they_are() -> None:
+    check_text({"a": ["😀", "\udcff", 1]}, "f")  # the last stands for a byte of a file's name
+    for value in ("a\ud800", ["x", {"k": "\udfff"}], {"\ud83d": 1}):
+        with pytest.raises(UserError, match=r"^f: the text '.*' has half a character \('\\ud.*'\); correct it\.$"):
+            check_text(value, "f")

@@ -310,10 +310,10 @@ def _check_text(task: Task, text: object) -> None:
 
 
 def _console() -> Any:
-    from rich.console import Console
+    from foveal.terminal import Terminal
 
     # Of several processes (torchrun) only the first one writes.
-    return Console(highlight=False, markup=False, quiet=os.environ.get("RANK", "0") != "0")
+    return Terminal(highlight=False, markup=False, quiet=os.environ.get("RANK", "0") != "0")
 
 
 def _several(pictures: Iterable[Given]) -> Iterable[Given]:

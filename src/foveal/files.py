@@ -1,14 +1,19 @@
-"""Writes files in one step: a reader sees the old file or the new one, never a part of it."""
+"""Files that a user names: what may be read and written, and writing in one step, so that a reader sees the old file or
+the new one, never a part of it."""
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import json
 import math
 import os
+import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +23,19 @@ from foveal.locks import lock, take
 
 #: How the names of files and folders end that are being written.
 UNFINISHED = ".unfinished"
+
+#: What is no file that can be read twice or replaced, by the test of its mode.
+_SPECIAL = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+#: What spreadsheets take for a formula where a cell begins with it, behind the marks that were put in front of it.
+_FORMULA = re.compile("'*[=+@\t\r\n\uff1d\uff0b\uff20\uff0d-]")
+#: Halves of characters, but not those that stand for the bytes of a file's name.
+_HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
 
 
 @contextmanager
@@ -61,16 +79,100 @@ def check_writable(path: Path) -> None:
             raise UserError(f"{path}: cannot be written: no permission to write to {place}; choose another folder.")
 
 
-def check_file(path: Path | None) -> None:
-    """Checks that a file that is asked for could be written; None is none.
+def special(path: str | os.PathLike[str]) -> str:
+    """``a pipe``, ``a socket`` or ``a device`` where a path is one, which reading would wait for; else an empty text."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return ""  # whoever opens it says why it cannot be
+    return next((name for test, name in _SPECIAL if test(mode)), "")
+
+
+def check_input(path: Path) -> None:
+    """Refuses what is neither a file nor a folder: reading a pipe or a device may wait for ever.
 
     Raises:
-        UserError: It could not, or is a folder.
+        UserError: It is a pipe, a socket or a device. What is not there is not refused here.
     """
-    if path is not None:
-        check_writable(path)
-        if path.is_dir():
-            raise UserError(f"{path}: is a folder; give a file's name.")
+    if what := special(path):
+        raise UserError(f"{path}: is {what}; give a file, e.g. a copy of what comes from it.")
+
+
+def check_output(path: Path | None, endings: Sequence[str] = ()) -> None:
+    """Checks, before any work, that a file that a user names can be written.
+
+    Args:
+        path: The file; None is none.
+        endings: Those that it may have, each with its point; any by default.
+
+    Raises:
+        UserError: It has another ending, cannot be written, or is a folder, a link, a device, a pipe or a socket.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give a file's name.")
+    if endings and path.suffix.lower() not in endings:
+        *most, last = endings
+        what = f"ends in {path.suffix!r}" if path.suffix else "has no ending"
+        raise UserError(f"{path}: {what}; give a file that ends in {', '.join(most)}{' or ' if most else ''}{last}.")
+    check_writable(path)
+    _check_replaceable(path)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuses to put a file in the place of anything but a file: root could replace a device, or break a link."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return  # nothing is there, or writing says why it cannot be
+    if stat.S_ISLNK(mode):
+        raise UserError(f"{path}: is a link to {os.readlink(path)}; give another name, or that of the file itself.")
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"{path}: is {special(path) or 'no file'}, which a file cannot replace; give another name.")
+
+
+def check_text(value: Any, name: str) -> None:
+    """Refuses texts that no file and no tokenizer can hold, anywhere in a value that was read from a file.
+
+    Args:
+        value: What YAML or JSON held.
+        name: What the error calls it.
+
+    Raises:
+        UserError: A text has half a character (``\\ud800``). What stands for the bytes of a file's name that is no UTF-8
+            (``\\udc80`` to ``\\udcff``) may be there.
+    """
+    waiting, seen = [value], set()
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            if half := _HALF.search(item):
+                raise UserError(f"{name}: the text {item[:40]!r} has half a character ({half[0]!r}); correct it.")
+        elif isinstance(item, Mapping | list | tuple) and id(item) not in seen:
+            seen.add(id(item))
+            waiting += [*item.keys(), *item.values()] if isinstance(item, Mapping) else item
+
+
+def csv_cell(text: str) -> str:
+    """A text as a cell of a table: with a ' in front where a spreadsheet would take it for a formula.
+
+    Numbers stay as they are. ``csv_text`` takes the mark away again.
+    """
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def csv_text(cell: str) -> str:
+    """The text that ``csv_cell`` made a cell of."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def as_csv(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as lines of a CSV file; texts as ``csv_cell`` makes them."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerows([csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    return stream.getvalue()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -110,8 +212,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """A stream whose bytes become the file in one step at the end, or not at all.
 
     Raises:
-        UserError: The disk is full or may not be written.
+        UserError: The disk is full or may not be written, or a link, a device, a pipe or a socket is in the way.
     """
+    _check_replaceable(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(UNFINISHED, f".{path.name}.", path.parent)

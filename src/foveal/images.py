@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from foveal.errors import ImageError, UserError
+from foveal.files import special
 
 #: A file or the bytes of one.
 Source = str | os.PathLike[str] | bytes
@@ -117,6 +118,8 @@ def _opened(source: Source, name: str, max_pixels: int) -> Iterator[ImageFile.Im
     """The picture with its header checked; errors of Pillow inside the block become an ``ImageError``."""
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit for all threads, which only ever grows
+    if not isinstance(source, bytes) and (what := special(source)):
+        raise ImageError(f"{name}: is {what}, no picture; replace or remove it.")
     try:
         stream = io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")  # noqa: SIM115
     except FileNotFoundError:

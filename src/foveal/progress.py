@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from foveal.terminal import counted
+
 
 class Rate(ProgressColumn):
     """Images per second over the whole bar so far."""
@@ -41,4 +43,6 @@ def progress_bar(console: Console, title: str, total: int) -> Iterator[Any]:
         yield lambda n: progress.advance(task, n)
     seconds = time.monotonic() - started
     if not console.is_terminal:
-        console.print(f"{title}: {total:,} images, {total / max(seconds, 1e-9):,.0f} images/s, {seconds:.1f} s")
+        console.print(
+            f"{title}: {counted(total, 'image')}, {total / max(seconds, 1e-9):,.0f} images/s, {seconds:.1f} s"
+        )

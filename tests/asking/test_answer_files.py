@@ -113,6 +113,10 @@ def both(tmp_path: Path):
     return [tmp_path / "a.jsonl", tmp_path / "a.parquet"]
 
 
+def every(tmp_path: Path):
+    return [*both(tmp_path), tmp_path / "a.csv"]
+
+
 def table(path: Path):
     return pq.read_table(path).to_pylist()
 
@@ -224,7 +228,7 @@ def test_a_line_and_a_row_for_each_picture_say_the_same(tmp_path):
 def test_names_that_are_not_utf8_are_found_again(tmp_path):
     folder = write_pictures(tmp_path / "in", 1)
     os.rename(os.fsencode(folder / "000.png"), os.fsencode(folder) + b"/gr\xfcn.png")
-    for out in both(tmp_path):
+    for out in every(tmp_path):
         fake = Fake()
         go(folder, out, fake)
         go(folder, out, fake)
@@ -235,7 +239,7 @@ def test_names_that_are_not_utf8_are_found_again(tmp_path):
 
 def test_a_complete_file_stays_and_new_pictures_are_added(tmp_path):
     folder = write_pictures(tmp_path / "in", 6)
-    for out in both(tmp_path):
+    for out in every(tmp_path):
         go(folder, out)
         before, stamp = content(out), out.stat().st_mtime_ns
         fake = Fake()
@@ -260,7 +264,7 @@ def test_a_complete_file_stays_and_new_pictures_are_added(tmp_path):
 def test_an_interruption_at_any_batch_changes_nothing(tmp_path):
     folder = write_pictures(tmp_path / "in", 22)
     (folder / "006.png").write_bytes(b"broken")
-    for whole in both(tmp_path):
+    for whole in every(tmp_path):
         go(folder, whole, skip_bad=True)
         for stop in (1, 3, 6):
             out = tmp_path / f"{stop}{whole.suffix}"
@@ -284,18 +288,19 @@ def test_an_interruption_at_any_batch_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [1, 40, 400, 900])
-def test_half_a_line_and_half_a_batch_are_cut_off_and_asked_again(tmp_path, cut):
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_half_a_line_and_half_a_batch_are_cut_off_and_asked_again(tmp_path, cut, name):
     folder = write_pictures(tmp_path / "in", 10)
-    out = tmp_path / "a.jsonl"
+    out = tmp_path / name
     go(folder, out)
     whole = out.read_bytes()
-    state = tmp_path / "a.jsonl.state.json"
+    state = tmp_path / f"{name}.state.json"
     state.write_text(json.dumps(json.loads(state.read_text()) | {"finished": False}))
     out.write_bytes(whole[:-cut])
     fake = Fake()
     go(folder, out, fake)
     assert out.read_bytes() == whole
-    kept = whole[:-cut].count(b"\n") // SIZE * SIZE
+    kept = (whole[:-cut].count(b"\n") - (name == "a.csv")) // SIZE * SIZE
     assert [n for b in fake.batches for n in b] == [f"{i:03}.png" for i in range(kept, 10)]
 
 
@@ -325,7 +330,7 @@ def test_a_second_helping_is_continued_at_its_own_batches(tmp_path):
 def test_unreadable_pictures_stop_it_and_what_was_written_stays(tmp_path):
     folder = write_pictures(tmp_path / "in", 10)
     (folder / "006.png").write_bytes(b"broken")
-    for out in both(tmp_path):
+    for out in every(tmp_path):
         with pytest.raises(ImageError, match=r"006\.png: not a picture in a known format"):
             go(folder, out)
         fake = Fake()
@@ -350,7 +355,7 @@ def test_parts_that_are_in_the_file_already_are_not_joined_twice(tmp_path, monke
 
 def test_files_of_others_are_refused(tmp_path):
     folder = write_pictures(tmp_path / "in", 2)
-    for out in both(tmp_path):
+    for out in every(tmp_path):
         go(folder, out)
         for key, value, told in (
             ("model", "other", r"holds answers for another model \('m', now 'other'\)"),
@@ -419,7 +424,7 @@ def test_many_different_answers_are_not_counted():
 # ------------------------------------------------------------------------------------------------------------- a kill
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet", "a.csv"])
 def test_a_killed_process_is_continued_to_the_same_rows(tmp_path, name):
     folder = write_pictures(tmp_path / "in", 38)
     go(folder, tmp_path / f"whole-{name}")
@@ -452,7 +457,7 @@ def test_a_killed_process_is_continued_to_the_same_rows(tmp_path, name):
         with open_answers(out, FACTS, SIZE) as known:
             pass
         assert known.tally.rows >= kept * SIZE and known.tally.rows % SIZE == 0
-        assert out.suffix == ".jsonl" or not out.exists()
+        assert out.suffix != ".parquet" or not out.exists()
     go(folder, out)
     assert content(out) == content(tmp_path / f"whole-{name}")
     assert not list(tmp_path.glob(".*"))  # nor the lock of the killed
@@ -469,3 +474,31 @@ def test_answers_are_kept_as_they_came(tmp_path):
         {"id": "y", "value": 3, "text": "3", "confidence": None, "p": [1]},
     ]
     assert answers.tally.counts == {"3": 1} and answers.tally.unread == 1
+
+
+def test_csv_has_the_columns_of_parquet_and_no_formulas(tmp_path):
+    answers = open_answers(tmp_path / "a.csv", FACTS, 2)
+    rows = [
+        Prediction("", "=1+1", 'so\n"-x",\nAnswer: =1+1', probabilities={"=1+1": 0.75}),
+        Prediction("", -1.5, "-1.5"),
+    ]
+    answers.append([Answered(Example(name, ()), row) for name, row in zip(("@a.png", "b.png"), rows, strict=True)])
+    answers.append([Answered(Example("c.png", ()), None, "c.png: broken")])
+    answers.finish()
+    text = (tmp_path / "a.csv").read_text()
+    assert text == (
+        "picture,prediction,confidence,response,probabilities,extra,error\n"
+        '\'@a.png,\'=1+1,0.75,"so\n""-x"",\nAnswer: =1+1","{""=1+1"": 0.75}",,\n'
+        "b.png,-1.5,,-1.5,,,\nc.png,,,,,,c.png: broken\n"
+    )
+    known = open_answers(tmp_path / "a.csv", FACTS, 2)
+    assert all(Path(name) in known for name in ("@a.png", "b.png", "c.png"))
+    assert known.tally == answers.tally and known.tally.counts == {"=1+1": 1, "-1.5": 1}
+    assert known.tally.sentences()[0] == "2 answers: '=1+1' 1 time, '-1.5' 1 time"
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.txt", "a", "a.csv.gz"])
+def test_other_endings_are_refused_with_the_list(tmp_path, name):
+    with pytest.raises(UserError, match=rf"{name}: .*; give a file that ends in \.jsonl, \.csv or \.parquet\.$"):
+        open_answers(tmp_path / name, FACTS, SIZE)
+    assert list(tmp_path.iterdir()) == []

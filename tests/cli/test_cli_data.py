@@ -77,7 +77,7 @@ def test_inspect_says_which_rows_were_left_out(place, squares, command):
         in command("data", "inspect", "r.yaml", "--data.source", "mine").sentence()
     )
     said = command("data", "inspect", "r.yaml", "--data.source", "mine", "--data.on_bad_image", "skip")
-    assert said.code == 0 and "11 rows" in said.out and "1 rows left out, e.g. train/red/0.png" in said.out
+    assert said.code == 0 and "11 rows" in said.out and "1 row left out, e.g. train/red/0.png" in said.out
 
 
 def test_brackets_in_names_of_classes_are_shown(place, command):

@@ -131,7 +131,7 @@ def test_odd_names_of_files(run, pictures, command):
         ("runs/x pictures/a.png --text red", "text: classification takes no words about a picture; leave it out."),
         (
             "runs/x pictures/a.png --out r.yaml",
-            "r.yaml: exists, but without the r.yaml.state.json of a file to continue;",
+            "r.yaml: ends in '.yaml'; give a file that ends in .jsonl, .csv or .parquet.",
         ),
         ("runs/x pictures/a.png --checkpoint epoch-7", "has no checkpoint 'epoch-7'; choose one of "),
         (

@@ -71,6 +71,27 @@ def test_a_folder_is_ranked_with_a_table_and_a_strip(here: Path, command) -> Non
         assert row["picture"] in said.out
 
 
+def test_the_ending_decides_how_the_ranking_is_written(here: Path, command) -> None:
+    words = ("rank", "runs/x", "pictures", "--limit", 3, "--out")
+    assert command(*words, "r.jsonl").code == 0
+    rows = [json.loads(line) for line in Path("r.jsonl").read_text().splitlines()]
+    assert [r["rank"] for r in rows] == [1, 2, 3] and sorted(r["picture"] for r in rows) == [
+        f"pictures/{k}.png" for k in range(3)
+    ]
+    assert (
+        command(*words, "r.parquet").sentence()
+        == "r.parquet: ends in '.parquet'; give a file that ends in .csv or .jsonl."
+    )
+    assert (
+        command(*words, "r.csv", "--sheet", "r.jpg").sentence()
+        == "r.jpg: ends in '.jpg'; give a file that ends in .png."
+    )
+    Path("r.csv").symlink_to("/dev/full")
+    assert command(*words, "r.csv").sentence() == (
+        "r.csv: is a link to /dev/full; give another name, or that of the file itself."
+    )
+
+
 def test_the_same_seed_ranks_alike_and_pictures_may_be_named(here: Path, command) -> None:
     words = ("rank", "runs/x", "pictures/0.png", "pictures/1.png", "pictures/0.png", "one", "--comparisons", 2)
     texts = []

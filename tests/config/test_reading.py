@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -245,6 +246,15 @@ def test_an_override_does_not_hide_what_is_wrong_in_the_file(read):
         (BASE + "[a, b]: c\n", "is not valid YAML in line 4 (found unhashable key)."),
         ("a: [\n", "is not valid YAML in line 2 (expected the node content, but found '<stream end>')."),
         (BASE + "---\ntask: x\n", "is not valid YAML in line 4 (but found another document)."),
+        (BASE + "name: 2024-13-45\n", "is not valid YAML in line 4 (month must be in 1..12)."),
+        (
+            BASE + f"seed: {'9' * 5000}\n",
+            "is not valid YAML in line 4 (Exceeds the limit (4300 digits) for integer string "
+            "conversion: value has 5000 digits; use sys.set_int_max_str_digits() to increase the limit).",
+        ),
+        (BASE + f"seed: 1{'0' * 19}\n", f"seed: must be a whole number, not 1{'0' * 19}."),
+        (BASE + 'name: "a\\ud800"\n', "the text 'a\\ud800' has half a character ('\\ud800'); correct it."),
+        ("a: " + "[" * 5000 + "\n", "is nested too deeply; write it flatter."),
         ("task: 3\n", "task is required, e.g. `task: blindtest/lines`; `foveal tasks` lists them."),
         ("data: {source: x}\n", "task is required, e.g. `task: blindtest/lines`; `foveal tasks` lists them."),
         ("task: clasification\n", "There is no task 'clasification'; did you mean 'classification'?"),
@@ -254,6 +264,19 @@ def test_an_override_does_not_hide_what_is_wrong_in_the_file(read):
 )
 def test_files_that_are_no_recipes(read, tmp_path, text, what):
     assert refusal(read, text) == f"{tmp_path / 'r.yaml'}: {what}"
+
+
+def test_a_pipe_is_no_recipe(tmp_path):
+    os.mkfifo(tmp_path / "r.yaml")
+    with pytest.raises(UserError, match=r"r\.yaml: is a pipe; give a file, e\.g\. a copy of what comes from it\."):
+        read_recipe(tmp_path / "r.yaml")
+
+
+def test_a_list_of_20000_names_is_read_entry_by_entry_and_not_all_for_each(read, monkeypatch):
+    monkeypatch.setattr("foveal.config.values.ArgumentParser", None)  # which copies the list for each entry
+    names = [f"name {i}" for i in range(20_000)]
+    text = f"task: classification\ndata: {{source: x, class_names: [{', '.join(names)}]}}\n"
+    assert read(text).data.class_names == names
 
 
 def test_yaml_cannot_run_code(read, tmp_path):

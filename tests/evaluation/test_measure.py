@@ -66,7 +66,7 @@ def test_only_a_share_of_rows_has_an_interval() -> None:
 
 def test_rows_without_truth_are_refused() -> None:
     task = Lines(LinesData(test=3, image_size=64))
-    with pytest.raises(UserError, match="elsewhere: 1 rows have no truth \\(e\\.g\\. x\\); use foveal predict\\."):
+    with pytest.raises(UserError, match="elsewhere: 1 row has no truth \\(e\\.g\\. x\\); use foveal predict\\."):
         measured(task, examples=[Example("x", ())], source="elsewhere")
     with pytest.raises(UserError, match="elsewhere: holds no rows to measure\\."):
         measured(task, examples=[], source="elsewhere")

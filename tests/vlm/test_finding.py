@@ -9,7 +9,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from foveal import hub
-from foveal.config.sections import Model
+from foveal.config.sections import Model, Recipe
 from foveal.errors import UserError
 from foveal.vlm import finding
 from foveal.vlm.finding import BUILTINS, builtin_folder, check_model_id, not_on_hub, resolve
@@ -73,3 +73,16 @@ def test_torch_is_not_imported():
     code = "import sys, foveal.vlm.finding, foveal.vlm.families, foveal.quiet as q; q.quiet(); print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_path_of_a_models_folder_is_whole_in_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models/x").mkdir(parents=True)
+    (tmp_path / "models/x/config.json").write_text("{}")
+    named = lambda name: finding.located(Recipe("classification", None, Model(id=name))).model.id  # noqa: E731
+    assert named("models/x") == str(tmp_path / "models/x") == finding.resolve(Model(id="models/x"))
+    assert [named(name) for name in ("builtin", "owner/name", "http://x/v1")] == [
+        "builtin",
+        "owner/name",
+        "http://x/v1",
+    ]

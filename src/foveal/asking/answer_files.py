@@ -1,13 +1,15 @@
 """Files of answers that grow while a model is asked, and can be continued after an interruption at any moment.
 
-JSON lines are appended a batch at a time. Parquet cannot be appended to: its rows go to complete parts in a folder
+JSON lines and CSV are appended a batch at a time. Parquet cannot be appended to: its rows go to complete parts in a folder
 beside the file, which are joined at the end in one step. ``FILE.state.json`` beside the file holds what its answers
 depend on. A continued file has the same batches as without the interruption, so that its rows are equal bit for bit.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -25,12 +27,14 @@ import numpy as np
 from foveal.asking.answered import Answered, Tally, word_of
 from foveal.config.sections import Recipe, dump_recipe
 from foveal.errors import UserError
-from foveal.files import Writing, check_file, disk_errors, replacing, to_json, write_text
+from foveal.files import Writing, as_csv, check_output, csv_text, disk_errors, replacing, to_json, write_text
 from foveal.runs import Run
 from foveal.vlm.finding import is_url
 
 #: Rows of a part, and the seconds after which a smaller one is written.
 PART_ROWS, PART_SECONDS = 1000, 30.0
+#: The columns of tables.
+COLUMNS = ("picture", "prediction", "confidence", "response", "probabilities", "extra", "error")
 
 
 def facts_of(recipe: Recipe, run: Run | None, checkpoint: str, text: str | None) -> dict[str, Any]:
@@ -171,10 +175,36 @@ class AnswerFile(ABC):
         )
 
 
-class JsonAnswers(AnswerFile):
-    """A line of JSON for each picture: see ``Prediction.row``; one with ``error`` where it could not be read."""
+class LineAnswers(AnswerFile):
+    """A file to which a record is appended for each picture."""
 
     _stream: BinaryIO | None = None
+    #: What the file begins with.
+    _head = b""
+
+    @abstractmethod
+    def _record(self, answer: Answered) -> str:
+        """The record of an answer, its line's end included."""
+
+    @abstractmethod
+    def _read(self, record: bytes) -> tuple[str, Any, str | None]:
+        """A record's picture, value and error."""
+
+    @staticmethod
+    def _ends(record: bytes) -> bool:
+        """Whether a record is whole with the line that was read last."""
+        return record.endswith(b"\n")
+
+    def _records(self, stream: BinaryIO) -> Iterator[bytes]:
+        """The records from the stream's place on; the last may be cut off."""
+        record = b""
+        for line in stream:
+            record += line
+            if self._ends(record):
+                yield record
+                record = b""
+        if record:
+            yield record
 
     def _places(self) -> list[Path]:
         return [self.path]
@@ -182,26 +212,30 @@ class JsonAnswers(AnswerFile):
     def _load(self) -> None:
         if not self.path.exists():
             return
-        rows, end = 0, 0
+        start = len(self._head)
+        rows, end = 0, start
         ends: deque[int] = deque(maxlen=self._size)
         with disk_errors(self.path), self.path.open("r+b") as stream:
-            for line in stream:
-                if not line.endswith(b"\n"):
+            head = stream.read(start)
+            if head != self._head[: len(head)]:
+                raise self._foreign("line 1 is not that of the answers of foveal predict")
+            for record in self._records(stream):
+                if not self._ends(record):
                     break
-                rows, end = rows + 1, end + len(line)
+                rows, end = rows + 1, end + len(record)
                 ends.append(end)
             begun = rows if self._state["finished"] else min(rows, self._state["begun"])
             over = (rows - begun) % self._size
-            whole = 0 if over == rows else ends[-1 - over]
+            whole = start if over == rows else ends[-1 - over]
+            whole = whole if len(head) == start else 0
             if whole != stream.seek(0, os.SEEK_END):
                 stream.truncate(whole)
             self._state["begun"] = begun
-            stream.seek(0)
-            for number, line in enumerate(stream, start=1):
+            stream.seek(min(start, whole))
+            for number, record in enumerate(self._records(stream), start=1):
                 try:
-                    row = json.loads(line)
-                    self._note(row["id"], row["value"], row.get("error"))
-                except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                    self._note(*self._read(record))
+                except (ValueError, TypeError, KeyError, AttributeError, RecursionError, csv.Error):
                     raise self._foreign(f"line {number} is no answer of foveal predict") from None
 
     def _write(self, batch: Sequence[Answered]) -> None:
@@ -209,8 +243,9 @@ class JsonAnswers(AnswerFile):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._save_state(finished=False)
             self._stream = self.path.open("ab", buffering=0)
-        text = "".join(to_json(_row(a)) + "\n" for a in batch)
-        data = text.encode(errors="backslashreplace")
+        data = "".join(map(self._record, batch)).encode(errors="backslashreplace")
+        if self._stream.tell() == 0:
+            data = self._head + data
         while data:
             data = data[self._stream.write(data) :]
 
@@ -224,6 +259,38 @@ class JsonAnswers(AnswerFile):
         self._save()
         if self.path.exists() and not self._state["finished"]:
             self._save_state(finished=True)
+
+
+class JsonAnswers(LineAnswers):
+    """A line of JSON for each picture: see ``Prediction.row``; one with ``error`` where it could not be read."""
+
+    def _record(self, answer: Answered) -> str:
+        return to_json(_row(answer)) + "\n"
+
+    def _read(self, record: bytes) -> tuple[str, Any, str | None]:
+        row = json.loads(record)
+        return row["id"], row["value"], row.get("error")
+
+
+class CsvAnswers(LineAnswers):
+    """A row for each picture, with the columns of ``ParquetAnswers``; ``probabilities`` are JSON, too."""
+
+    _head = (",".join(COLUMNS) + "\n").encode()
+
+    @staticmethod
+    def _ends(record: bytes) -> bool:
+        # Lines end inside quotes, too; a quote in a text is written twice.
+        return record.endswith(b"\n") and record.count(b'"') % 2 == 0
+
+    def _record(self, answer: Answered) -> str:
+        row = _columns(answer)
+        if row.get("probabilities"):
+            row["probabilities"] = to_json(dict(row["probabilities"]))
+        return as_csv([["" if row.get(name) is None else row[name] for name in COLUMNS]])
+
+    def _read(self, record: bytes) -> tuple[str, Any, str | None]:
+        ((picture, prediction, *_, error),) = csv.reader(io.StringIO(record.decode(), newline=""))
+        return csv_text(picture), csv_text(prediction) or None, csv_text(error) or None
 
 
 class ParquetAnswers(AnswerFile):
@@ -309,8 +376,12 @@ class ParquetAnswers(AnswerFile):
             self._save_state(finished=True)
 
 
+#: The kind of file of each ending.
+KINDS: dict[str, type[AnswerFile]] = {".jsonl": JsonAnswers, ".csv": CsvAnswers, ".parquet": ParquetAnswers}
+
+
 def open_answers(path: Path, facts: Mapping[str, Any], batch_size: int) -> AnswerFile:
-    """The file of answers of that name, new or to be continued: Parquet where it ends in ``.parquet``, else JSON lines.
+    """The file of answers of that name, new or to be continued; its ending says of which kind, see ``KINDS``.
 
     Args:
         path: The file.
@@ -318,11 +389,10 @@ def open_answers(path: Path, facts: Mapping[str, Any], batch_size: int) -> Answe
         batch_size: Pictures asked together.
 
     Raises:
-        UserError: The file cannot be written, is being written, or holds something else.
+        UserError: The file has another ending, cannot be written, is being written, or holds something else.
     """
-    check_file(path)
-    kind = ParquetAnswers if path.suffix.lower() == ".parquet" else JsonAnswers
-    return kind(path, facts, batch_size)
+    check_output(path, tuple(KINDS))
+    return KINDS[path.suffix.lower()](path, facts, batch_size)
 
 
 def _row(a: Answered) -> dict[str, Any]:
@@ -348,9 +418,8 @@ def _columns(a: Answered) -> dict[str, Any]:
 def _schema() -> Any:
     import pyarrow as pa
 
-    names = ("picture", "prediction", "confidence", "response", "probabilities", "extra", "error")
     kinds = {"confidence": pa.float64(), "probabilities": pa.map_(pa.string(), pa.float64())}
-    return pa.schema([(name, kinds.get(name, pa.string())) for name in names])
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
 
 
 def _groups(sources: Sequence[Path]) -> Iterator[list[Any]]:

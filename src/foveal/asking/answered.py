@@ -10,6 +10,7 @@ from typing import Any
 from foveal.examples import Example
 from foveal.files import to_json
 from foveal.results import Prediction
+from foveal.terminal import counted
 
 #: Answers are counted one by one up to this number of different ones and this length in characters.
 _DIFFERENT, _LONGEST = 40, 60
@@ -75,11 +76,12 @@ class Tally:
         lines = []
         if self.counts and self.rows > 1:
             words = sorted(self.counts.items(), key=lambda item: -item[1])
-            parts = [f"{word} {count:,}" for word, count in words]
-            parts += [f"no answer {self.unread:,}"] if self.unread else []
-            lines.append(f"{self.rows - self.bad:,} answers: {', '.join(parts)}")
+            parts = [f"{word!r} {counted(count, 'time')}" for word, count in words]
+            parts += [f"no answer {counted(self.unread, 'time')}"] if self.unread else []
+            lines.append(f"{counted(self.rows - self.bad, 'answer')}: {', '.join(parts)}")
         if self.bad:
-            lines.append(f"{self.bad:,} of {self.rows:,} pictures could not be read and were left out")
+            was = "was" if self.bad == 1 else "were"
+            lines.append(f"{self.bad:,} of {counted(self.rows, 'picture')} could not be read and {was} left out")
         return lines
 
 

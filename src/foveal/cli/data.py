@@ -12,7 +12,7 @@ from foveal.config.arguments import Parser
 from foveal.config.finding import recipe_or_run
 from foveal.errors import UserError
 from foveal.examples import SPLITS
-from foveal.files import check_file
+from foveal.files import check_output
 from foveal.report.inspecting import inspect_split
 from foveal.tasks.capabilities import Generator
 from foveal.tasks.making import make_data
@@ -108,6 +108,6 @@ def _inspect(arguments: Sequence[str], console: Console) -> int:
     recipe, _ = recipe_or_run(given.target, settings)
     if given.count < 1:
         raise UserError("--count: must be at least 1.")
-    check_file(given.out)
+    check_output(given.out, (".png",))
     inspect_split(open_task(recipe), given.split, console, count=given.count, out=given.out)
     return 0

@@ -14,8 +14,9 @@ from foveal.devices import prepare
 from foveal.doctor.checks import Check
 from foveal.doctor.examine import Target, examine, read_target, report
 from foveal.errors import UserError
-from foveal.files import check_file, to_json, write_text
+from foveal.files import check_output, to_json, write_text
 from foveal.runs import is_run, open_run
+from foveal.terminal import counted
 
 #: What the keys of a recipe begin with that it takes beside its own options: it takes all.
 KEYS = ""
@@ -38,7 +39,7 @@ def parser() -> Parser:
 def run(arguments: Sequence[str], console: Console) -> int:
     """Examines."""
     given, settings = parser().parse_own(arguments)
-    check_file(given.json)
+    check_output(given.json, (".json",))
     target = _target(given.target, settings)
     prepare(target.recipe.model.device if target.recipe else "auto")
     result = examine(target, lambda check: _show(check, console))
@@ -48,7 +49,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
     warned = sum(c.state == "warn" for c in result.checks)
     console.print(
         f"{'Nothing failed' if result.passed else f'{failed} failed'}, {warned} with a drawback, "
-        f"of {len(result.checks)} checks in {result.seconds:.0f} s"
+        f"of {counted(len(result.checks), 'check')} in {result.seconds:.0f} s"
     )
     return 0 if result.passed else 1
 

@@ -11,12 +11,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from foveal import __version__, plugins
 from foveal.errors import UserError
 from foveal.quiet import quiet
+from foveal.terminal import Terminal, visible
 
 #: Command -> (module, one line of help). Modules are imported when they are called, so that `foveal --help` is instant.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -70,7 +70,7 @@ def parser(known: Mapping[str, str]) -> argparse.ArgumentParser:
         epilog="commands:\n" + "\n".join(f"  {name:<12}{text}" for name, text in known.items())
         + "\n\n`foveal COMMAND --help` tells more.",
     )  # fmt: skip
-    top.add_argument("--version", action="version", version=f"foveal {__version__}")
+    top.add_argument("-v", "-V", "--version", action="version", version=f"foveal {__version__}")
     top.add_argument("command", choices=list(known), metavar="COMMAND", help="see below")
     top.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return top
@@ -106,22 +106,28 @@ def _run(words: Sequence[str]) -> int:
     if not words:
         top.print_help()
         return 0
-    if words[0] not in (*known, "-h", "--help", "--version"):
-        near = difflib.get_close_matches(words[0], [*known, "--help", "--version"], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
-        what = "option" if words[0].startswith("-") else "command"
-        raise UserError(f"There is no {what} {words[0]!r}; {hint}")
+    options = [option for action in top._actions for option in action.option_strings]
+    if words[0] not in (*known, *options):
+        near = difflib.get_close_matches(words[0], [*known, *options], n=1)
+        is_option = words[0].startswith("-")
+        listed = (
+            "a command comes first, and `foveal --help` lists them." if is_option else f"there are {', '.join(known)}."
+        )
+        hint = f"did you mean {near[0]!r}?" if near else listed
+        raise UserError(f"There is no {'option' if is_option else 'command'} {words[0]!r}; {hint}")
     name = top.parse_args(words[:1]).command
     quiet(bars=True)
     # Of several processes (torchrun) only the first one talks.
-    console = Console(highlight=False, markup=False, quiet=os.environ.get("RANK", "0") != "0")
+    console = Terminal(highlight=False, markup=False, quiet=os.environ.get("RANK", "0") != "0")
     code: int = find_command(name).run(words[1:], console)
     print(end="", flush=True)  # here, where a closed pipe or a full disk still becomes a sentence
     return code
 
 
 def _fail(message: str, code: int = 2) -> int:
-    Console(stderr=True, highlight=False).print(f"[red]foveal:[/red] {escape(message)}", soft_wrap=True)
+    # A file's name may hold a line's end, which shall not look like a line of ours.
+    text = Text.assemble(("foveal:", "red"), " ", visible(message, lines=True))
+    Terminal(stderr=True, highlight=False).print(text, soft_wrap=True)
     return code
 
 

@@ -32,7 +32,7 @@ def parser() -> Parser:
     p.add_argument(
         "--out",
         type=Path,
-        metavar="FILE.jsonl|FILE.parquet",
+        metavar="FILE.jsonl|FILE.csv|FILE.parquet",
         help="write a row for each picture; the same command continues it after an interruption",
     )
     p.add_argument(

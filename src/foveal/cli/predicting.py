@@ -17,7 +17,7 @@ from foveal.asking.opening import open_asker
 from foveal.asking.pictures import common_folder, export_answers, find_pictures, stream
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
-from foveal.files import check_file
+from foveal.files import check_output
 from foveal.images import LeftOut
 from foveal.metrics.formats import percent
 from foveal.progress import progress_bar
@@ -41,7 +41,7 @@ def check(given: argparse.Namespace, kind: type[Task]) -> None:
     for folder in (given.film, given.files):
         if folder is not None and folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file; give a folder's name.")
-    check_file(given.sheet)
+    check_output(given.sheet, (".png",))
     check_words(kind, given.text)
     if given.film is not None and not issubclass(kind, Films):
         raise UserError(f"--film: the answers of {kind.name} do not come about in steps; leave --film out.")

@@ -6,10 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from foveal.config.keys import unknown_key
 from foveal.config.values import COMMAND_LINE, Text, is_list, wrong_type
+from foveal.config.yaml_files import parse_yaml
 from foveal.errors import UserError
 
 
@@ -57,6 +56,6 @@ def _value(key: str, values: list[str], kind: Any) -> Any:
 def _list_in(key: str, text: str, kind: Any) -> Any:
     """A list that was written as in YAML, e.g. ``[vision, projector]``."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return parse_yaml(text, f"--{key}")
+    except UserError:
         raise wrong_type(key, text, kind, COMMAND_LINE) from None

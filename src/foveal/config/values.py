@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -19,6 +20,10 @@ from foveal.errors import UserError
 
 #: What messages about a key from the command line begin with; about one from a file, its name and a colon.
 COMMAND_LINE = "--"
+
+
+#: Whole numbers from here on are beyond what other libraries count with.
+_LARGEST = 2**63
 
 
 class Text(str):
@@ -45,9 +50,23 @@ def convert(value: Any, kind: Any) -> Any:
     Raises:
         ArgumentError: It cannot be.
     """
+    if _fits(value, kind):
+        return value  # the parser takes minutes for a list of 20,000 names
     parser = ArgumentParser(exit_on_error=False, add_help=False)
     parser.add_argument("--value", type=kind)
     return _plain(parser.parse_args([f"--value={_argument(value)}"]).value)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type already, whatever it may hold."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(entry, arguments[0]) for entry in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _fits(key, arguments[0]) and _fits(entry, arguments[1]) for key, entry in value.items()
+        )
+    return kind in (str, int, float, bool) and type(value) is kind and (kind is not float or math.isfinite(value))
 
 
 def _argument(value: Any) -> str:
@@ -72,6 +91,7 @@ def check_plain(key: str, value: Any, kind: Any, where: str) -> None:
         or (str in options and not isinstance(value, str))
         or (isinstance(value, str) and bool in options)
         or (isinstance(value, Mapping) and not all(isinstance(name, str) for name in value))
+        or (isinstance(value, int) and abs(value) >= _LARGEST)
     )
     if wrong:
         raise wrong_type(key, value, kind, where)

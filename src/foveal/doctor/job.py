@@ -29,6 +29,7 @@ from foveal.tasks.capabilities import own_models
 from foveal.tasks.registry import find_task, open_task
 from foveal.tasks.specialist import Specialist
 from foveal.tasks.task import Task, load_split
+from foveal.terminal import counted
 from foveal.training.arguments import check_packages
 from foveal.training.checkpoints import checkpoint_bytes
 from foveal.training.objectives import NamedLosses, Objective, make_objective
@@ -127,7 +128,7 @@ class Job:
         first = loaded.examples[0]
         sizes = [picture.open().size for picture in first.images]
         shown = ", ".join(f"{w} x {h}" for w, h in sizes)
-        text = f"{rows:,} rows of {loaded.source}; the first opens ({shown}), its truth is {first.truth!r}"
+        text = f"{counted(rows, 'row')} of {loaded.source}; the first opens ({shown}), its truth is {first.truth!r}"
         facts: dict[str, Any] = {"rows": rows, "refused": refused, "notes": list(loaded.notes)}
         if refused:
             row, reason = loaded.refused[0]

@@ -21,7 +21,7 @@ from foveal.report.write import write_measurement, write_page
 from foveal.results import Result
 from foveal.runs import Run, check_new_run, create_run, environment
 from foveal.tasks.task import Task, load_split
-from foveal.vlm.finding import is_url
+from foveal.vlm.finding import is_url, located
 
 
 def evaluate(
@@ -65,7 +65,7 @@ def evaluate(
     result = measure(asker, loaded, console, label=f"{model} on {name or part}", samples=samples)
     if run is None:
         run = create_run(recipe.output, recipe.name, default_name=f"{recipe.task}-{Path(model).name}-evaluation")
-        write_text(run.recipe, dump_recipe(recipe))
+        write_text(run.recipe, dump_recipe(located(recipe)))
         run.write_json("environment.json", environment() | {"seed": recipe.seed})
     folder = run.evaluation(name or part)
     keys = {

@@ -16,6 +16,7 @@ from foveal.progress import progress_bar
 from foveal.results import Prediction, Result
 from foveal.tasks.capabilities import chance_of
 from foveal.tasks.task import Task
+from foveal.terminal import counted
 
 
 def measure(asker: Asker, loaded: Loaded, console: Console, *, label: str, samples: int = 0) -> Result:
@@ -37,7 +38,10 @@ def measure(asker: Asker, loaded: Loaded, console: Console, *, label: str, sampl
         raise UserError(f"{loaded.source}: holds no rows to measure.")
     unknown = [e.id for e in examples if e.truth is None]
     if unknown:
-        raise UserError(f"{loaded.source}: {len(unknown)} rows have no truth (e.g. {unknown[0]}); use foveal predict.")
+        have = "has" if len(unknown) == 1 else "have"
+        raise UserError(
+            f"{loaded.source}: {counted(len(unknown), 'row')} {have} no truth (e.g. {unknown[0]}); use foveal predict."
+        )
     if remark := asker.remark(len(examples)):
         console.print(remark, markup=False, highlight=False, soft_wrap=True)
     started = time.monotonic()
@@ -83,4 +87,4 @@ def sentence(result: Result) -> str:
     if result.chance is not None:
         text += f", chance {format_metric(metric, result.chance, ' %')}"
     worth = f" (worth {result.independent:,.0f} independent ones)" if result.independent is not None else ""
-    return f"{text}, on {result.rows:,} rows{worth} of {result.source}"
+    return f"{text}, on {counted(result.rows, 'row')}{worth} of {result.source}"

@@ -15,6 +15,7 @@ from foveal.examples import Example, Loaded, Split, evenly_spread
 from foveal.metrics.formats import percent
 from foveal.tasks.capabilities import drawing_of
 from foveal.tasks.task import Task, load_split
+from foveal.terminal import counted
 
 #: Of more truths than this, the most frequent are listed.
 _TRUTHS = 30
@@ -35,7 +36,7 @@ def inspect_split(task: Task, split: Split, console: Console, *, count: int, out
     """
     loaded = load_split(task, split)
     examples = loaded.examples
-    console.print(f"{task.name}, {split}: {len(examples):,} rows of {loaded.source}", soft_wrap=True)
+    console.print(f"{task.name}, {split}: {counted(len(examples), 'row')} of {loaded.source}", soft_wrap=True)
     _print_rows(loaded, console)
     chosen = [examples[i] for i in evenly_spread(len(examples), count)]
     sizes = Counter(e.images[0].open().size for e in chosen)
@@ -68,7 +69,7 @@ def _print_rows(loaded: Loaded, console: Console) -> None:
         table.add_row(truth, f"{number:,}", percent(number / len(loaded.examples), " %"))
     console.print(table)
     if len(counts) > len(listed):
-        console.print(f"… and {len(counts) - len(listed)} more truths")
+        console.print(f"… and {counted(len(counts) - len(listed), 'more truth')}")
     if loaded.refused:
         where, reason = loaded.refused[0]
-        console.print(f"{len(loaded.refused)} rows left out, e.g. {where}: {reason}", soft_wrap=True)
+        console.print(f"{counted(len(loaded.refused), 'row')} left out, e.g. {where}: {reason}", soft_wrap=True)

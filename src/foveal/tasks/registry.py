@@ -8,6 +8,7 @@ from foveal import hub, plugins
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.examples import Split
+from foveal.files import check_input
 from foveal.tasks.capabilities import check_capabilities
 from foveal.tasks.task import Task
 
@@ -33,7 +34,11 @@ def open_task(recipe: Recipe) -> Task:
     Raises:
         UserError: There is no such task, or its data section is impossible.
     """
-    task = find_task(recipe.task)(recipe.data)
+    kind = find_task(recipe.task)
+    source = getattr(recipe.data, "source", None)
+    if isinstance(source, str):
+        check_input(Path(source).expanduser())
+    task = kind(recipe.data)
     task.max_pixels = recipe.model.max_pixels
     return task
 

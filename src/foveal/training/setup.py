@@ -19,10 +19,12 @@ from foveal.runs import Run, environment
 from foveal.tasks.registry import open_task
 from foveal.tasks.specialist import Specialist
 from foveal.tasks.task import Task, load_split
+from foveal.terminal import counted
 from foveal.training.objectives import Objective, make_objective
 from foveal.training.rows import TrainingRows
 from foveal.vlm import adapters
 from foveal.vlm.encoding import Encoder
+from foveal.vlm.finding import located
 from foveal.vlm.loading import Vlm
 from foveal.vlm.markers import check_plain
 
@@ -113,7 +115,8 @@ class Setup:
         console.print(table)
         training, validation = self.data.training, self.data.validation
         console.print(
-            f"{len(training.examples):,} training rows of {training.source}; {len(validation.examples):,} validation rows",
+            f"{counted(len(training.examples), 'training row')} of {training.source}; "
+            f"{counted(len(validation.examples), 'validation row')}",
             soft_wrap=True,
         )
         for note in dict.fromkeys((*training.notes, *validation.notes)):
@@ -127,7 +130,7 @@ class Setup:
     def write(self, run: Run) -> None:
         """Writes what describes a new run: recipe, environment, data, its rows, and the first row as the loss sees it."""
         write_rows(run, self.data.splits(self.recipe))
-        write_text(run.recipe, dump_recipe(self.recipe))
+        write_text(run.recipe, dump_recipe(located(self.recipe)))
         run.write_json("environment.json", environment() | {"seed": self.recipe.seed})
         table = {
             name: {

@@ -103,14 +103,19 @@ def _with_lora(model: PreTrainedModel, recipe: Model) -> nn.Module:
     )  # fmt: skip
     if recipe.quantization != "none":
         model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=recipe.gradient_checkpointing)
-    wrapped: nn.Module = peft.get_peft_model(model, config)
+    return _without_card(peft.get_peft_model(model, config))
+
+
+def _without_card(model: Any) -> nn.Module:
+    """The model, which saves no README.md: peft's says nothing but "More Information Needed" and a path of this machine."""
+    model.create_or_update_model_card = lambda folder: None
+    wrapped: nn.Module = model
     return wrapped
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, *, trainable: bool) -> nn.Module:
     """A saved adapter on its base model."""
-    wrapped: nn.Module = peft.PeftModel.from_pretrained(model, folder, is_trainable=trainable)
-    return wrapped
+    return _without_card(peft.PeftModel.from_pretrained(model, folder, is_trainable=trainable))
 
 
 def merge(model: nn.Module) -> PreTrainedModel:

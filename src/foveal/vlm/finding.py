@@ -4,15 +4,16 @@ refused at once."""
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
 
 from foveal import hub
-from foveal.config.sections import Model
+from foveal.config.sections import Model, Recipe
 from foveal.errors import UserError
 
 #: Files of a model's folder that hold an object of settings, and the parts of config.json that are objects.
@@ -55,7 +56,7 @@ def resolve(recipe: Model) -> str:
             what = "a run; use its checkpoints/best folder" if (path / "recipe.yaml").is_file() else "no config.json"
             raise UserError(f"model.id: {recipe.id} is not a model in Hub layout (it has {what}).")
         _check_files(path)
-        return str(path)
+        return str(path.absolute())  # it stands in the files of adapters, which are used elsewhere
     if recipe.id.startswith((".", "/", "~")) or recipe.id.count("/") > 1 or path.exists():
         raise UserError(f"model.id: there is no model folder {recipe.id!r}; check the path.")
     return recipe.id
@@ -83,6 +84,18 @@ def _check_files(folder: Path) -> None:
                     f"{file}: {what} {'null' if part is None else type(part).__name__} where an object with keys is "
                     "needed; get the file again."
                 )
+
+
+def located(recipe: Recipe) -> Recipe:
+    """The recipe with whole paths of models in folders, so that its run can be used from any folder."""
+    changed: dict[str, Any] = {
+        field.name: str(path.absolute())
+        for field in fields(recipe.model)
+        if isinstance(value := getattr(recipe.model, field.name), str) and value not in BUILTINS
+        for path in [Path(value).expanduser()]
+        if (path / "config.json").is_file()
+    }
+    return replace(recipe, model=replace(recipe.model, **changed)) if changed else recipe
 
 
 def check_model_id(recipe: Model) -> str:

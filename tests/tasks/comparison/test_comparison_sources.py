@@ -138,7 +138,7 @@ def test_parquet_with_paths_bytes_and_several_files(tmp_path: Path) -> None:
         ("image,score\na,1\nb,\n", r"line 3: the score '' is no number"),
         ("image,score\na,1\nb\n", r"line 3: the score '' is no number"),
         ("image,score\na,1\n,2\n", r"line 3: there is no picture; fill it in"),
-        ("image,score\na,1\n", "holds 1 rated pictures"),
+        ("image,score\na,1\n", "holds 1 rated picture; to compare"),
         (
             "image,stars\na,1\n",
             r"has no column named like score, rating, mean_score; name one of image, stars in score_column",
@@ -170,3 +170,35 @@ def test_other_wrong_tables_are_refused(tmp_path: Path) -> None:
         read_table(tmp_path / "i.parquet", image_column="x")
     with pytest.raises(UserError, match="there is no such table"):
         read_table(tmp_path / "nothing.csv")
+
+
+@pytest.mark.parametrize("text", ["image,score\na.png,2,5\nb.png,3\n", "image;score\na.png;2,5\nb.png;3\n",
+                                  'image,score\na.png,"2,5"\nb.png,3\n', "image\tscore\na.png\t2,5\nb.png\t3\n"])  # fmt: skip
+def test_a_decimal_comma_is_never_cut_off(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.csv").write_text(text)
+    with pytest.raises(
+        UserError,
+        match=r"r\.csv, line 2: (has 3 cells, not 2|the score '2,5' is no number like 2\.5, which has a point)",
+    ):
+        read_rated(str(tmp_path))
+
+
+def test_semicolons_backslashes_and_excels_first_line_are_read(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for k in range(2):
+        Image.new("RGB", (4, 4), (k, 0, 0)).save(tmp_path / f"images/{k}.png")
+    (tmp_path / "r.csv").write_text("sep=;\nimage;score\nimages\\0.png;2.5\nimages\\1.png;3\n")
+    rows = read_rated(str(tmp_path / "r.csv")).rows
+    assert [r.score for r in rows] == [Fraction(5, 2), 3] and [r.picture.open().getpixel((0, 0))[0] for r in rows] == [
+        0,
+        1,
+    ]
+
+
+def test_rated_pictures_elsewhere_need_their_folder_to_be_named(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/r.csv").write_text("image,score\n../0.png,1\n../1.png,2\n")
+    with pytest.raises(UserError, match=r"line 2: its picture '\.\./0\.png' lies outside .*own, where none is opened"):
+        read_rated(str(tmp_path / "own"))
+    rows = read_rated(str(tmp_path / "own"), picture_folder=str(tmp_path)).rows
+    assert [r.picture.source for r in rows] == [tmp_path / "0.png", tmp_path / "1.png"]

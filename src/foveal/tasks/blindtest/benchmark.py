@@ -28,7 +28,7 @@ from foveal.config.sections import Evaluation, Recipe, Server
 from foveal.config.values import choices
 from foveal.errors import UserError
 from foveal.examples import Example
-from foveal.files import check_writable, to_json, write_text
+from foveal.files import check_output, to_json, write_text
 from foveal.images import MAX_PIXELS, Picture
 from foveal.prompts import Prompt
 from foveal.results import Prediction
@@ -37,6 +37,7 @@ from foveal.tasks.blindtest.all import PUZZLES, find_sources
 from foveal.tasks.blindtest.benchmark_options import SETTINGS, Options, save
 from foveal.tasks.blindtest.puzzle import Puzzle
 from foveal.tasks.blindtest.scores import QUESTIONS, Answer, Scores, Table, published, score, table
+from foveal.terminal import counted
 from foveal.vlm.finding import is_url
 from foveal.vlm.loading import load
 
@@ -211,7 +212,7 @@ def run(options: Options, console: Console, folder: Path | None) -> Done:
         KeyboardInterrupt: Says how to go on.
     """
     if folder is not None:
-        check_writable(folder / _RESULTS)
+        check_output(folder / _RESULTS)
     with _naming_server_options():
         recipe, run = _recipe(options)
         rows = collect(options, console, recipe.model.max_pixels)
@@ -225,7 +226,7 @@ def run(options: Options, console: Console, folder: Path | None) -> Done:
             folder = create_run("runs", None, default_name=f"benchmark-blindtest-{Path(name).name}").path
         with Replies(folder / _REPLIES) as replies:
             save(options, folder)
-            console.print(f"{len(rows):,} questions of {name}; replies are kept in {folder}", soft_wrap=True)
+            console.print(f"{counted(len(rows), 'question')} of {name}; replies are kept in {folder}", soft_wrap=True)
             started, known = time.monotonic(), len(replies)
             with _bar(console, f"asking {name}", len(rows)) as progress, _saying_how_to_go_on(replies, folder, fresh):
                 predictions = _ask(rows, model, recipe.evaluation, replies, progress)
@@ -235,7 +236,7 @@ def run(options: Options, console: Console, folder: Path | None) -> Done:
     text = _table(scores, predictions, recipe.evaluation.max_new_tokens)
     facts |= {"served_model": options.served_model}
     _write(folder, options, facts, answers, predictions, scores, text, name)
-    console.print(f"{new:,} new replies in {seconds:.1f} s", soft_wrap=True)
+    console.print(f"{counted(new, 'new reply', 'new replies')} in {seconds:.1f} s", soft_wrap=True)
     return Done(scores, text, folder)
 
 

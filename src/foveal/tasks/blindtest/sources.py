@@ -14,7 +14,7 @@ from foveal.examples import SPLITS, Split
 from foveal.images import SUFFIXES, Encoded, Picture, check_name, is_hidden
 from foveal.tasks.blindtest.wording import COLUMNS, Which, match_question, read_loosely
 from foveal.tasks.lazy import Lazy
-from foveal.tasks.readers.pictures import bytes_of
+from foveal.tasks.readers.pictures import bytes_of, picture_path
 from foveal.tasks.readers.splits import SPLIT_NAMES, split_files, split_folders, subfolders
 from foveal.tasks.readers.tables import arrow_schema, class_names, csv_rows, features_of, read_columns
 
@@ -224,7 +224,7 @@ class _Source:
                 f"data.source: {self.origin}: has no row of {' or '.join(layout.hub_tasks)}{asked}; give another source"
                 + (", or set data.question to both." if only else ".")
             )
-        return _ParquetRows(_images(tables, self.origin), rows, places)
+        return _ParquetRows(_images(tables, self.origin), paths[0].parent, rows, places)
 
 
 def _checked(text: str, truth: Callable[[str], Any], where: str) -> Any:
@@ -250,7 +250,7 @@ def _from_metadata(folder: Path, layout: Layout) -> list[Row]:
     rows = []
     for number, cells in _read_csv(table, ("file_name", *_columns(layout))):
         where = f"{table}, line {number}"
-        path = folder / cells["file_name"]
+        path = picture_path(folder, cells["file_name"], where)
         if not path.is_file():
             raise UserError(f"{where}: there is no picture {path}; restore it or remove the line.")
         rows.append(_row(cells["file_name"], Picture(str(path), path), cells, layout, where))
@@ -313,11 +313,13 @@ class _ParquetRows(Lazy[Row]):
 
     Attributes:
         images: The column of pictures.
+        folder: What paths of pictures are relative to.
         rows: The rows without their pictures.
         places: Index of each row's picture in the column.
     """
 
     images: Any
+    folder: Path
     rows: Sequence[Row]
     places: Sequence[int]
 
@@ -332,7 +334,7 @@ class _ParquetRows(Lazy[Row]):
 
     def _bytes(self, index: int) -> bytes:
         cell = self.images[self.places[index]].as_py()
-        return bytes_of(cell, self.rows[index].picture.name, Path(), confined=False)
+        return bytes_of(cell, self.rows[index].picture.name, self.folder)
 
 
 def _read_parquet(path: Path, columns: Sequence[str], **options: Any) -> Any:
@@ -369,7 +371,7 @@ def _from_parquet(paths: Sequence[Path], layout: Layout, source: str) -> _Parque
                 if known and isinstance(row[column], int) and 0 <= row[column] < len(known):
                     row[column] = known[row[column]]
             rows.append(_row(str(len(rows)), Picture(where, ""), row, layout, where))
-    return _ParquetRows(images, rows, range(len(rows)))
+    return _ParquetRows(images, paths[0].parent, rows, range(len(rows)))
 
 
 def _is_published(path: Path) -> bool:

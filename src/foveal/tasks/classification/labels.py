@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import UserError
+from foveal.tasks.readers.annotations import json_in, read_bytes
 from foveal.tasks.readers.missing import is_missing
 from foveal.tasks.readers.tables import Kind
 
@@ -211,7 +211,8 @@ def read_mapping(folder: Path) -> dict[int, str]:
     if not file.is_file():
         return {}
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        trouble = "is no table of numbers and class names ({error}); correct or remove it."
+        content = json_in(read_bytes(file), str(file), trouble=trouble)
         if isinstance(content, list):
             return {number: str(name) for number, name in enumerate(content)}
         if all(isinstance(value, int) for value in content.values()):

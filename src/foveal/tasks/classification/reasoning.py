@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
+from foveal.config.yaml_files import parse_yaml
 from foveal.errors import UserError
+from foveal.files import check_input
 from foveal.tasks.classification.rows import Row
 from foveal.tasks.classification.settings import ClassificationData
 from foveal.tasks.readers.missing import is_missing
@@ -46,6 +46,7 @@ def read_texts(data: ClassificationData) -> ClassificationData:
 
 def _read(name: str, key: str) -> str:
     path = Path(name).expanduser()
+    check_input(path)
     try:
         text = path.read_text(encoding="utf-8-sig").strip()
     except FileNotFoundError:
@@ -60,13 +61,8 @@ def _read(name: str, key: str) -> str:
 
 def _mapping(name: str) -> dict[str, str]:
     """The descriptions of a YAML file; JSON is YAML too."""
-    try:
-        descriptions = yaml.safe_load(_read(name, "data.descriptions_file"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        what = getattr(error, "problem", error)
-        raise UserError(f"{name}{where}: is neither YAML nor JSON ({what}); correct it.") from None
+    trouble = "{name}{at}: is neither YAML nor JSON ({error}); correct it."
+    descriptions = parse_yaml(_read(name, "data.descriptions_file"), name, trouble)
     if not isinstance(descriptions, dict):
         raise UserError(f"{name}: holds no descriptions; write a line CLASS: DESCRIPTION for each class.")
     for key, value in descriptions.items():

@@ -72,6 +72,7 @@ class Wanted:
         reasoning_column: Column of the reasons; none are read without it.
         on_bad_label: Whether rows without a label are an error, or left out.
         answering: Whether the classes are the answers of a model that did not learn from this source, which may lack some.
+        picture_folder: Folder of the pictures that a table names, where they lie elsewhere.
     """
 
     image_column: str = ""
@@ -82,6 +83,7 @@ class Wanted:
     reasoning_column: str = ""
     on_bad_label: OnBad = "refuse"
     answering: bool = False
+    picture_folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class _Cell:
 
     id: str
     where: str
-    picture: str | Encoded
+    picture: str | Encoded | None
     label: Any
     folder: Path
     reason: Any = None
@@ -107,7 +109,7 @@ class Tables:
         origin: What messages call the source.
         names: Class names of columns, from the source's README.md.
         notes: What was guessed before, a sentence each.
-        confined: Whether pictures must lie in the folder of their table.
+        roots: Folders that pictures must lie in, see ``picture_path``.
     """
 
     files: Mapping[str, Sequence[Path]]
@@ -116,7 +118,7 @@ class Tables:
     origin: str
     names: Mapping[str, Sequence[str]]
     notes: Sequence[str] = ()
-    confined: bool = False
+    roots: tuple[Path, ...] = ()
 
 
 def table_of(tables: Tables, wanted: Wanted) -> Table:
@@ -152,7 +154,7 @@ def table_of(tables: Tables, wanted: Wanted) -> Table:
         if rows and not truths:
             notes.append(f"The {split} split has no labels and is left out.")
             continue
-        parts[split], places = _rows(labelled, truths, splits.chosen[split], tables.confined)
+        parts[split], places = _rows(labelled, truths, splits.chosen[split], tables.roots)
         notes += places
         if refusals.rows:
             skipped[split] = refusals.rows
@@ -302,7 +304,9 @@ def _known(
     return known, notes
 
 
-def _rows(cells: Sequence[_Cell], truths: Sequence[str], split: str, confined: bool) -> tuple[list[Row], list[str]]:
+def _rows(
+    cells: Sequence[_Cell], truths: Sequence[str], split: str, roots: Sequence[Path]
+) -> tuple[list[Row], list[str]]:
     """Rows with their pictures; paths are tried below the table's folder until one is there."""
     pattern, notes = "{cell}", []
     first = next(((c, t) for c, t in zip(cells, truths, strict=True) if isinstance(c.picture, str) and c.picture), None)
@@ -316,8 +320,9 @@ def _rows(cells: Sequence[_Cell], truths: Sequence[str], split: str, confined: b
             rows.append(Row(cell.id, Picture(cell.where, cell.picture), truth, cell.reason))
             continue
         try:
-            path = _at(pattern, cell.picture, split, truth)
-            file = picture_path(cell.folder, path, cell.where, confined=confined)
+            # A row of an archive may have a label and no picture.
+            path = _at(pattern, cell.picture or "", split, truth)
+            file = picture_path(cell.folder, path, cell.where, roots)
             rows.append(Row(cell.id, Picture(f"{cell.where} ({file})", file), truth, cell.reason))
         except ImageError as error:
             rows.append(Row(cell.id, Picture(cell.where, Encoded(cell.where, partial(_refuse, error))), truth))
@@ -332,14 +337,8 @@ _PATTERNS = (
 
 
 def _pattern(cell: _Cell, label: str, split: str) -> str:
-    """The pattern by which the picture of a row is found; the plain path where no pattern fits.
-
-    Raises:
-        UserError: The cell is an address.
-    """
+    """The pattern by which the picture of a row is found; the plain path where no pattern fits."""
     path = str(cell.picture)
-    if path.lower().startswith(("http://", "https://", "s3://", "gs://")):
-        raise UserError(f"{cell.where}: {path} is an address, and none is fetched; save the pictures and give paths.")
     if Path(path).is_absolute() or ".." in Path(path).parts:
         return "{cell}"
     return next((p for p in _PATTERNS if (cell.folder / _at(p, path, split, label)).is_file()), "{cell}")

@@ -25,6 +25,9 @@ class ClassificationData:
     parquet file or a folder of such, WebDataset tars, or OWNER/NAME[@REVISION] on the Hub."""
     image_column: str = ""
     """Column of a table that holds the pictures, or paths to them; found by type and name by default."""
+    picture_folder: str = ""
+    """Folder of the pictures that a table names, where they lie elsewhere. Without it no path may lead out of the
+    source: a table from others could name any file of this machine."""
     label_column: str = ""
     """Column of a table that holds the labels; found by type and name by default."""
     class_names: list[str] = field(default_factory=list)

@@ -5,7 +5,6 @@ The card in the README.md of a data set names the files of each configuration an
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,12 +13,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from foveal.config.yaml_files import parse_yaml
 from foveal.errors import UserError
+from foveal.files import check_input
 from foveal.images import SUFFIXES, is_hidden
 from foveal.tasks.classification.folder import class_names, has_pictures, read_folder
 from foveal.tasks.classification.rows import Table, Tables, Wanted, columns_of, table_of
+from foveal.tasks.readers.annotations import json_in
 from foveal.tasks.readers.json_lines import read_json_lines
 from foveal.tasks.readers.shards import read_tar
 from foveal.tasks.readers.splits import split_of_file, subfolders
@@ -113,7 +113,7 @@ def read_source(source: str, wanted: Wanted) -> Table:
     place = _fetch(source)
     origin = f"{source} (Hub, commit {place.name[:7]})"
     try:
-        return _read(place, origin, wanted, confined=True)
+        return _read(place, origin, wanted, from_hub=True)
     except UserError as error:
         # A message names the data set, not where its copy lies.
         raise type(error)(str(error).replace(str(place), source)) from error
@@ -127,30 +127,31 @@ def _fetch(source: str) -> Path:
     return hub.fetch(source, _FETCHED)
 
 
-def _read(path: Path, origin: str, wanted: Wanted, *, confined: bool = False) -> Table:
+def _read(path: Path, origin: str, wanted: Wanted, *, from_hub: bool = False) -> Table:
+    check_input(path)
     if path.is_file():
         if path.suffix.lower() not in _TABLES:
             remedy = "unpack it and give the folder" if path.suffix.lower() in _PACKED else "give a folder"
             raise UserError(f"{path}: is no table of pictures; {remedy}, or a file ending in {', '.join(_TABLES)}.")
         files = Files({split_of_file(path.name)[1]: [path]})
-        return _table(files, path.parent, origin, wanted, confined)
+        return _table(files, path.parent, origin, wanted)
     if saved := _saved(path):
-        return _table(Files(saved), path, origin, wanted, confined)
+        return _table(Files(saved), path, origin, wanted)
     metadata = _metadata(path)
     if not wanted.label_column and _class_folders(path, wanted):
         why = _no_labels(metadata[0], wanted) if metadata else ""
         if why or not metadata:
-            return _folders(path, origin, wanted, confined, why)
+            return _folders(path, origin, wanted, from_hub, why)
     for endings in ((".parquet",), (".arrow",), (".tar",), (".csv", ".tsv", ".jsonl")):
         tables = metadata or _find(path, endings, depth=1 if ".csv" in endings else 3)
         if tables:
-            return _table(_sorted(tables, path, wanted, origin), path, origin, wanted, confined)
-    if confined and not has_pictures(path):
+            return _table(_sorted(tables, path, wanted, origin), path, origin, wanted)
+    if from_hub and not has_pictures(path):
         raise UserError(
             f"{origin}: has no table and no loose pictures, perhaps archives or a script; give "
             "OWNER/NAME@refs/convert/parquet, where the Hub keeps most data sets as parquet."
         )
-    return _folders(path, origin, wanted, confined)
+    return _folders(path, origin, wanted, from_hub)
 
 
 def _metadata(path: Path) -> list[Path]:
@@ -171,43 +172,45 @@ def _no_labels(table: Path, wanted: Wanted) -> str:
     return "" if frame.samples() else f"Not read, as there are class folders: {table}: holds no rows."
 
 
-def _folders(path: Path, origin: str, wanted: Wanted, confined: bool, why: str = "") -> Table:
+def _folders(path: Path, origin: str, wanted: Wanted, from_hub: bool, why: str = "") -> Table:
     """The rows of class folders.
 
     Args:
         path: The folder.
         origin: What messages call it.
         wanted: The recipe's settings.
-        confined: Whether it is from the Hub.
+        from_hub: Whether it is from the Hub.
         why: A sentence about a table that is not read.
 
     Raises:
         UserError: See ``read_folder``; or the recipe asks for something that only tables have.
     """
-    for key in ("image_column", "label_column", "reasoning_column", "config"):
+    for key in ("image_column", "label_column", "reasoning_column", "config", "picture_folder"):
         if getattr(wanted, key):
             raise UserError(f"data.{key}: is for tables, and {origin} holds folders of pictures; remove the key.")
     table = read_folder(path, wanted.splits, wanted.class_names, answering=wanted.answering)
     tables = [t for t in _find(path, _TABLES, depth=1) if not why.count(str(t))]
-    notes = [f"The {len(table.names)} class names are those of the folders."] if tables or confined else []
+    notes = [f"The {len(table.names)} class names are those of the folders."] if tables or from_hub else []
     if tables:
         notes.append(f"Not read, as there are class folders: {', '.join(t.name for t in tables)}.")
     notes += [why] if why else []
-    return replace(table, origin=origin if confined else "", notes=(*notes, *table.notes))
+    return replace(table, origin=origin if from_hub else "", notes=(*notes, *table.notes))
 
 
-def _table(files: Files, root: Path, origin: str, wanted: Wanted, confined: bool) -> Table:
+def _table(files: Files, root: Path, origin: str, wanted: Wanted) -> Table:
     every = [file for group in files.splits.values() for file in group]
     mapped = sum(file.stat().st_size for file in every if file.suffix.lower() == ".parquet") > IN_MEMORY
 
+    roots = (root, Path(wanted.picture_folder).expanduser()) if wanted.picture_folder else (root,)
+
     def opened(file: Path) -> Frame:
-        return _open(file, mapped=mapped, confined=confined)
+        return _open(file, mapped=mapped, roots=roots)
 
     names = files.card.names.get(files.config) or files.card.names.get(files.config or "default") or {}
-    return table_of(Tables(files.splits, opened, root, origin, names, files.notes, confined), wanted)
+    return table_of(Tables(files.splits, opened, root, origin, names, files.notes, roots), wanted)
 
 
-def _open(file: Path, *, mapped: bool = False, confined: bool = False) -> Frame:
+def _open(file: Path, *, mapped: bool = False, roots: tuple[Path, ...] = ()) -> Frame:
     """A table or an archive; see ``ArrowFile`` for the options."""
     suffix = file.suffix.lower()
     if suffix == ".tar":
@@ -216,7 +219,7 @@ def _open(file: Path, *, mapped: bool = False, confined: bool = False) -> Frame:
         return read_csv(file)
     if suffix == ".jsonl":
         return read_json_lines(file)
-    return open_arrow(file, mapped=mapped, confined=confined)
+    return open_arrow(file, mapped=mapped, roots=roots)
 
 
 def _saved(path: Path) -> dict[str, list[Path]]:
@@ -229,7 +232,7 @@ def _saved(path: Path) -> dict[str, list[Path]]:
     file = whole
     try:
         if whole.is_file():
-            splits = json.loads(whole.read_text(encoding="utf-8"))["splits"]
+            splits = json_in(whole.read_bytes(), str(whole))["splits"]
             folders = {str(split): path / str(split) for split in splits}
         elif (path / "state.json").is_file():
             folders = {"": path}
@@ -238,7 +241,7 @@ def _saved(path: Path) -> dict[str, list[Path]]:
         splits_of = {}
         for split, folder in folders.items():
             file = folder / "state.json"
-            state = json.loads(file.read_text(encoding="utf-8"))
+            state = json_in(file.read_bytes(), str(file))
             splits_of[split or str(state.get("_split") or "train")] = [
                 folder / Path(entry["filename"]).name for entry in state["_data_files"]
             ]
@@ -302,8 +305,8 @@ def read_card(folder: Path) -> Card:
     try:
         text = (folder / "README.md").read_text(encoding="utf-8")
         block = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
-        head = yaml.safe_load(block[1]) if block else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        head = parse_yaml(block[1], str(folder / "README.md")) if block else None
+    except (OSError, UnicodeDecodeError, UserError):
         return Card()  # nothing depends on the card
     if not isinstance(head, dict):
         return Card()

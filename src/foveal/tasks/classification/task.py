@@ -279,7 +279,7 @@ def _table(data: ClassificationData, *, answering: bool = False) -> Table:
     names, splits = tuple(data.class_names), dict(data.splits)
     wanted = Wanted(
         data.image_column, data.label_column, names, splits, data.config, data.reasoning_column, data.on_bad_label,
-        answering,
+        answering, data.picture_folder,
     )  # fmt: skip
     return read_source(data.source, wanted)
 
@@ -299,7 +299,7 @@ def _check_ranges(data: Any) -> None:
     if data.validation_share + data.test_share >= 1:
         raise UserError("data: validation_share and test_share leave nothing to learn from; lower one.")
     names = data.class_names
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise UserError(f"data.class_names: {', '.join(map(repr, twice))} occurs twice; give each name once.")
     if len(names) == 1:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from foveal.config.arguments import Parser
 from foveal.config.finding import recipe_or_run
 from foveal.drawing.contact_sheet import save_sheet
 from foveal.errors import UserError
-from foveal.files import check_file, write_text
+from foveal.files import as_csv, check_output, to_json, write_text
 from foveal.images import LeftOut, Picture, find_images
 from foveal.progress import progress_bar
 from foveal.quiet import quiet
@@ -24,6 +22,8 @@ from foveal.tasks.comparison.task import Comparison
 #: What the keys of a recipe begin with that it takes beside its own options: it takes all.
 KEYS = ""
 _SHOWN = 40
+#: Endings of the ranking's table.
+_TABLES = (".csv", ".jsonl")
 
 
 def parser() -> Parser:
@@ -34,7 +34,7 @@ def parser() -> Parser:
     p.add_argument(
         "--comparisons", type=int, default=0, metavar="N", help="pairs to ask about (default: six for each picture)"
     )
-    p.add_argument("--out", type=Path, metavar="FILE.csv", help="write the ranking as a table")
+    p.add_argument("--out", type=Path, metavar="FILE.csv|FILE.jsonl", help="write the ranking as a table")
     p.add_argument("--sheet", type=Path, metavar="FILE.png", help="write the ranking as a strip of pictures")
     p.add_argument("--checkpoint", default="best", help="best, last or epoch-N (default: best)")
     p.add_argument("--limit", type=int, default=0, help="at most so many pictures (default 0: all)")
@@ -56,8 +56,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
     if left.count:
         console.print(left.sentence(), markup=False, soft_wrap=True)
     number = _comparisons(given.comparisons, len(files))
-    check_file(given.out)
-    check_file(given.sheet)
+    check_output(given.out, _TABLES)
+    check_output(given.sheet, (".png",))
     quiet()
     from foveal.asking.opening import open_asker  # imports torch, which takes seconds
 
@@ -71,7 +71,7 @@ def run(arguments: Sequence[str], console: Console) -> int:
         )  # fmt: skip
     _print(places, console)
     if given.out:
-        write_text(given.out, _csv(places))
+        write_text(given.out, _table(places, given.out.suffix.lower()))
         console.print(f"Ranking: {given.out}", soft_wrap=True)
     if given.sheet:
         save_sheet(strip(places), given.sheet)
@@ -117,11 +117,10 @@ def _print(places: Sequence[Place], console: Console) -> None:
         console.print(f"… and {len(places) - _SHOWN:,} more")
 
 
-def _csv(places: Sequence[Place]) -> str:
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("rank", "picture", "strength", "low", "high", "compared"))
-    for place in places:
-        r = place.ranked
-        writer.writerow((r.rank, place.path, *(f"{v:.4f}" for v in (r.strength, r.lower, r.upper)), place.compared))
-    return stream.getvalue()
+def _table(places: Sequence[Place], ending: str) -> str:
+    """The ranking as CSV or as JSON lines."""
+    columns = ("rank", "picture", "strength", "low", "high", "compared")
+    rows = [(p.ranked.rank, str(p.path), p.ranked.strength, p.ranked.lower, p.ranked.upper, p.compared) for p in places]
+    if ending == ".jsonl":
+        return "".join(to_json(dict(zip(columns, row, strict=True))) + "\n" for row in rows)
+    return as_csv([columns, *([f"{v:.4f}" if isinstance(v, float) else v for v in row] for row in rows)])

@@ -65,6 +65,8 @@ class PairsMake:
     equally often from 0.2 to 0.5, 0.5 to 1 and 1 to 4, and none from outside. By default every pair is as likely."""
     image_column: str = ""
     """Column of the pictures in a table; found by its name by default (image, img, file_name ...)."""
+    picture_folder: str = ""
+    """Folder of the pictures that a table names, where they lie outside the source."""
     score_column: str = ""
     """Column of the scores in a table; found by its name by default (score, rating, mean_score ...)."""
     raters: int = 0
@@ -96,6 +98,7 @@ def make_pairs(options: PairsMake) -> Path:
         image_column=options.image_column,
         score_column=options.score_column,
         raters=options.raters,
+        picture_folder=options.picture_folder,
     )
     lines: list[str] = []
     with new_folder(folder) as temporary:

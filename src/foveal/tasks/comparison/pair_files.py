@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from foveal.files import replacing
+from foveal.files import as_csv, replacing
 from foveal.tasks.comparison.pairs import LABELS, Label, Pairs
 from foveal.tasks.comparison.scores import Rated, decimal_text
 
@@ -30,7 +28,7 @@ def write_pairs(path: Path, rows: Sequence[Rated], blocks: Pairs | Iterable[Pair
     Raises:
         UserError: The disk is full or may not be written.
     """
-    names = [_cell(row.id) for row in rows]
+    names = [as_csv([[row.id]]).removesuffix("\n") for row in rows]
     scores = [decimal_text(row.score) for row in rows]
     counts: dict[Label, int] = dict.fromkeys(LABELS, 0)
     with replacing(path) as stream:
@@ -41,10 +39,3 @@ def write_pairs(path: Path, rows: Sequence[Rated], blocks: Pairs | Iterable[Pair
             for label, count in block.counts().items():
                 counts[label] += count
     return counts
-
-
-def _cell(text: str) -> str:
-    """The text as CSV has it, in quotes where it must be."""
-    stream = io.StringIO(newline="")
-    csv.writer(stream, lineterminator="").writerow([text])
-    return stream.getvalue()

@@ -19,6 +19,7 @@ from foveal.errors import UserError
 from foveal.images import Picture
 from foveal.tasks.readers.hold_out import hold_out as split_rows
 from foveal.tasks.readers.hold_out import short_rank, spread_by
+from foveal.terminal import counted
 
 #: A decimal number with an exponent of few digits: a longer one would take gigabytes as a fraction.
 _DECIMAL = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,2})?")
@@ -90,7 +91,8 @@ def exact(value: str | float | Fraction | np.floating | np.integer, raters: int 
         # The shortest digits that give the same float again; NumPy's have their own precision (float32).
         text = np.format_float_scientific(value) if isinstance(value, np.floating) else str(value).strip()
         if not _DECIMAL.fullmatch(text) or len(text) > 40:
-            raise ValueError(f"{text[:40]!r} is no number like 2.5")
+            more = ", which has a point, no comma" if "," in text else ""
+            raise ValueError(f"{text[:40]!r} is no number like 2.5{more}")
         score = Fraction(text)
     if raters < 1:
         return score
@@ -125,7 +127,7 @@ def check_rows(rows: Sequence[Rated], place: str, least: int = 2) -> None:
         UserError: There are too few pictures, or one occurs twice.
     """
     if len(rows) < least:
-        raise UserError(f"{place}: holds {len(rows)} rated pictures; to compare takes {least} at least.")
+        raise UserError(f"{place}: holds {counted(len(rows), 'rated picture')}; to compare takes {least} at least.")
     seen: set[str] = set()
     for row in rows:
         if row.id in seen:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import UserError
+from foveal.files import check_input
 from foveal.images import Picture
 from foveal.tasks.comparison.scores import Fold, Rated, RatedSet, check_rows, draw_folds, exact
 from foveal.tasks.comparison.scut import is_scut, read_scut
 from foveal.tasks.readers.annotations import OnBad
-from foveal.tasks.readers.pictures import parts_of_cell
+from foveal.tasks.readers.pictures import parts_of_cell, picture_path
 from foveal.tasks.readers.tables import arrow_schema, csv_rows, read_columns
 
 #: Usual names of the columns, the preferred ones first.
@@ -23,7 +24,13 @@ TABLES = (".csv", ".tsv", ".parquet")
 
 
 def read_rated(
-    source: str, *, image_column: str = "", score_column: str = "", raters: int = 0, on_bad: OnBad = "refuse"
+    source: str,
+    *,
+    image_column: str = "",
+    score_column: str = "",
+    raters: int = 0,
+    picture_folder: str = "",
+    on_bad: OnBad = "refuse",
 ) -> RatedSet:
     """Rated pictures from a folder of SCUT-FBP5500, a table, or a folder that holds one.
 
@@ -35,6 +42,7 @@ def read_rated(
         score_column: See ``read_table``.
         raters: See ``exact``; SCUT-FBP5500 has its own.
         on_bad: Whether a missing picture ends it, or can only not be opened.
+        picture_folder: See ``read_table``.
 
     Raises:
         UserError: There is nothing of the kind, or it is malformed.
@@ -42,13 +50,16 @@ def read_rated(
     path = Path(source).expanduser()
     if not source.strip() or not path.exists():
         raise UserError(f"source: {source or 'is empty'}: there is no such folder or table; check the path.")
+    check_input(path)
     if path.is_dir() and is_scut(path):
         rated = read_scut(path, on_bad=on_bad)
         check_rows(rated.rows, rated.place)
         return rated
     table = path
     if path.is_dir():
-        tables = sorted(p for p in path.iterdir() if p.suffix in (".csv", ".tsv") and not p.name.startswith("."))
+        tables = sorted(
+            p for p in path.iterdir() if p.suffix.lower() in (".csv", ".tsv") and not p.name.startswith(".")
+        )
         parquet = any(path.glob("*.parquet")) or any(path.glob("*/*.parquet"))
         if len(tables) + parquet != 1:
             what = f"{len(tables)} .csv or .tsv tables" if tables else "no table"
@@ -57,9 +68,12 @@ def read_rated(
                 "of SCUT-FBP5500; give one table."
             )
         table = tables[0] if tables else path
-    elif path.suffix not in TABLES:
+    elif path.suffix.lower() not in TABLES:
         raise UserError(f"source: {path}: is no table; give a {', '.join(TABLES[:-1])} or {TABLES[-1]} file.")
-    return read_table(table, image_column=image_column, score_column=score_column, raters=raters, on_bad=on_bad)
+    roots = (path if path.is_dir() else path.parent, *([Path(picture_folder).expanduser()] if picture_folder else []))
+    return read_table(
+        table, image_column=image_column, score_column=score_column, raters=raters, roots=roots, on_bad=on_bad
+    )
 
 
 def folds_of(rated: RatedSet, chosen: Sequence[int] = (), seed: int = 42) -> tuple[Fold, ...]:
@@ -81,7 +95,13 @@ def folds_of(rated: RatedSet, chosen: Sequence[int] = (), seed: int = 42) -> tup
 
 
 def read_table(
-    path: Path, *, image_column: str = "", score_column: str = "", raters: int = 0, on_bad: OnBad = "refuse"
+    path: Path,
+    *,
+    image_column: str = "",
+    score_column: str = "",
+    raters: int = 0,
+    roots: Sequence[Path] = (),
+    on_bad: OnBad = "refuse",
 ) -> RatedSet:
     """The rows of a table, or of all parquet files of a folder.
 
@@ -93,6 +113,7 @@ def read_table(
         score_column: The column of the scores; found by its name by default, see ``SCORE_COLUMNS``.
         raters: See ``exact``.
         on_bad: See ``read_rated``.
+        roots: Folders that pictures named by their path must lie in, see ``picture_path``; the table's by default.
 
     Raises:
         UserError: There is no such table or column, or a row is malformed.
@@ -106,7 +127,7 @@ def read_table(
     places: dict[str, str] = {}
     for file in files:
         for where, image, score in _cells(file, image_column, score_column):
-            name, picture = _picture(image, file, where, len(rows), on_bad)
+            name, picture = _picture(image, file, where, len(rows), roots, on_bad)
             if name in places:
                 raise UserError(f"{where}: the picture {name} is rated in {places[name]} already; remove one.")
             places[name] = where
@@ -144,7 +165,7 @@ def find_column(path: Path, names: Sequence[str], chosen: str, candidates: Seque
 def _cells(path: Path, image_column: str, score_column: str) -> Iterator[tuple[str, Any, Any]]:
     """What errors call each row, the cell of its picture, and its score."""
     trouble = "cannot be read ({error}); save it with `Dataset.to_parquet`."
-    parquet = path.suffix == ".parquet"
+    parquet = path.suffix.lower() == ".parquet"
     names, rows = (arrow_schema(path, trouble).names, []) if parquet else csv_rows(path)
     image = find_column(path, names, image_column, IMAGE_COLUMNS, "image_column")
     score = find_column(path, names, score_column, SCORE_COLUMNS, "score_column")
@@ -159,7 +180,9 @@ def _cells(path: Path, image_column: str, score_column: str) -> Iterator[tuple[s
             yield f"{path}, row {number}", cell.as_py(), value
 
 
-def _picture(cell: Any, table: Path, where: str, number: int, on_bad: OnBad) -> tuple[str, Picture]:
+def _picture(
+    cell: Any, table: Path, where: str, number: int, roots: Sequence[Path], on_bad: OnBad
+) -> tuple[str, Picture]:
     """The id and the picture of a row."""
     data, name = parts_of_cell(cell)
     if name is not None and not isinstance(name, str):
@@ -172,5 +195,5 @@ def _picture(cell: Any, table: Path, where: str, number: int, on_bad: OnBad) -> 
         return f"{number:05d}", Picture(where, b"")
     if not name:
         raise UserError(f"{where}: there is no picture; fill it in or remove the row.")
-    path = table.parent / name
+    path = picture_path(table.parent, name, where, roots)
     return name, Picture(str(path), path)

@@ -31,6 +31,7 @@ from foveal.tasks.lazy import Numbered
 from foveal.tasks.readers.annotations import OnBad
 from foveal.tasks.readers.checking import Checked, check_pictures
 from foveal.tasks.task import Task
+from foveal.terminal import counted
 
 #: A verdict as a word of its own: not the one in "first-rate" or "dissimilar".
 _VERDICT = re.compile(r"(?<![\w-])(first|second|similar)(?![\w-])", re.IGNORECASE)
@@ -78,6 +79,9 @@ class ComparisonData:
     """How it is asked: in a sentence, or in a word for a small model."""
     image_column: str = ""
     """Column of the pictures in a table; found by its name by default."""
+    picture_folder: str = ""
+    """Folder of the pictures that a table names, where they lie elsewhere. Without it no path may lead out of the
+    source: a table from others could name any file of this machine."""
     score_column: str = ""
     """Column of the scores in a table; found by its name by default."""
     on_bad: OnBad = "refuse"
@@ -149,7 +153,7 @@ class Comparison(ClosedAnswers, BlindGuess, MirroredPairs, Drawing, Generator, T
             pairs = self._pairs([r.score for r in rows], split)
         twice = self.data.both_orders and split != "train"
         examples = Numbered(len(pairs) * (1 + twice), partial(_example, rows, pairs))
-        source = f"{place}: {len(pairs):,} pairs of {len(rows):,} pictures"
+        source = f"{place}: {counted(len(pairs), 'pair')} of {counted(len(rows), 'picture')}"
         return Loaded(examples, source, checked.refused, checked.notes)
 
     def rated(self, split: Split) -> tuple[Sequence[Rated], str]:
@@ -180,6 +184,7 @@ class Comparison(ClosedAnswers, BlindGuess, MirroredPairs, Drawing, Generator, T
             return read_rated(
                 data.source, image_column=data.image_column, score_column=data.score_column, raters=data.raters,
                 on_bad=data.on_bad,
+                picture_folder=data.picture_folder,
             )  # fmt: skip
 
     def _pairs(self, scores: Sequence[Any], split: Split) -> Pairs:

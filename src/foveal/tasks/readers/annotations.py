@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foveal.errors import UserError
+from foveal.files import check_input, check_text
 
 #: What happens at an object or picture that cannot be used: an error, or it is left out and reported.
 OnBad = Literal["refuse", "skip"]
 Id = int | str
+_NO_JSON = "is no JSON ({error}); get the file again."
 
 
 class Refusals:
@@ -89,6 +91,7 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         UserError: The file is missing or unreadable.
     """
+    check_input(path)
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -99,16 +102,17 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"{str(path)!r}: cannot be a path ({error}); check the path.") from None
 
 
-def json_in(text: str | bytes, name: str, *, fallback: str = "") -> Any:
+def json_in(text: str | bytes, name: str, *, fallback: str = "", trouble: str = _NO_JSON) -> Any:
     """The value that JSON text holds.
 
     Args:
         text: Bytes are UTF-8, with or without a mark at their start.
         name: What errors call it.
         fallback: An encoding for bytes that are no UTF-8; there is none by default.
+        trouble: What the error says behind the name, with a place for the {error}.
 
     Raises:
-        UserError: It is no JSON.
+        UserError: It is no JSON, is nested too deeply, or a text has half a character.
     """
     try:
         if isinstance(text, bytes):
@@ -119,9 +123,14 @@ def json_in(text: str | bytes, name: str, *, fallback: str = "") -> Any:
                 if not fallback:
                     raise
                 text = encoded.decode(fallback)
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{name}: is no JSON ({error}); get the file again.") from None
+        value = json.loads(text)
+    except RecursionError:
+        raise UserError(f"{name}: {trouble.format(error='it is nested too deeply')}") from None
+    except ValueError as error:
+        raise UserError(f"{name}: {trouble.format(error=error)}") from None
+    if "\\u" in text:  # the only way that half a character gets into a text
+        check_text(value, name)
+    return value
 
 
 def kind(value: Any) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from foveal.errors import ImageError
+from foveal.errors import ImageError, UserError
+from foveal.files import special
 from foveal.images import Encoded, Picture, picture_size
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,29 @@ class SizedPicture(Picture):
 
 
 def find_picture(name: str, folders: Iterable[Path]) -> Path | None:
-    """The file of that name in the first of the folders that has it; None, too, for names that no file can have."""
-    # Path.is_file raises where a name is too long or holds a zero byte.
-    return next((folder / name for folder in folders if os.path.isfile(folder / name)), None)
+    """The file of that name in the first of the folders that has it; None, too, for names that no file can have.
+
+    Raises:
+        ImageError: The name leads out of the folders.
+    """
+    folders = list(folders)
+    for folder in folders:
+        file = folder / name
+        # Path.is_file raises where a name is too long or holds a zero byte.
+        if os.path.isfile(file):
+            if not _lies_in(file, folders):
+                raise ImageError(
+                    f"{name!r}: leads out of {folders[0]}, and no picture elsewhere is opened; give the folder that "
+                    "the pictures lie in."
+                )
+            return file
+    return None
+
+
+def _lies_in(file: Path, roots: Iterable[Path]) -> bool:
+    """Whether a file's path lies in one of the folders; links are not followed."""
+    path = Path(os.path.abspath(file))
+    return any(path.is_relative_to(os.path.abspath(root)) for root in roots)
 
 
 def parts_of_cell(cell: Any) -> tuple[bytes | None, Any]:
@@ -71,14 +95,14 @@ def parts_of_cell(cell: Any) -> tuple[bytes | None, Any]:
     return (cell or None, None) if isinstance(cell, bytes) else (None, cell)
 
 
-def bytes_of(cell: Any, name: str, folder: Path, *, confined: bool) -> bytes:
+def bytes_of(cell: Any, name: str, folder: Path, roots: Sequence[Path] = ()) -> bytes:
     """The encoded picture of a table's cell: its bytes, or those of the file that it names.
 
     Args:
         cell: See ``parts_of_cell``.
         name: What messages call the row.
         folder: What paths are relative to.
-        confined: See ``picture_path``.
+        roots: See ``picture_path``.
 
     Raises:
         ImageError: There is no picture, or its file cannot be read.
@@ -88,7 +112,9 @@ def bytes_of(cell: Any, name: str, folder: Path, *, confined: bool) -> bytes:
         return bytes(data)
     if not path:
         raise ImageError(f"{name}: has no picture; restore or remove it.")
-    file = picture_path(folder, path, name, confined=confined)
+    file = picture_path(folder, path, name, roots)
+    if what := special(file):
+        raise ImageError(f"{name}: its picture {file} is {what}; restore or remove it.")
     try:
         return file.read_bytes()
     except OSError as error:
@@ -96,22 +122,36 @@ def bytes_of(cell: Any, name: str, folder: Path, *, confined: bool) -> bytes:
         raise ImageError(f"{name}: {what}; restore or remove it.") from None
 
 
-def picture_path(folder: Path, path: str | None, name: str, *, confined: bool) -> Path:
+def picture_path(folder: Path, path: str | None, name: str, roots: Sequence[Path] = ()) -> Path:
     """The file that a cell of a table names.
+
+    A table from elsewhere could name any file of this machine, and a report would show it; therefore none is opened
+    that lies outside the data set, unless its folder was named by the user.
 
     Args:
         folder: What paths are relative to.
-        path: The cell; None where the row has none, as a key of an archive that lacks the file.
+        path: The cell; None where the row has none, as a key of an archive that lacks the file. The backslashes of
+            Windows may stand between folders.
         name: What messages call the row.
-        confined: Whether the file must lie in the folder, as that of a table from elsewhere must.
+        roots: Folders that the file must lie in one of, the data set's own first, and in which a relative path is
+            looked for that is not in ``folder``; by default ``folder``. Links are not followed.
 
     Raises:
         ImageError: The cell is empty, or names a file elsewhere.
+        UserError: The cell is an address.
     """
     if not path or not path.strip() or "\0" in path:
         raise ImageError(f"{name}: has no picture; restore or remove it.")
-    if confined and (Path(path).is_absolute() or ".." in Path(path).parts):
+    if _ADDRESS.match(path):
+        raise UserError(f"{name}: {path} is an address, and none is fetched; save the pictures and give paths.")
+    roots = roots or (folder,)
+    places = [folder, *roots[1:]]
+    names = [path, path.replace("\\", "/")] if "\\" in path else [path]
+    files = [Path(os.path.normpath(place / name)) for name in names for place in places]
+    file = next((f for f in files if os.path.lexists(f)), files[-len(places)]) if len(files) > 1 else files[0]
+    if not _lies_in(file, roots):
         raise ImageError(
-            f"{name}: its picture {path!r} lies outside the data set, where none is opened; remove the row."
+            f"{name}: its picture {path!r} lies outside {roots[0]}, where none is opened; move it there, or, if you "
+            "trust the table, give its folder as data.picture_folder."
         )
-    return folder / path
+    return file

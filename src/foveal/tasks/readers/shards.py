@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Mapping
 from functools import lru_cache, partial
@@ -10,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from foveal.errors import ImageError, UserError
+from foveal.files import check_input
 from foveal.images import SUFFIXES, Encoded
+from foveal.tasks.readers.annotations import json_in
 from foveal.tasks.readers.tables import Lines
 
 #: The largest label or description that is read.
@@ -27,6 +28,7 @@ def read_tar(path: Path) -> Lines:
     Raises:
         UserError: It is no tar archive, is packed or truncated, or a label cannot be read.
     """
+    check_input(path)
     facts = path.stat()
     return _index(path, (facts.st_mtime_ns, facts.st_size))
 
@@ -73,8 +75,8 @@ def _cells(path: Path, member: tarfile.TarInfo, ending: str, key: str) -> Mappin
         text = read().decode("utf-8").strip()
         if ending != "json":
             return {ending: text}
-        values = json.loads(text)
-    except (UnicodeDecodeError, ValueError) as error:
+        values = json_in(text, name, trouble=f"{member.name} cannot be read ({{error}}); correct or remove it.")
+    except UnicodeDecodeError as error:
         raise UserError(f"{name}: {member.name} cannot be read ({error}); correct or remove it.") from None
     return {f"json.{k}": v for k, v in values.items()} if isinstance(values, dict) else {"json": values}
 

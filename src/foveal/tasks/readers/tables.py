@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foveal.errors import UserError
+from foveal.files import check_input
 from foveal.images import SUFFIXES, Encoded
 from foveal.tasks.readers.pictures import bytes_of
+from foveal.terminal import counted
 
 #: Parquet files of more bytes in all are unpacked into the cache of `datasets` once, and mapped from there.
 IN_MEMORY = 1 << 30
@@ -23,6 +26,8 @@ SAMPLES = 50
 Kind = Literal["image", "encoded", "path", "class", "integer", "bool", "text", "float", "list", "group", "other"]
 #: The first bytes of encoded pictures.
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
+#: Excel's line about the mark between cells, in front of a table.
+_SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?[,;]*\r?\n?', re.IGNORECASE)
 _TROUBLE = "cannot be read ({error}); save it as CSV in UTF-8."
 _DAMAGED = "cannot be read as a table ({error}); fetch or save it again."
 
@@ -61,71 +66,95 @@ class Lines:
         return f"{self.place}, {self.names[row]}"
 
 
-def csv_lines(
-    path: Path, trouble: str = _TROUBLE, *, mark: str = ",", strict: bool = False, errors: str = "strict"
-) -> Iterator[tuple[int, list[str]]]:
-    """The number and the cells of each line of a CSV file that is not empty, one after the other.
+def csv_lines(path: Path, trouble: str = _TROUBLE) -> Iterator[tuple[int, list[str]]]:
+    """The number and the cells of each line of a CSV or TSV file, one after the other, the names of the columns first.
+
+    Cells stand between tabs where the file ends in ``.tsv``, else between commas, semicolons or tabs, whichever gives
+    the first line most cells, or as a line ``sep=;`` in front of it says. Lines without any text are left out.
 
     Args:
         path: The file, in UTF-8 with or without a mark at its start.
         trouble: The text of an error behind the path, with a place for the {error}.
-        mark: The separator of cells; of several characters the one that is most frequent in the first line.
-        strict: Whether quotes that are not closed are an error.
-        errors: How bytes that are no UTF-8 are treated, see ``open``.
 
     Raises:
-        UserError: It cannot be read.
+        UserError: It cannot be read, quotes are not closed, two columns have one name, or a line has more
+            cells than there are columns.
     """
+    check_input(path)
     try:
-        with path.open(encoding="utf-8-sig", errors=errors, newline="") as stream:
-            if len(mark) > 1:
-                mark = max(mark, key=stream.readline().count)
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            first = stream.readline()
+            told = _SEPARATOR.fullmatch(first)
+            if told is None:
                 stream.seek(0)
-            reader = csv.reader(stream, delimiter=mark, strict=strict)
+            mark = told[1] if told else "\t" if path.suffix.lower() == ".tsv" else _separator(first)
+            header: list[str] = []
+            reader = csv.reader(stream, delimiter=mark, strict=True)
             for cells in reader:
-                if cells:
-                    yield reader.line_num, cells
+                if not any(cell.strip() for cell in cells):
+                    continue
+                number = reader.line_num + (told is not None)
+                if not header:
+                    cells = header = _named(cells, path)
+                elif len(cells) > len(header):
+                    raise UserError(_uneven(f"{path}, line {number}", cells, header, mark))
+                yield number, cells
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: {trouble.format(error=error)}") from None
+
+
+def _separator(line: str) -> str:
+    """The mark between the cells of a table's first line."""
+    return max(",;\t", key=lambda mark: len(next(csv.reader([line], delimiter=mark), [])))
+
+
+def _named(cells: Sequence[str], path: Path) -> list[str]:
+    """The names of the columns."""
+    header = [name.strip() for name in cells]
+    twice = sorted(name for name, count in Counter(header).items() if name and count > 1)
+    if twice:
+        raise UserError(f"{path}: two columns are called {twice[0]!r}; rename one.")
+    return header
+
+
+def _uneven(where: str, cells: Sequence[str], header: Sequence[str], mark: str = "") -> str:
+    """The sentence for a line with more or fewer cells than columns."""
+    more = "; a cell with a comma needs quotes around it, and a decimal a point" if mark == "," else ""
+    return f"{where}: has {counted(len(cells), 'cell')}, not {len(header)}; correct the line{more}."
 
 
 def csv_rows(path: Path, trouble: str = _TROUBLE) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The names of the columns of a CSV or TSV file, and the number and the cells of each line below them.
 
-    Cells that a line lacks are empty, and those that it has beyond the columns are left out.
+    Cells that a line lacks are empty.
 
     Args:
         path: The file.
         trouble: See ``csv_lines``.
 
     Raises:
-        UserError: It cannot be read.
+        UserError: See ``csv_lines``.
     """
-    lines = csv_lines(path, trouble, mark="\t" if path.suffix == ".tsv" else ",")
+    lines = csv_lines(path, trouble)
     _, header = next(lines, (0, []))
     rest = [""] * len(header)
     return header, [(number, dict(zip(header, [*cells, *rest], strict=False))) for number, cells in lines]
 
 
 def read_csv(path: Path) -> Lines:
-    """A CSV or TSV file whose first line names the columns; commas, semicolons or tabs are recognised in that line.
+    """A CSV or TSV file whose first line names the columns.
 
     Raises:
-        UserError: It cannot be read, has no names of columns, or a line has too few or too many cells.
+        UserError: See ``csv_lines``; or it has no names of columns, or a line has too few cells.
     """
-    trouble = "cannot be read as a table ({error}); save it as CSV in UTF-8."
-    lines = csv_lines(path, trouble, mark="\t" if path.suffix.lower() == ".tsv" else ",;\t", strict=True)
-    _, first = next(lines, (0, []))
-    header = [name.strip() for name in first]
+    lines = csv_lines(path, "cannot be read as a table ({error}); save it as CSV in UTF-8.")
+    _, header = next(lines, (0, []))
     if not any(header) or any(name.lower().endswith(SUFFIXES) for name in header):
         raise UserError(f"{path}: its first line must name the columns, e.g. path,label; add such a line.")
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise UserError(f"{path}: two columns are called {twice[0]!r}; rename one.")
     rows = []
     for number, cells in lines:
-        if len(cells) != len(header):
-            raise UserError(f"{path}, line {number}: has {len(cells)} cells, not {len(header)}; correct the line.")
+        if len(cells) < len(header):
+            raise UserError(_uneven(f"{path}, line {number}", cells, header))
         rows.append((f"line {number}", cells))
     columns = {name: [cells[i].strip() for _, cells in rows] for i, name in enumerate(header) if name}
     features = {name: _type_of_texts(values) for name, values in columns.items()}
@@ -208,13 +237,13 @@ class ArrowFile:
         place: The file.
         features: See ``Lines``.
         mapped: Whether a parquet file is unpacked into the cache and mapped, not read into memory.
-        confined: Whether pictures that a cell names by their path must lie in the table's folder.
+        roots: Folders that pictures named by their path must lie in, see ``picture_path``.
     """
 
     place: Path
     features: Mapping[str, Any]
     mapped: bool = False
-    confined: bool = False
+    roots: tuple[Path, ...] = ()
 
     def samples(self) -> list[Mapping[str, Any]]:
         """A few rows."""
@@ -232,7 +261,7 @@ class ArrowFile:
         if pyarrow.types.is_string(cells.type) or pyarrow.types.is_large_string(cells.type):
             return [text or "" for text in cells.to_pylist()]
         names = [self.where(i) for i in range(len(cells))]
-        read = partial(_bytes_in_row, cells, self.place.parent, self.confined)
+        read = partial(_bytes_in_row, cells, self.place.parent, self.roots)
         return [Encoded(name, partial(read, i, name)) for i, name in enumerate(names)]
 
     def where(self, row: int) -> str:
@@ -244,7 +273,7 @@ class ArrowFile:
 Frame = Lines | ArrowFile
 
 
-def open_arrow(path: Path, *, mapped: bool = False, confined: bool = False) -> ArrowFile:
+def open_arrow(path: Path, *, mapped: bool = False, roots: tuple[Path, ...] = ()) -> ArrowFile:
     """A parquet or Arrow file by its schema.
 
     Raises:
@@ -252,7 +281,7 @@ def open_arrow(path: Path, *, mapped: bool = False, confined: bool = False) -> A
     """
     schema = arrow_schema(path)
     stored = features_of(schema)
-    return ArrowFile(path, {f.name: stored.get(f.name, str(f.type)) for f in schema}, mapped, confined)
+    return ArrowFile(path, {f.name: stored.get(f.name, str(f.type)) for f in schema}, mapped, roots)
 
 
 def features_of(schema: Any) -> Mapping[str, Any]:
@@ -277,6 +306,7 @@ def arrow_errors(path: Path, trouble: str = _DAMAGED) -> Iterator[None]:
     """
     import pyarrow
 
+    check_input(path)
     try:
         yield
     except (pyarrow.ArrowException, OSError, KeyError) as error:
@@ -371,5 +401,5 @@ def _first_rows(path: Path) -> list[Mapping[str, Any]]:
             return [] if batch is None else list(batch.to_pylist())
 
 
-def _bytes_in_row(cells: Any, folder: Path, confined: bool, row: int, name: str) -> bytes:
-    return bytes_of(cells[row].as_py(), name, folder, confined=confined)
+def _bytes_in_row(cells: Any, folder: Path, roots: tuple[Path, ...], row: int, name: str) -> bytes:
+    return bytes_of(cells[row].as_py(), name, folder, roots)

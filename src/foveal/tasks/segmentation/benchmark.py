@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
-from foveal.files import check_file, to_json, write_text
+from foveal.files import check_output, to_json, write_text
 from foveal.metrics.formats import percent
 from foveal.runs import environment
 from foveal.tasks.segmentation.benchmark_memory import Memory, memory_of
@@ -278,7 +278,7 @@ def _check(recipe: Recipe, images: int, repeats: int, out: Path | None) -> None:
             raise UserError(f"{option}: must be at least 1, not {value}.")
     if recipe.task != "segmentation":
         raise UserError(f"The task {recipe.task} draws no masks; give a run or a recipe of segmentation.")
-    check_file(out)
+    check_output(out, (".json",))
     load_config(recipe.model)
     sam_config(segmenter_section(recipe.model).sam)
 

@@ -11,6 +11,7 @@ from foveal.config.arguments import Parser
 from foveal.config.finding import recipe_or_run
 from foveal.devices import prepare
 from foveal.runs import checkpoint_of
+from foveal.terminal import counted
 
 #: What the keys of a recipe begin with that it takes beside its own options: it takes all.
 KEYS = ""
@@ -65,7 +66,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
         console.print()
     facts = done.facts
     console.print(
-        f"{facts['images']} pictures, {facts['repeats']} repeats, {facts['device']}, {facts['threads']} threads, "
+        f"{counted(facts['images'], 'picture')}, {counted(facts['repeats'], 'repeat')}, {facts['device']}, "
+        f"{counted(facts['threads'], 'thread')}, "
         f"{facts['precision']}; memory: {done.variants['separate'].memory.measure}", soft_wrap=True,
     )  # fmt: skip
     if given.out is not None:
