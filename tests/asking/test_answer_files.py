@@ -485,6 +485,7 @@ def test_csv_has_the_columns_of_parquet_and_no_formulas(tmp_path):
     answers.append([Answered(Example(name, ()), row) for name, row in zip(("@a.png", "b.png"), rows, strict=True)])
     answers.append([Answered(Example("c.png", ()), None, "c.png: broken")])
     answers.finish()
+    answers.close()
     text = (tmp_path / "a.csv").read_text()
     assert text == (
         "picture,prediction,confidence,response,probabilities,extra,error\n"
