@@ -211,7 +211,8 @@ def test_points_are_matched_one_to_one_within_the_radius_and_pooled() -> None:
 def test_a_row_without_points_misses_its_objects() -> None:
     rows = [row("a", 1, points=[(50, 50)]), row("b", 3)]
     values = measure_counts(rows, [prediction("a", 1, points=[[50, 50]])], 0.5)
-    assert values["point_precision"] == 1 and values["point_recall"] == 1 / 4
+    # The row without a prediction counts as an unread reply: one wrong point.
+    assert values["point_precision"] == 1 / 2 and values["point_recall"] == 1 / 4
     # Nobody pointed at anything: there is no precision to speak of.
     none = measure_counts(rows, [prediction("a", 0, points=[]), prediction("b", 0, points=[])], 0.5)
     assert "point_precision" not in none and none["point_recall"] == 0
@@ -269,3 +270,6 @@ def test_an_unread_reply_is_wrong_in_every_metric_also_where_there_is_nothing() 
     assert values["exact_accuracy"] == values["off_by_one_accuracy"] == values["exact_accuracy/0-10"] == 0
     assert values["over_share"] + values["under_share"] == pytest.approx(1) and values["unparsable"] == 1
     assert values["nae"] == 1 and "point_precision" not in values
+    empty = [row("a", 0), row("b", 0)]
+    values = measure_counts(empty, [prediction(name, None, points=[]) for name in "ab"], 0.5)
+    assert values["point_precision"] == values["point_f1"] == 0

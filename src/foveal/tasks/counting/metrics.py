@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -312,7 +312,7 @@ def measure_counts(examples: Sequence[Example], predictions: Sequence[Prediction
       ``m_rel_rmse`` only where each picture is asked about all categories of its domain (``data.absent``), over whose
       pictures they are taken;
     * ``point_precision``, ``point_recall``, ``point_f1`` where points were predicted, over all rows: one without
-      points misses all of its objects;
+      points misses all of its objects, and a reply that cannot be read is one wrong point more;
     * ``ended_done_share``, ``ended_limit_share``, ``ended_stuck_share``, ``ended_unreadable_share``, ``repeats`` (mean
       number in a picture) where pictures were counted in steps, over those.
 
@@ -365,13 +365,14 @@ _Rows = Sequence[tuple[Example, Prediction]]
 
 
 def _point_metrics(rows: _Rows, radius: float) -> dict[str, float]:
-    """Precision, recall and F1 of points, if there are any."""
+    """Precision, recall and F1 of points, if there are any; a reply that cannot be read is a wrong point, too."""
     if not any("points" in p.extra for _, p in rows):
         return {}
     scores = pooled(
         match_points([(x, y) for x, y in p.extra.get("points", ())], e.fields["things"], e.fields["size"], radius)
         for e, p in rows
     )
+    scores = replace(scores, predicted=scores.predicted + sum(p.value is None for _, p in rows))
     return {"point_precision": scores.precision, "point_recall": scores.recall, "point_f1": scores.f1}
 
 
