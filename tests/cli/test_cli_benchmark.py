@@ -111,6 +111,15 @@ def test_shells_complete_its_options():
     assert "--served_model" in options and "--model.device" in options and "--training.epochs" not in options
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as at a terminal; a process that a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_what_can_be_gone_on_with(command):
     over, given = threading.Event(), itertools.count()
 
