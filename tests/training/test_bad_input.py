@@ -192,7 +192,8 @@ def test_a_real_ctrl_c_with_workers_shows_no_traceback(tmp_path):
     started = subprocess.Popen(
         [sys.executable, "-m", "foveal.cli.main", *words.split()], cwd=tmp_path, env=env, start_new_session=True, text=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+        # A shell's background jobs ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )  # fmt: skip
     try:
         while not (tmp_path / "runs/x/checkpoints/last").exists():

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,21 +109,12 @@ def read_source(source: str, wanted: Wanted) -> Table:
         moved = _MOVED.get(source)
         hint = f"on the Hub the data set of that name is {moved}" if moved else "check data.source"
         raise UserError(f"{source}: there is no such folder; {hint}.")
-    place = _fetch(source)
-    origin = f"{source} (Hub, commit {place.name[:7]})"
+    place, origin = hub.locate(source, _FETCHED)
     try:
         return _read(place, origin, wanted, from_hub=True)
     except UserError as error:
         # A message names the data set, not where its copy lies.
         raise type(error)(str(error).replace(str(place), source)) from error
-
-
-@cache
-def _fetch(source: str) -> Path:
-    """The folder of a data set on the Hub; a process asks once, so that all splits are of one commit."""
-    from foveal import hub
-
-    return hub.fetch(source, _FETCHED)
 
 
 def _read(path: Path, origin: str, wanted: Wanted, *, from_hub: bool = False) -> Table:
