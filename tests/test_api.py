@@ -284,7 +284,7 @@ def test_a_training_gives_a_run_its_results_and_its_model(trained):
     picture.save(folder / "a.png")
     tally = trained.model.predict_folder(folder, folder / "answers.jsonl")
     assert loaded.predict_folder(folder, folder / "answers.jsonl") == tally  # continues it: the same model
-    assert repr(loaded) == "Model(task='blindtest/lines', model='builtin', checkpoint='step-1', device='cpu')"
+    assert repr(loaded) == "Model(task='blindtest/lines', model='builtin', checkpoint='epoch-1', device='cpu')"
 
 
 def test_a_run_is_measured_again(trained):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from polylines import count_intersections
 
-from foveal.errors import UserError
+from foveal.errors import ImageError, UserError
 from foveal.examples import SPLITS, Example, Split
 from foveal.results import Prediction
 from foveal.tasks.blindtest.drawing.strokes import Pen
@@ -351,7 +351,10 @@ def test_datasets_loads_what_was_made(tmp_path: Path, monkeypatch: pytest.Monkey
     assert loaded["train"][0]["image"].size == (64, 64)
     # And back, as parquet.
     loaded["test"].to_parquet(tmp_path / "parquet" / "test.parquet")
-    again = lines(source=str(tmp_path / "parquet")).load("test").examples
+    # It holds the paths of the pictures, which lie outside the table's folder.
+    with pytest.raises(ImageError, match=r"give its folder as data\.picture_folder\."):
+        lines(source=str(tmp_path / "parquet")).load("test")
+    again = lines(source=str(tmp_path / "parquet"), picture_folder=folder).load("test").examples
     assert [e.truth for e in again] == list(loaded["test"]["label"])
     assert again[3].images[0].open().size == (64, 64)
 

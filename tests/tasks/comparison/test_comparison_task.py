@@ -239,7 +239,7 @@ def test_any_reply_gives_a_verdict_or_none(reply: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "sizes", [((64, 64), (64, 64)), ((30, 400), (400, 30)), ((9000, 2), (5, 5)), ((1, 1), (1, 7000))]
+    "sizes", [((64, 64), (64, 64)), ((30, 400), (400, 30)), ((400, 2), (5, 5)), ((1, 1), (1, 200))]
 )
 def test_both_pictures_are_drawn_side_by_side_whatever_their_shape(sizes: tuple[tuple[int, int], ...]) -> None:
     colours = ("red", "blue")

@@ -98,7 +98,7 @@ def test_whole_units_are_the_scores_times_one_factor(scores: list[Fraction], thr
 
 
 def test_a_set_of_one_picture_or_with_one_twice_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^x: holds 1 rated pictures; to compare takes 2 at least\.$"):
+    with pytest.raises(UserError, match=r"^x: holds 1 rated picture; to compare takes 2 at least\.$"):
         check_rows(rated(1), "x")
     row = rated(1)[0]
     with pytest.raises(UserError, match=r"^x: the picture p0 is rated twice; leave one of its ratings\.$"):

@@ -64,6 +64,9 @@ class PuzzleData:
     """`generate`; or a folder that `foveal data make` wrote, a .parquet file or a folder of them, a data set on the Hub
     (OWNER/NAME or OWNER/NAME@REVISION, also XAI/vlmsareblind as it is), or a folder of published pictures, which serve
     as the test split."""
+    picture_folder: str = ""
+    """Folder of the pictures that a table names, where they lie elsewhere. Without it no path may lead out of the
+    source: a table from others could name any file of this machine."""
     style: Literal["paper", "varied"] = "paper"
     """Look of generated pictures: paper with the published parameters, varied for training (wider)."""
     image_size: int = 224
@@ -222,7 +225,7 @@ class Puzzle(Generated, ClosedAnswers, BlindGuess, Generator, Task):
         if data.source != "generate":
             only = data.question if data.question in WHICH else None
             texts = [q.text for q in self.questions().values()]
-            found, source = load_rows(data.source, split, self.layout, texts, only)
+            found, source = load_rows(data.source, split, self.layout, texts, only, data.picture_folder)
             checked = check_pictures(found, lambda row: (row.picture,), max_pixels=self.max_pixels, on_bad=data.on_bad)
             rows = checked.rows
             given = len(rows) > 0 and "text" in rows[0].fields

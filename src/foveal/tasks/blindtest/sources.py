@@ -93,7 +93,12 @@ def agreed(named: str, cells: Mapping[str, str] | None, column: str, truth: Call
 
 
 def load_rows(
-    source: str, split: Split, layout: Layout, questions: Sequence[str] = (), only: Which | None = None
+    source: str,
+    split: Split,
+    layout: Layout,
+    questions: Sequence[str] = (),
+    only: Which | None = None,
+    picture_folder: str = "",
 ) -> tuple[Sequence[Row], str]:
     """The rows of a split on disk or on the Hub, and where they came from.
 
@@ -113,12 +118,14 @@ def load_rows(
         layout: The puzzle's layout.
         questions: The puzzle's two published questions, with which the rows' questions are compared.
         only: Leaves out rows with the other question.
+        picture_folder: Folder of the pictures that a table names, where they lie elsewhere.
 
     Raises:
         UserError: The source or the split does not exist, or a row is malformed.
     """
     path, origin = locate(source)
-    place = _Source(path, origin, layout, questions, only)
+    elsewhere = (Path(picture_folder).expanduser(),) if picture_folder else ()
+    place = _Source(path, origin, layout, questions, only, elsewhere)
     if path.is_file() and path.suffix == ".parquet":
         return place.rows_of_file(split), origin
     if path.is_dir():
@@ -145,6 +152,7 @@ class _Source:
     layout: Layout
     questions: Sequence[str]
     only: Which | None
+    elsewhere: tuple[Path, ...]
 
     def rows_of_file(self, split: Split) -> Sequence[Row]:
         published = _is_published(self.path)
@@ -153,7 +161,7 @@ class _Source:
             raise UserError(
                 f"data.source: {self.path}: serves as the {serves} split; give a folder that has a {split} split too."
             )
-        return self._published_rows([self.path]) if published else _from_parquet([self.path], self.layout, self.origin)
+        return self._published_rows([self.path]) if published else self._saved_rows([self.path])
 
     def rows_of_folder(self, split: Split) -> tuple[Sequence[Row], str]:
         path = self.path
@@ -162,13 +170,18 @@ class _Source:
             return self._published_rows(published), self.origin
         tables = {s: [t for t in split_files(path, s, ".parquet") if t not in published] for s in SPLITS}
         if tables[split]:
-            return _from_parquet(tables[split], self.layout, self.origin), self.origin
+            return self._saved_rows(tables[split]), self.origin
         remote = self.origin != str(path)
         folders = split_folders(path, path / "data")
         if split in folders:
             folder = folders[split][0]
-            read = _from_metadata if (folder / "metadata.csv").is_file() else _from_label_folders
-            return read(folder, self.layout), self.origin if remote else str(folder)
+            has_table = (folder / "metadata.csv").is_file()
+            rows = (
+                _from_metadata(folder, self.layout, self.elsewhere)
+                if has_table
+                else _from_label_folders(folder, self.layout)
+            )
+            return rows, self.origin if remote else str(folder)
         if there := [s for s in SPLITS if tables[s] or s in folders]:
             raise UserError(
                 f"data.source: {self.origin if remote else path / split}: there is no {split} split, only "
@@ -224,7 +237,25 @@ class _Source:
                 f"data.source: {self.origin}: has no row of {' or '.join(layout.hub_tasks)}{asked}; give another source"
                 + (", or set data.question to both." if only else ".")
             )
-        return _ParquetRows(_images(tables, self.origin), paths[0].parent, rows, places)
+        return _ParquetRows(_images(tables, self.origin), (paths[0].parent, *self.elsewhere), rows, places)
+
+    def _saved_rows(self, paths: Sequence[Path]) -> _ParquetRows:
+        """The rows of files as `datasets` saves them."""
+        layout, source = self.layout, self.origin
+        tables = [_read_parquet(path, ("image", *_columns(layout))) for path in paths]
+        images = _images(tables, source)
+        rows: list[Row] = []
+        for table in tables:
+            cells = table.drop_columns(["image"])
+            noted = features_of(table.schema)
+            names = {column: class_names(noted.get(column)) for column in _columns(layout)}
+            for row in cells.to_pylist():
+                where = f"{source}, row {len(rows)}"
+                for column, known in names.items():
+                    if known and isinstance(row[column], int) and 0 <= row[column] < len(known):
+                        row[column] = known[row[column]]
+                rows.append(_row(str(len(rows)), Picture(where, ""), row, layout, where))
+        return _ParquetRows(images, (paths[0].parent, *self.elsewhere), rows, range(len(rows)))
 
 
 def _checked(text: str, truth: Callable[[str], Any], where: str) -> Any:
@@ -245,12 +276,12 @@ def _row(name: str, picture: Picture, cells: Mapping[str, Any], layout: Layout, 
     return Row(name, picture, (first, second), {key: str(cells[key]) for key in layout.fields})
 
 
-def _from_metadata(folder: Path, layout: Layout) -> list[Row]:
+def _from_metadata(folder: Path, layout: Layout, elsewhere: tuple[Path, ...]) -> list[Row]:
     table = folder / "metadata.csv"
     rows = []
     for number, cells in _read_csv(table, ("file_name", *_columns(layout))):
         where = f"{table}, line {number}"
-        path = picture_path(folder, cells["file_name"], where)
+        path = picture_path(folder, cells["file_name"], where, (folder, *elsewhere))
         if not path.is_file():
             raise UserError(f"{where}: there is no picture {path}; restore it or remove the line.")
         rows.append(_row(cells["file_name"], Picture(str(path), path), cells, layout, where))
@@ -313,13 +344,13 @@ class _ParquetRows(Lazy[Row]):
 
     Attributes:
         images: The column of pictures.
-        folder: What paths of pictures are relative to.
+        roots: Folders that pictures lie in, the table's own first; see ``picture_path``.
         rows: The rows without their pictures.
         places: Index of each row's picture in the column.
     """
 
     images: Any
-    folder: Path
+    roots: tuple[Path, ...]
     rows: Sequence[Row]
     places: Sequence[int]
 
@@ -334,7 +365,7 @@ class _ParquetRows(Lazy[Row]):
 
     def _bytes(self, index: int) -> bytes:
         cell = self.images[self.places[index]].as_py()
-        return bytes_of(cell, self.rows[index].picture.name, self.folder)
+        return bytes_of(cell, self.rows[index].picture.name, self.roots[0], self.roots)
 
 
 def _read_parquet(path: Path, columns: Sequence[str], **options: Any) -> Any:
@@ -354,24 +385,6 @@ def _images(tables: Sequence[Any], source: str) -> Any:
             f"{source}: the column image holds {images.type}, no pictures; save it with `Dataset.to_parquet`."
         )
     return images
-
-
-def _from_parquet(paths: Sequence[Path], layout: Layout, source: str) -> _ParquetRows:
-    needed = ("image", *_columns(layout))
-    tables = [_read_parquet(path, needed) for path in paths]
-    images = _images(tables, source)
-    rows: list[Row] = []
-    for table in tables:
-        cells = table.drop_columns(["image"])
-        noted = features_of(table.schema)
-        names = {column: class_names(noted.get(column)) for column in _columns(layout)}
-        for row in cells.to_pylist():
-            where = f"{source}, row {len(rows)}"
-            for column, known in names.items():
-                if known and isinstance(row[column], int) and 0 <= row[column] < len(known):
-                    row[column] = known[row[column]]
-            rows.append(_row(str(len(rows)), Picture(where, ""), row, layout, where))
-    return _ParquetRows(images, paths[0].parent, rows, range(len(rows)))
 
 
 def _is_published(path: Path) -> bool:
