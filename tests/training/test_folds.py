@@ -139,7 +139,8 @@ def test_an_interrupted_fold_is_continued_and_the_rest_trained(
     weights = (copied / "fold-1/checkpoints/last/model.safetensors").stat()
     for part in ("evaluation", "checkpoints"):
         shutil.rmtree(copied / "fold-2" / part)
-    (copied / "fold-2/report.html").unlink()
+    for file in ("report.html", "metrics.csv"):
+        (copied / "fold-2" / file).unlink()
     seen: list[tuple[str | None, str | None]] = []
 
     def watched(one: Recipe, console: Console, *, resume: Any = None) -> Any:
@@ -205,7 +206,14 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
     assert not (tmp_path / "new").exists() and not (tmp_path / "both" / "fold-6").exists()
     (copied / "fold-2/evaluation/test/results.json").write_text("{")
     assert "results.json: cannot be read (" in refusal(at(recipe, copied))
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {
+        "WORLD_SIZE": "2",
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "::1",
+        "MASTER_PORT": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
     assert "--folds: trains in one process; leave torchrun out" in refusal(at(recipe, copied))
 
 
