@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,71 @@ import torch
 from torch.optim import AdamW, Muon
 
 Closure = Callable[[], float]
+
+
+def orthogonalised(matrix: torch.Tensor, coefficients: tuple[float, float, float], steps: int) -> torch.Tensor:
+    """Muon's Newton-Schulz iteration in the matrix's own type: its singular values are brought near 1.
+
+    Each step is a polynomial of the Gram matrix times the matrix. For a wide matrix the polynomials are multiplied first
+    and meet the matrix once, which is the same and takes half the time.
+
+    Args:
+        matrix: [rows, columns].
+        coefficients: Of the quintic polynomial, the lowest power first.
+        steps: Of the iteration, at least 1.
+
+    Returns:
+        [rows, columns].
+    """
+    a, b, c = coefficients
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / x.norm().clamp(min=1e-7)
+    gram = x @ x.T
+    if x.shape[1] < 2 * x.shape[0]:
+        for step in range(steps):
+            gram = x @ x.T if step else gram
+            x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    else:
+        product: torch.Tensor | None = None
+        for step in range(steps):
+            polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+            polynomial.diagonal().add_(a)
+            product = polynomial if product is None else polynomial @ product
+            if step < steps - 1:
+                gram = polynomial @ gram @ polynomial
+        x = x if product is None else product @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
+class _Muon(Muon):
+    """Muon that computes in float32 on a CPU.
+
+    torch's own iterates in bfloat16, which takes 20 to 50 times as long on a processor without instructions for it: there it
+    was nine tenths of a training step of the built-in model.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Closure | None = None) -> float | None:  # type: ignore[override]
+        """One step; ``closure`` is not called, see ``MuonWithAdamW``."""
+        if any(p.device.type != "cpu" for group in self.param_groups for p in group["params"]):
+            super().step()  # type: ignore[no-untyped-call]
+            return None
+        for group in self.param_groups:
+            momentum, lr = group["momentum"], float(group["lr"])
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                grad = p.grad.float()
+                state = self.state[p]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(p.grad)
+                state["momentum_buffer"].lerp_(p.grad, 1 - momentum)
+                buffer = state["momentum_buffer"].float()
+                update = grad.lerp(buffer, momentum) if group["nesterov"] else buffer
+                update = orthogonalised(update, group["ns_coefficients"], group["ns_steps"])
+                p.mul_(1 - lr * group["weight_decay"])
+                p.add_(update.to(p.dtype), alpha=-lr * math.sqrt(max(1.0, p.shape[0] / p.shape[1])))
+        return None
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
@@ -28,7 +94,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
     ) -> None:
         self._parts: list[torch.optim.Optimizer] = []
         if muon:
-            self._parts.append(Muon(muon, lr=muon[0]["lr"]))
+            self._parts.append(_Muon(muon, lr=muon[0]["lr"]))
         if adamw:
             self._parts.append(AdamW(adamw, lr=adamw[0]["lr"], betas=betas))
         groups = [{**g, "part": k} for k, part in enumerate(self._parts) for g in part.param_groups]
