@@ -47,7 +47,9 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     for name, median in medians.items():
         print(f"{name:<18}{1000 * median:8.1f} ms a step")
-    print(f"ratio {medians['torch.optim.Muon'] / medians['Foveal']:.1f} ({len(matrices)} matrices, {args.threads} threads)")
+    print(
+        f"ratio {medians['torch.optim.Muon'] / medians['Foveal']:.1f} ({len(matrices)} matrices, {args.threads} threads)"
+    )
 
 
 if __name__ == "__main__":
