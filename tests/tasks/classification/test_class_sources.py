@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from picture_folders import write_folders, write_picture
 from picture_tables import png, saved, write_csv, write_parquet, write_tar
 
+from foveal import hub
 from foveal.errors import ImageError, UserError
 from foveal.tasks.classification.rows import Table, Wanted
 from foveal.tasks.classification.sources import read_source
@@ -348,10 +350,12 @@ def test_names_without_an_owner(tmp_path: Path) -> None:
 
 
 def test_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hub.fetch.cache_parameters()["maxsize"] is None, "all splits are of one commit, as the one below"
     copy = tmp_path / "0123456789abcdef"
     write_parquet(copy / "data/train-0.parquet", [0, 1] * 10, names=("a", "b"))
     asked = []
 
+    @cache
     def fetch(source: str, patterns: tuple[str, ...]) -> Path:
         asked.append((source, "*.parquet" in patterns, "*.tar" in patterns, "*.py" in patterns))
         return copy
