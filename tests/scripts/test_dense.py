@@ -1,0 +1,61 @@
+"""The tower's dense stage goes on after a kill as if nothing had been, and learns."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "pretrain_builtin"))
+
+import dense
+
+WORDS = ("--pictures", "48", "--batch", "8", "--seed", "3", "--out")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense, "SAVE_SECONDS", -1.0)  # after each step
+    monkeypatch.setattr(dense, "probe", lambda *_: {})
+
+
+def run(monkeypatch: pytest.MonkeyPatch, folder: Path) -> bytes:
+    monkeypatch.setattr(sys, "argv", ["dense.py", *WORDS, str(folder)])
+    dense.main()
+    return (folder / "tower.safetensors").read_bytes()
+
+
+def test_killed_and_run_again_it_ends_in_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(monkeypatch, tmp_path / "whole")
+    original, saves = dense.save, []
+
+    def dying(path: Path, state: dict) -> None:
+        if len(saves) == 3:
+            raise MemoryError("killed")
+        saves.append(state["step"])
+        original(path, state)
+
+    monkeypatch.setattr(dense, "save", dying)
+    with pytest.raises(MemoryError):
+        run(monkeypatch, tmp_path / "killed")
+    monkeypatch.setattr(dense, "save", original)
+    assert saves == [1, 2, 3]
+    assert run(monkeypatch, tmp_path / "killed") == whole
+
+
+def test_losses_fall_on_a_batch_that_is_learned_by_heart() -> None:
+    torch.manual_seed(0)
+    tower, heads = dense.build_tower(), dense.Heads(128)
+    batch = dense.make_batch("a", 8, 112)
+    optimizer = torch.optim.AdamW([*tower.parameters(), *heads.parameters()], lr=1e-3)
+    totals = []
+    for _ in range(25):
+        parts = dense.losses(heads, tower(dense.normalised(batch)).last_hidden_state, batch)
+        total = sum(dense.WEIGHTS[n] * v for n, v in parts.items())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(total.item())
+    assert set(parts) == set(dense.WEIGHTS) and totals[-1] < 0.6 * totals[0]
