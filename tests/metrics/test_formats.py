@@ -11,7 +11,6 @@ from foveal.metrics.formats import (
     number,
     percent,
     scientific,
-    whole_percent,
 )
 from foveal.results import Metric, Metrics
 
@@ -89,7 +88,7 @@ def test_numbers():
 
 def test_nearly_all_and_nearly_nothing_are_never_all_or_nothing() -> None:
     assert [percent(k / 3000) for k in (0, 1, 2999, 3000)] == ["0.0%", "<0.1%", ">99.9%", "100.0%"]
-    assert [whole_percent(x, " %") for x in (0, 0.001, 0.97, 0.9999, 1)] == [
+    assert [percent(x, " %", 0) for x in (0, 0.001, 0.97, 0.9999, 1)] == [
         "0 %", "<1 %", "97 %", ">99 %", "100 %",
     ]  # fmt: skip
     assert [decimals(x) for x in (0, 1, 0.97126, 1 / 30_000, 29_999 / 30_000, 2.00001)] == [

@@ -10,26 +10,16 @@ _MISSING = "–"
 _MINUS = "−"
 
 
-def percent(share: float, sign: str = "%") -> str:
+def percent(share: float, sign: str = "%", places: int = 1) -> str:
     """``0.973`` as ``97.3%``. What is only nearly all or nearly nothing is never rounded to 100% or 0%."""
     if not math.isfinite(share):
         return _MISSING
-    if 0 < share < 0.0005:
-        return f"<0.1{sign}"
-    if 0.9995 <= share < 1:
-        return f">99.9{sign}"
-    return f"{100 * share:.1f}{sign}".replace("-", _MINUS)
-
-
-def whole_percent(share: float, sign: str = "%") -> str:
-    """``0.973`` as ``97%``; like ``percent`` never 100% or 0% of what is only nearly so."""
-    if not math.isfinite(share):
-        return _MISSING
-    if 0 < share < 0.005:
-        return f"<1{sign}"
-    if 0.995 <= share < 1:
-        return f">99{sign}"
-    return f"{100 * share:.0f}{sign}"
+    least = 10.0**-places
+    if 0 < share < least / 200:
+        return f"<{least:.{places}f}{sign}"
+    if 1 - least / 200 <= share < 1:
+        return f">{100 - least:.{places}f}{sign}"
+    return f"{100 * share:.{places}f}{sign}".replace("-", _MINUS)
 
 
 def decimals(value: float, places: int = 4) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from foveal.drawing.contact_sheet import contact_sheet, save_sheet
 from foveal.examples import Example
 from foveal.metrics.calibration import reliability_of
-from foveal.metrics.formats import whole_percent
+from foveal.metrics.formats import percent
 from foveal.report.charts import confusion
 from foveal.report.plots import confusion_png, reliability_png
 from foveal.results import Prediction, Result, is_correct
@@ -30,7 +30,7 @@ def caption(task: Task, example: Example, prediction: Prediction) -> str:
 
 
 def _confidence(prediction: Prediction) -> str:
-    return "" if prediction.confidence is None else f" · {whole_percent(prediction.confidence, ' %')}"
+    return "" if prediction.confidence is None else f" · {percent(prediction.confidence, ' %', 0)}"
 
 
 def write_sheet(task: Task, examples: Sequence[Example], predictions: Sequence[Prediction], path: Path) -> Path:

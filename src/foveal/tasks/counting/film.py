@@ -9,7 +9,7 @@ from typing import Final
 from PIL import Image, ImageDraw, ImageFont
 
 from foveal.images import upright_rgb
-from foveal.metrics.formats import whole_percent
+from foveal.metrics.formats import percent
 from foveal.tasks.counting.marking import Relative, Resize, Style, mark
 from foveal.tasks.counting.objects import Point, Thing
 
@@ -71,7 +71,7 @@ def frames(
 def _captions(number: int, category: str, ending: str, confidences: Sequence[float | None]) -> list[tuple[str, str]]:
     """The count so far and what happened, for each frame."""
     events = [*(f"next: {k + 1}" for k in range(number)), ending]
-    sure = ["" if c is None else f"  ({whole_percent(c)})" for c in confidences]
+    sure = ["" if c is None else f"  ({percent(c, places=0)})" for c in confidences]
     return [(f"{k} {category}", events[k] + sure[k]) for k in range(number + 1)]
 
 
