@@ -45,3 +45,10 @@ def foveal(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedPr
     return subprocess.run(
         [sys.executable, "-m", "foveal.cli.main", *words], cwd=cwd, env=env, capture_output=True, text=True, check=False
     )
+
+
+def source_of(recipe: Path) -> str:
+    """Where a recipe's data lie."""
+    import yaml
+
+    return str(yaml.safe_load(recipe.read_text())["data"]["source"])
