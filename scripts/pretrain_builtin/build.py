@@ -17,8 +17,9 @@ from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 
 from scenes import Families, make
 
-VIEW, PATCH, SHUFFLE, WIDTH = 112, 14, 2, 128
-IMAGE_TOKENS = (VIEW // PATCH // SHUFFLE) ** 2
+#: Side of a picture unless a recipe says otherwise, and the largest one that has positions of its own.
+VIEW, LARGEST = 112, 252
+PATCH, SHUFFLE, WIDTH = 14, 2, 128
 VOCABULARY = 1024
 BOS, EOS, PAD = "<|im_start|>", "<end_of_utterance>", "<pad>"
 CHAT_TEMPLATE = (
@@ -49,6 +50,11 @@ airplane automobile bird cat deer dog frog horse ship truck zero one two three f
 Segment what the sentence means. Which pixels show the largest red shape that is not a circle? It is <SEG>.
 Describe the picture. What do you see? There is a and the of to in on with it is are was not for that this from
 """.strip().splitlines()
+
+
+def image_tokens(view: int) -> int:
+    """Tokens of a picture ``view`` pixels wide and high."""
+    return (view // PATCH // SHUFFLE) ** 2
 
 
 def build_tokenizer(families: Families, seed: int = 0) -> PreTrainedTokenizerFast:
@@ -90,7 +96,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> Idefics3Processor:
         size={"longest_edge": VIEW}, max_image_size={"longest_edge": VIEW}, do_image_splitting=False,
         image_mean=[0.98] * 3, image_std=[0.25] * 3, do_convert_rgb=True,
     )  # fmt: skip
-    return Idefics3Processor(images, tokenizer, image_seq_len=IMAGE_TOKENS, chat_template=CHAT_TEMPLATE)
+    return Idefics3Processor(images, tokenizer, image_seq_len=image_tokens(VIEW), chat_template=CHAT_TEMPLATE)
 
 
 def build_config(tokenizer: PreTrainedTokenizerFast) -> Idefics3Config:
@@ -100,7 +106,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> Idefics3Config:
     return Idefics3Config(
         vision_config={
             "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": 4, "num_attention_heads": 2,
-            "image_size": VIEW, "patch_size": PATCH, "hidden_act": "relu", "initializer_range": WIDTH**-0.5,
+            "image_size": LARGEST, "patch_size": PATCH, "hidden_act": "relu", "initializer_range": WIDTH**-0.5,
         },
         text_config={
             "model_type": "llama", "vocab_size": len(tokenizer), "hidden_size": WIDTH, "intermediate_size": 3 * WIDTH,

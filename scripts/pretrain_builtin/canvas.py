@@ -1,7 +1,7 @@
 """What every synthetic pre-training scene is drawn with: a canvas, named colours, grounds, shapes and strokes.
 
 Coordinates are pixels of the 224 x 224 drawing canvas, x to the right and y downwards. ``finish`` shrinks it to the
-112 x 112 pixels that the built-in model sees, so that every edge is anti-aliased as in a resized photograph.
+pixels that the built-in model sees, so that every edge is anti-aliased as in a resized photograph.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import colorsys
 import math
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -36,9 +37,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Scene:
-    """One or two 112 x 112 pictures and the questions that they answer."""
+    """One or two pictures and the questions that they answer.
 
-    images: list[Image.Image]
+    Attributes:
+        images: Canvases; or functions that draw a picture so many pixels wide.
+        questions: With their answers.
+    """
+
+    images: list[Any]
     questions: list[Question] = field(default_factory=list)
 
 
@@ -73,16 +79,16 @@ def ground(rng: random.Random, dark: float = 0.15) -> tuple[Image.Image, bool]:
     return base, False
 
 
-def finish(rng: random.Random, image: Image.Image, noise: float = 0.1) -> Image.Image:
-    """Shrinks the canvas to the model's view with one of three filters, now and then blurred or with noise."""
+def finish(rng: random.Random, image: Image.Image, view: int, noise: float = 0.1) -> Image.Image:
+    """Brings the canvas to ``view`` pixels with one of three filters, now and then blurred or with noise."""
     method = rng.choice((Image.Resampling.LANCZOS, Image.Resampling.BOX, Image.Resampling.BICUBIC))
-    small = image.resize((VIEW, VIEW), method)
+    small = image.resize((view, view), method)
     if rng.random() < noise:
         if rng.random() < 0.5:
             small = small.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.0)))
         else:
             sigma = rng.uniform(2, 14)
-            grain = np.random.default_rng(rng.randrange(2**32)).normal(0, sigma, (VIEW, VIEW, 1))
+            grain = np.random.default_rng(rng.randrange(2**32)).normal(0, sigma, (view, view, 1))
             small = Image.fromarray(np.clip(np.asarray(small) + grain, 0, 255).astype(np.uint8))
     return small
 

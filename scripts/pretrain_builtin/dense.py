@@ -1,10 +1,9 @@
 """The first stage of the built-in model: its vision tower learns what lies on each patch, with heads that are thrown away.
 
-    python scripts/pretrain_builtin/dense.py --out build/tower --pictures 400000
+    torchrun --nproc-per-node 2 scripts/pretrain_builtin/dense.py --out build/tower --pictures 400000
 
-Stopped at any moment, the same command goes on from the newest checkpoint in ``--out`` (a picture is a pure function of the
-seed and its number, so also on another machine); a GPU is used where there is one. ``probe.json`` has what the tower knows
-of pictures that no batch held, and ``tower.safetensors`` its weights for ``train.py --tower``.
+Stopped at any moment, the same command goes on (see ``stage.py``); a GPU is used where there is one. ``probe.json`` has what the
+tower knows of pictures that no batch held, and ``tower.safetensors`` its weights for ``train.py --tower``.
 """
 
 from __future__ import annotations
@@ -13,13 +12,11 @@ import argparse
 import itertools
 import json
 import math
-import os
 import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,15 +28,15 @@ from transformers import Idefics3VisionConfig
 from transformers.models.idefics3.modeling_idefics3 import Idefics3VisionTransformer
 
 import dense_scenes as scenes
-from foveal.training.optimizers import MuonWithAdamW
+import stage
 
 PATCH = 14
 #: Sizes of pictures that the model takes, and how often each is trained.
-SIZES = {168: 0.8, 112: 0.2}
+SIZES = {168: 0.7, 112: 0.2, 252: 0.1}
+#: The size at which the tower is probed.
+PROBED = 168
 #: Weight of each loss; those of rare bits are larger.
 WEIGHTS = {"bits": 6.0, "shape": 1.0, "colour": 0.7, "owner": 0.5, "owner_colour": 0.4, "direction": 0.4, "glyph": 0.7, "values": 0.3, "part": 0.4}  # fmt: skip
-#: A checkpoint is written each time so many seconds have passed.
-SAVE_SECONDS = 120
 Batch = dict[str, torch.Tensor]
 
 
@@ -58,15 +55,15 @@ class Heads(nn.Module):
 
 
 class Batches(IterableDataset[Batch]):
-    """Endless batches; batch k is a pure function of (seed, k)."""
+    """Endless batches: ``first`` and every ``every``-th one after it. Batch k is a pure function of (seed, k)."""
 
-    def __init__(self, seed: int, size: int, first: int = 0) -> None:
-        self.seed, self.size, self.first = seed, size, first
+    def __init__(self, seed: int, size: int, first: int = 0, every: int = 1) -> None:
+        self.seed, self.size, self.first, self.every = seed, size, first, every
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         start, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        for k in itertools.count(self.first + start, step):
+        for k in itertools.count(self.first + start * self.every, step * self.every):
             yield make_batch(f"{self.seed}/{k}", self.size)
 
 
@@ -118,9 +115,13 @@ def normalised(batch: Batch) -> torch.Tensor:
     return (batch["pixels"].float() / 255 - 0.98) / 0.25
 
 
-def autocast(device: str) -> torch.autocast:
-    """bfloat16 on a GPU; few CPUs have instructions for it."""
-    return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
+def fitted(weights: dict[str, torch.Tensor], side: int) -> dict[str, torch.Tensor]:
+    """Weights of a tower with its positions on a grid of ``side`` x ``side``, between those that it learned."""
+    name = "embeddings.position_embedding.weight"
+    old = math.isqrt(len(weights[name]))
+    grid = weights[name].T.reshape(1, -1, old, old)
+    grown = functional.interpolate(grid, (side, side), mode="bilinear", align_corners=False)
+    return weights | {name: grown[0].flatten(1).T.contiguous()}
 
 
 def build_tower() -> Idefics3VisionTransformer:
@@ -129,7 +130,7 @@ def build_tower() -> Idefics3VisionTransformer:
         hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=2, image_size=max(SIZES),
         patch_size=PATCH, hidden_act="relu", attention_dropout=0.0,
     )  # fmt: skip
-    config._attn_implementation = "eager"
+    config._attn_implementation = "sdpa"
     tower = Idefics3VisionTransformer(config)
     for name, p in tower.named_parameters():
         if p.ndim == 2 and "embed" not in name:
@@ -139,7 +140,7 @@ def build_tower() -> Idefics3VisionTransformer:
 
 @torch.no_grad()
 def probe(tower: nn.Module, heads: Heads, device: str, batches: int = 16) -> dict[str, float]:
-    """What is right on held-out pictures of the largest size, by head; and the middles that are found.
+    """What is right on held-out pictures of ``PROBED`` pixels, by head; and the middles that are found.
 
     Returns:
         Accuracy of each class where it is known; of bits recall and precision at a probability of one half; ``place``, the
@@ -148,8 +149,8 @@ def probe(tower: nn.Module, heads: Heads, device: str, batches: int = 16) -> dic
     tower.eval()
     right: dict[str, list[float]] = defaultdict(list)
     for k in range(batches):
-        batch = {n: t.to(device) for n, t in make_batch(f"held out/{k}", 64, max(SIZES)).items()}
-        with autocast(device):
+        batch = {n: t.to(device) for n, t in make_batch(f"held out/{k}", 64, PROBED).items()}
+        with stage.autocast(device):
             hidden = tower(normalised(batch)).last_hidden_state
         bits, *classes, values, _ = heads(hidden)
         for i, (name, logits) in enumerate(zip(scenes.CLASSES, classes, strict=True)):
@@ -171,104 +172,102 @@ def probe(tower: nn.Module, heads: Heads, device: str, batches: int = 16) -> dic
     return {name: round(float(np.mean(v)), 4) for name, v in sorted(right.items()) if v}
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
-    """Writes a checkpoint, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
-
-
-def main() -> None:
+def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pictures", type=int, default=400_000, help="in all; the rate falls to 0 over the last 60 %%")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many; the same command goes on")
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=32, help="of each process")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--muon", type=float, default=0.01)
     parser.add_argument("--adam", type=float, default=1e-3)
     parser.add_argument("--init", type=Path, help="a checkpoint whose weights this run begins with")
-    args = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
+    rank, world = stage.join()
+    device = stage.device()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     tower, heads = build_tower().to(device), Heads(128).to(device)
-    matrices = [p for n, p in tower.named_parameters() if p.ndim == 2 and "embed" not in n]
-    ids = {id(p) for p in matrices}
-    rest = [p for p in tower.parameters() if id(p) not in ids] + list(heads.parameters())
-    optimizer = MuonWithAdamW(
-        [{"params": matrices, "lr": args.muon, "weight_decay": 0.02}],
-        [{"params": rest, "lr": args.adam, "weight_decay": 0.0}],
-    )
+    # One module, so that there is one group for each optimizer.
+    rates = stage.rates_of([(nn.ModuleDict({"tower": tower, "heads": heads}), 1.0)], args.muon, args.adam)
+    optimizer = rates.optimizer
     modules = {"tower": tower, "heads": heads, "optimizer": optimizer}
-    newest, step, seconds = args.out / "checkpoint.pt", 0, 0.0
-    if newest.is_file() or args.init:
-        state = torch.load(newest if newest.is_file() else args.init, map_location=device, weights_only=True)
+    newest, seen, step, spent = args.out / "checkpoint.pt", 0, 0, 0.0
+    if newest.is_file():
+        state = torch.load(newest, map_location=device, weights_only=True)
         for name, module in modules.items():
-            if newest.is_file() or name in ("tower", "heads"):
-                module.load_state_dict(state[name])
-        if newest.is_file():
-            step, seconds = state["step"], state["seconds"]
-            print(f"goes on from {step * args.batch:,} pictures", flush=True)
+            module.load_state_dict(state[name])
+        seen, step, spent = state["pictures"], state["step"], state["seconds"]
+        if rank == 0:
+            print(f"goes on from {seen:,} pictures", flush=True)
+    elif args.init:
+        state = torch.load(args.init, map_location=device, weights_only=True)
+        tower.load_state_dict(fitted(state["tower"], max(SIZES) // PATCH))
+        heads.load_state_dict(state["heads"])
+    # Batches are numbered by the pictures before them, so another number of processes repeats none.
     loader = DataLoader(
-        Batches(args.seed, args.batch, step),
-        batch_size=None,
-        num_workers=args.workers,
+        Batches(args.seed, args.batch, seen // args.batch + rank, world), batch_size=None, num_workers=args.workers,
         prefetch_factor=8 if args.workers else None,
-    )
-    started = saved = time.monotonic()
-    last, steps = started, args.pictures // args.batch
+    )  # fmt: skip
+    clock = stage.Clock(spent)
+    parameters = [p for m in (tower, heads) for p in m.parameters()]
     recent: dict[str, list[float]] = defaultdict(list)
 
-    def keep() -> float:
-        spent = seconds + time.monotonic() - started
-        save(newest, {name: m.state_dict() for name, m in modules.items()} | {"step": step, "seconds": spent})
-        return time.monotonic()
+    def keep() -> None:
+        if rank == 0:
+            state = {name: m.state_dict() for name, m in modules.items()}
+            stage.save(newest, state | {"pictures": seen, "step": step, "seconds": clock.seconds})
 
     def tell(batches: int) -> None:
+        if rank:
+            return
+        args.out.mkdir(parents=True, exist_ok=True)
         table = probe(tower, heads, device, batches)
-        spent = seconds + time.monotonic() - started
-        facts = {"pictures": step * args.batch, "minutes": round(spent / 60, 1), "seed": args.seed, "probe": table}
+        facts = {"pictures": seen, "minutes": stage.minutes(clock.seconds), "seed": args.seed, "probe": table}
         (args.out / "probe.json").write_text(json.dumps(facts, indent=1) + "\n")
-        save_file(
-            {n: p.detach().to("cpu", torch.float32).contiguous() for n, p in tower.state_dict().items()},
-            args.out / "tower.safetensors",
-        )
+        weights = {n: p.detach().to("cpu", torch.float32).contiguous() for n, p in tower.state_dict().items()}
+        save_file(weights, args.out / "tower.safetensors")
         print(json.dumps(facts), flush=True)
 
+    last = time.monotonic()
     for batch in loader:
-        if step >= steps or time.monotonic() - started > 60 * args.minutes:
+        if stage.agreed(seen >= args.pictures or clock.now > 60 * args.minutes, world):
             break
-        factor = min(1.0, (step + 1) / 100, (1 - step / steps) / 0.6)
-        for group, peak in zip(optimizer.param_groups, (args.muon, args.adam), strict=True):
-            group["lr"] = peak * factor
+        rates.set(step, seen / args.pictures, 0.6)
         batch = {n: t.to(device, non_blocking=True) for n, t in batch.items()}
-        with autocast(device):
+        with stage.autocast(device):
             hidden = tower(normalised(batch)).last_hidden_state
         parts = losses(heads, hidden.float(), batch)
         sum(WEIGHTS[n] * v for n, v in parts.items()).backward()  # type: ignore[union-attr]
-        nn.utils.clip_grad_norm_(rest, 1.0)
+        stage.average(parameters, world)
+        nn.utils.clip_grad_norm_(rates.rest, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        step += 1
+        seen, step = seen + args.batch * world, step + 1
         if step % 50 == 0:
             for n, v in parts.items():
                 recent[n].append(v.item())
-        if time.monotonic() - saved > SAVE_SECONDS:
-            saved = keep()
+        if clock.due():
+            keep()
         if step % 250 == 0:
             line = "  ".join(f"{n} {np.mean(v):.3f}" for n, v in recent.items())
-            print(f"{step * args.batch:>9,}  {250 * args.batch / (time.monotonic() - last):4.0f}/s  {line}", flush=True)
+            rate = 250 * args.batch * world / (time.monotonic() - last)
+            if rank == 0:
+                print(f"{seen:>9,}  {rate:4.0f}/s  {line}", flush=True)
             recent.clear()
             last = time.monotonic()
-        if step % 2500 == 0:
+        if step % 1500 == 0:
             tell(6)
             last = time.monotonic()
     keep()
-    tell(48 if step >= steps else 12)
+    tell(48 if seen >= args.pictures else 12)
 
 
 if __name__ == "__main__":

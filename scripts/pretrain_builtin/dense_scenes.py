@@ -37,7 +37,8 @@ COLOUR_NAMES = (*COLOURS, "gray", "white", "cyan", "brown")
 GLYPHS = glyphs.DIGITS + glyphs.LETTERS
 #: Yes or no at each patch: a figure's middle; that it is marked; a stroke; two strokes crossing; an end; a corner; a glyph.
 BITS = ("centre", "marked", "stroke", "crossing", "end", "corner", "glyph")
-#: One of several at each patch, with the number of choices. ``owner`` is the shape of the figure that covers the patch.
+#: One of several at each patch, with the number of choices. ``owner`` is the shape of the figure that covers the patch,
+#: ``glyph`` the character with most ink in it.
 CLASSES = {
     "shape": len(SHAPE_NAMES), "colour": len(COLOUR_NAMES), "owner": len(SHAPE_NAMES) + 1, "owner_colour": len(COLOUR_NAMES) + 1,
     "direction": 12, "glyph": len(GLYPHS),
@@ -376,8 +377,8 @@ def letters(rng: random.Random, size: int, side: int) -> tuple[Image.Image, Maps
         cells = rng.sample([(i, j) for i in range(n) for j in range(n)], rng.randint(1, min(12, n * n)))
         boxes = [((i + rng.uniform(0, 0.15)) / n, (j + rng.uniform(0, 0.15)) / n, 0.85 / n) for i, j in cells]
     name, ink = _ink(rng, level < 128)
-    for x, y, s in boxes:
-        text = rng.choice(GLYPHS)
+    layer, texts = Image.new("L", (size, size), 0), [rng.choice(GLYPHS) for _ in boxes]
+    for number, ((x, y, s), text) in enumerate(zip(boxes, texts, strict=True), 1):
         pixels = max(8, round(s * size))
         if text in glyphs.DIGITS and rng.random() < 0.5:
             mask = glyphs._drawn_digit(rng, text, pixels * 2, rng.uniform(0.05, 0.14) * pixels * 2).reduce(2)
@@ -387,14 +388,17 @@ def letters(rng: random.Random, size: int, side: int) -> tuple[Image.Image, Maps
             name, ink = _ink(rng, level < 128)
         place = (round(x * size), round(y * size))
         image.paste(Image.new("RGB", mask.size, ink), place, mask)
+        layer.paste(number, place, mask.point([0] * 100 + [255] * 156))
         box = mask.getbbox()
         if box is None:
             continue
         middle = ((place[0] + (box[0] + box[2]) / 2) / size, (place[1] + (box[1] + box[3]) / 2) / size)
         if 0 <= middle[0] < 1 and 0 <= middle[1] < 1:
-            patch = maps.put("glyph", *middle)
-            maps.choose("glyph", patch, GLYPHS.index(text))
-            maps.choose("colour", patch, COLOUR_NAMES.index(name))
+            maps.choose("colour", maps.put("glyph", *middle), COLOUR_NAMES.index(name))
+    share = shares(layer, side, len(boxes) + 1)[:, 1:]
+    there = share.sum(1) > 0.04
+    which = np.array([GLYPHS.index(text) for text in texts])[share.argmax(1)]
+    maps.classes[there, list(CLASSES).index("glyph")] = which[there]
     return image, maps
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from canvas import CANVAS, COLOURS, Point, Question, Scene, colour, finish, percent
+from canvas import CANVAS, COLOURS, Point, Question, Scene, colour, percent
 from scenes import cell, describe
 
 DIGITS = "0123456789"
@@ -125,7 +125,7 @@ def character(rng: random.Random) -> Scene:
             (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
         )
         image = small.resize((CANVAS, CANVAS), back)
-    return Scene([finish(rng, image)], asks)
+    return Scene([image], asks)
 
 
 def word(rng: random.Random) -> Scene:
@@ -138,7 +138,7 @@ def word(rng: random.Random) -> Scene:
     ask.append(Question("last character", "What is the last character?", text[-1]))
     if n <= 3:
         ask.append(Question("read", "What is written here?", text))
-    return Scene([finish(rng, image)], ask)
+    return Scene([image], ask)
 
 
 def digit_grid(rng: random.Random) -> Scene:
@@ -164,4 +164,4 @@ def digit_grid(rng: random.Random) -> Scene:
     ]
     if texts.count(pick) == 1:
         ask.append(Question("find a digit", f"Point to the digit {pick}.", percent(dict(shown)[pick])))
-    return Scene([finish(rng, image)], ask)
+    return Scene([image], ask)

@@ -106,7 +106,7 @@ def objects(rng: random.Random) -> Scene:
         na, nb = sum(n == a for n, _ in items), sum(n == b for n, _ in items)
         if na != nb:
             ask.append(Question("more", f"Are there more {a} or more {b} shapes?", a if na > nb else b))
-    return Scene([finish(rng, image)], ask)
+    return Scene([image], ask)
 
 
 def _height_at(points: list[Point], x: float) -> float:
@@ -174,7 +174,7 @@ def profiles(rng: random.Random) -> Scene:
     if rng.random() < 0.3:
         corners = str(len(lines[k]) - 2)
         ask.append(Question("corners", f"How many corners does the {names[k]} line have?", corners))
-    return Scene([finish(rng, image)], ask)
+    return Scene([image], ask)
 
 
 def strokes(rng: random.Random) -> Scene:
@@ -232,7 +232,7 @@ def strokes(rng: random.Random) -> Scene:
             draw.ellipse((centre[0] - r, centre[1] - r, centre[0] + r, centre[1] + r), outline=ink, width=4)
             hit = "Yes" if near < r else "No"
             ask.append(Question("passes through", f"Does the {names[i]} stroke pass through the ring?", hit))
-    return Scene([finish(rng, image)], ask)
+    return Scene([image], ask)
 
 
 def _distance(c: Point, p: Point, q: Point) -> float:
@@ -290,7 +290,7 @@ def textures(rng: random.Random) -> Scene:
             ask.append(Question("larger area", f"Which covers more, {a} or {b}?", a if mask.mean() > 0.5 else b))
         size = "fine" if cells > 15 else "coarse"
         ask.append(Question("grain", "Is the pattern fine or coarse?", size))
-    return Scene([finish(rng, image)], ask)
+    return Scene([image], ask)
 
 
 def _pair_side(rng: random.Random, kind: str, amount: float, size: int) -> Image.Image:
@@ -344,13 +344,13 @@ def pairs(rng: random.Random, two: bool = True) -> Scene:
     answer = "Similar" if similar else ("First" if a > b else "Second")
     text = f"Which has {kind}, First or Second, or are they Similar?"
     if two:
-        sides = [finish(rng, _pair_side(rng, kind, v, CANVAS)) for v in (a, b)]
+        sides = [_pair_side(rng, kind, v, CANVAS) for v in (a, b)]
         return Scene(sides, [Question(f"pair: {kind}", text, answer)])
     image = Image.new("RGB", (CANVAS, CANVAS), (255, 255, 255))
     for k, v in enumerate((a, b)):
         image.paste(_pair_side(rng, kind, v, 108), (k * 116, 58))
     ImageDraw.Draw(image).line((112, 50, 112, 174), fill=(0, 0, 0), width=2)
-    return Scene([finish(rng, image)], [Question(f"pair in one: {kind}", text, answer)])
+    return Scene([image], [Question(f"pair in one: {kind}", text, answer)])
 
 
 def pair_in_one(rng: random.Random) -> Scene:
@@ -362,12 +362,11 @@ def pair_in_one(rng: random.Random) -> Scene:
 Families = dict[str, tuple[Callable[[random.Random], Scene], float]]
 
 
-def make(rng: random.Random, families: Families) -> Scene:
-    """A scene of a family chosen by weight; a picture without a question is drawn again."""
+def make(rng: random.Random, families: Families, view: int = VIEW) -> Scene:
+    """A scene of a family chosen by weight, its pictures ``view`` pixels wide; one without a question is drawn again."""
     names = list(families)
     while True:
         family = families[rng.choices(names, [families[n][1] for n in names])[0]][0]
         scene = family(rng)
         if scene.questions:
-            assert all(im.size == (VIEW, VIEW) for im in scene.images)
-            return scene
+            return Scene([im(view) if callable(im) else finish(rng, im, view) for im in scene.images], scene.questions)

@@ -1,10 +1,10 @@
-"""Pre-trains the built-in model on the synthetic scenes of this folder and saves it in Hub layout.
+"""The language stage of the built-in model: questions about synthetic scenes, on a tower of the dense stage.
 
-    python scripts/pretrain_builtin/train.py --minutes 90 --out build/builtin
+    torchrun --nproc-per-node 2 scripts/pretrain_builtin/train.py --tower build/tower/tower.safetensors --scenes 300000 --out build/builtin
 
-The learning rate is constant and falls to zero over the last 30 % of the time (or of --steps). Every batch is a pure
-function of the seed and its number. `scores.json` beside the weights tells the pictures seen, the time, and the exact
-match of each kind of question on scenes that no batch saw.
+Stopped at any moment, the same command goes on (see ``stage.py``). The rate is constant and falls to zero over the last
+``--decay`` of the scenes. Every batch is a pure function of the seed and its number. ``scores.json`` beside the weights tells the
+scenes seen, the time, and the exact match of each kind of question on scenes that no batch saw.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import random
 import time
 from collections import defaultdict
@@ -25,18 +26,35 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import AutoProcessor
 
+import figure_scenes
 import glyphs
 import scenes
-from build import IMAGE_TOKENS, build_model, build_processor, build_tokenizer
+import stage
+from build import build_model, build_processor, build_tokenizer, image_tokens
 from canvas import Scene
 
-ONE: scenes.Families = {
-    "objects": (scenes.objects, 1.0), "profiles": (scenes.profiles, 8.0), "strokes": (scenes.strokes, 0.5),
+PLAIN: scenes.Families = {
+    "objects": (scenes.objects, 1.0), "profiles": (scenes.profiles, 4.0), "strokes": (scenes.strokes, 1.0),
     "textures": (scenes.textures, 0.3), "character": (glyphs.character, 1.5), "word": (glyphs.word, 0.3),
-    "digit grid": (glyphs.digit_grid, 0.3), "pair in one": (scenes.pair_in_one, 0.8),
+    "digit grid": (glyphs.digit_grid, 0.5), "pair in one": (scenes.pair_in_one, 0.8),
 }  # fmt: skip
+FIGURES: scenes.Families = {
+    "points": (figure_scenes.points, 2.0), "few": (figure_scenes.few, 0.5), "marked": (figure_scenes.marked, 1.5),
+    "phrases": (figure_scenes.phrases, 2.0),
+}  # fmt: skip
+COUNTING: scenes.Families = {
+    "points": (figure_scenes.points, 2.0), "crowd": (figure_scenes.crowd, 1.0), "marked": (figure_scenes.marked, 3.0),
+    "marked crowd": (figure_scenes.marked_crowd, 1.0),
+}  # fmt: skip
+#: What a stage asks about, and at which sizes of pictures, with their weights.
+MIXTURES: dict[str, tuple[scenes.Families, dict[int, float]]] = {
+    "all": (PLAIN | FIGURES, {112: 0.5, 168: 0.5}),
+    "counting": (COUNTING, {168: 1.0}),
+}
 TWO: scenes.Families = {"pairs": (scenes.pairs, 1.0)}
 QUESTIONS = 3
+#: Answers that tell the most are asked for first, three times in four.
+DENSE = ("describe",)
 IGNORE = -100
 Batch = dict[str, Any]
 
@@ -44,53 +62,69 @@ Batch = dict[str, Any]
 class Batches(IterableDataset[Batch]):
     """Endless batches, four at a time: their rows are sorted by length, which saves a third of the padding.
 
-    One batch in twelve holds pictures in twos. Group g of four batches is a pure function of (seed, g).
+    In the mixture ``all`` one batch in twelve holds pictures in twos. Group g of four batches is a pure function of (seed, g).
+
+    Args:
+        tokenizer: Of the model.
+        seed: Decides all scenes.
+        size: Scenes in a batch.
+        mixture: One of ``MIXTURES``.
+        first: Number of the first group.
+        every: From one group to the next.
     """
 
-    def __init__(self, tokenizer: Any, seed: int, size: int) -> None:
-        self.tokenizer, self.seed, self.size = tokenizer, seed, size
+    def __init__(self, tokenizer: Any, seed: int, size: int, mixture: str, first: int = 0, every: int = 1) -> None:
+        self.tokenizer, self.seed, self.size, self.mixture = tokenizer, seed, size, mixture
+        self.first, self.every = first, every
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         start, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        for group in itertools.count(start, step):
-            rng = random.Random(f"{self.seed}/{group}")
-            two = group % 6 == 5
-            made = [choose(rng, scenes.make(rng, ONE)) for _ in range(self.size * (2 if two else 4))]
-            made.sort(key=lambda s: sum(len(q.text) + 2 * len(q.answer) + 20 for q in s.questions))
-            batches = [made[i : i + self.size] for i in range(0, len(made), self.size)]
-            if two:
-                batches += [[choose(rng, scenes.make(rng, TWO)) for _ in range(self.size)] for _ in range(2)]
-            rng.shuffle(batches)
-            for batch in batches:
-                yield collate(self.tokenizer, batch)
+        for group in itertools.count(self.first + start * self.every, step * self.every):
+            yield from self.group(group)
+
+    def group(self, number: int) -> list[Batch]:
+        """The four batches of a number."""
+        families, sizes = MIXTURES[self.mixture]
+        rng = random.Random(f"{self.seed}/{number}")
+        view = rng.choices(list(sizes), list(sizes.values()))[0]
+        two = self.mixture == "all" and number % 6 == 5
+        made = [choose(rng, scenes.make(rng, families, view)) for _ in range(self.size * (2 if two else 4))]
+        made.sort(key=lambda s: sum(len(q.text) + 2 * len(q.answer) + 20 for q in s.questions))
+        groups = [made[i : i + self.size] for i in range(0, len(made), self.size)]
+        if two:
+            groups += [[choose(rng, scenes.make(rng, TWO, 112)) for _ in range(self.size)] for _ in range(2)]
+        rng.shuffle(groups)
+        return [collate(self.tokenizer, batch) for batch in groups]
 
 
 def choose(rng: random.Random, scene: Scene) -> Scene:
     """At most ``QUESTIONS`` of a scene's questions in random order, the description three times in four."""
-    dense = [q for q in scene.questions if q.kind == "describe" and rng.random() < 0.75]
-    rest = [q for q in scene.questions if q.kind != "describe"]
+    dense = [q for q in scene.questions if q.kind in DENSE and rng.random() < 0.75]
+    rest = [q for q in scene.questions if q.kind not in DENSE]
     rng.shuffle(rest)
-    chosen = (dense + rest)[:QUESTIONS] or scene.questions[:1]
+    most = 5 if rest and rest[0].kind.startswith("phrase") else QUESTIONS
+    chosen = (dense + rest)[:most] or scene.questions[:1]
     rng.shuffle(chosen)
     return Scene(scene.images, chosen)
 
 
 def collate(tokenizer: Any, made: list[Scene]) -> Batch:
-    """Scenes as one batch: pixels uint8 [B, N, 3, 112, 112], input_ids and labels [B, L] (answers only)."""
-    picture = "<fake_token_around_image><global-img>" + "<image>" * IMAGE_TOKENS + "<fake_token_around_image>"
+    """Scenes as one batch: pixels uint8 [B, N, 3, size, size], input_ids and labels [B, L] (answers only)."""
+    count = image_tokens(made[0].images[0].width)
+    picture = "<fake_token_around_image><global-img>" + "<image>" * count + "<fake_token_around_image>"
     rows, kinds = [], []
     for scene in made:
         head = "<|im_start|>User:" + picture * len(scene.images)
         ids, labels = [], []
-        for q in scene.questions[:QUESTIONS]:
+        for q in scene.questions:
             ask = tokenizer(head + q.text + "<end_of_utterance>\nAssistant:", add_special_tokens=False)["input_ids"]
             say = tokenizer(q.answer + "<end_of_utterance>", add_special_tokens=False)["input_ids"]
             ids += ask + say
             labels += [IGNORE] * len(ask) + say
             head = "\nUser:"
         rows.append((ids, labels))
-        kinds.append([q.kind for q in scene.questions[:QUESTIONS]])
+        kinds.append([q.kind for q in scene.questions])
     length = max(len(ids) for ids, _ in rows)
     input_ids = torch.full((len(rows), length), tokenizer.pad_token_id)
     target = torch.full((len(rows), length), IGNORE)
@@ -113,11 +147,12 @@ def forward(model: Any, batch: Batch, device: str) -> tuple[torch.Tensor, torch.
 
 
 @torch.no_grad()
-def scores(model: Any, tokenizer: Any, device: str, rounds: int = 48) -> dict[str, dict[str, float]]:
+def scores(model: Any, tokenizer: Any, device: str, mixture: str, groups: int) -> dict[str, dict[str, float]]:
     """Exact match of whole answers (teacher-forced; share of tokens for descriptions) by kind, on the held-out seed."""
     model.eval()
     right: dict[str, list[float]] = defaultdict(list)
-    for batch in itertools.islice(Batches(tokenizer, seed=987_654_321, size=64), rounds):
+    held_out = Batches(tokenizer, 987_654_321, 64, mixture)
+    for batch in itertools.chain.from_iterable(map(held_out.group, range(groups))):
         logits, target = forward(model, batch, device)
         good = (logits.argmax(-1) == target).cpu().tolist()
         at = iter(zip(good, target.cpu().tolist(), strict=True))
@@ -133,80 +168,105 @@ def scores(model: Any, tokenizer: Any, device: str, rounds: int = 48) -> dict[st
     return {k: {"exact": round(float(np.mean(v)), 4), "questions": len(v)} for k, v in sorted(right.items())}
 
 
-def main() -> None:
+def build(args: argparse.Namespace) -> tuple[Any, Any]:
+    """The model and its processor: of an earlier stage, or new; with the tower of the dense stage where one is given."""
+    tokenizer = AutoProcessor.from_pretrained(args.init).tokenizer if args.init else build_tokenizer(PLAIN | TWO)
+    model = build_model(tokenizer)
+    for layer in model.modules():
+        if hasattr(layer, "config") and hasattr(layer.config, "_attn_implementation"):
+            layer.config._attn_implementation = "sdpa"
+    if args.init:
+        old = {k: v.float() for k, v in load_file(args.init / "model.safetensors").items()}
+        # An earlier tower has positions for smaller pictures, and its projector is of no use to another tower.
+        parts = ("vision_model", "connector") if args.tower else ()
+        model.load_state_dict({k: v for k, v in old.items() if not any(p in k for p in parts)}, strict=False)
+    if args.tower:
+        model.model.vision_model.load_state_dict(load_file(args.tower))
+    return model, build_processor(tokenizer)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=90.0)
-    parser.add_argument("--steps", type=int, default=200_000)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scenes", type=int, default=300_000, help="in all")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many; the same command goes on")
+    parser.add_argument("--mixture", choices=list(MIXTURES), default="all")
+    parser.add_argument("--tower", type=Path, help="tower.safetensors of the dense stage")
+    parser.add_argument("--init", type=Path, help="folder of an earlier model to begin with")
+    parser.add_argument("--batch", type=int, default=32, help="of each process")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--muon", type=float, default=0.02)
     parser.add_argument("--adam", type=float, default=1e-3)
-    parser.add_argument("--decay", type=float, default=0.3, help="the last share of the run, with a falling rate")
-    parser.add_argument("--init", type=Path, help="folder of an earlier stage to go on from")
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
+    parser.add_argument("--tower_rate", type=float, default=0.25, help="the tower's rates over the others'")
+    parser.add_argument("--decay", type=float, default=0.5, help="the last share of the scenes, with a falling rate")
+    return parser.parse_args()
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+def main() -> None:
+    args = arguments()
+    rank, world = stage.join()
+    device = stage.device()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    tokenizer = AutoProcessor.from_pretrained(args.init).tokenizer if args.init else build_tokenizer(ONE | TWO)
-    model = build_model(tokenizer).to(device)
-    if args.init:
-        model.load_state_dict(
-            {k: v.float() for k, v in load_file(args.init / "model.safetensors").items()}, strict=False
-        )
-    processor = build_processor(tokenizer)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens, {device}", flush=True)
-
-    hidden: list[torch.nn.Parameter] = []
-    rest: list[torch.nn.Parameter] = []
-    for n, p in model.named_parameters():
-        (rest if p.ndim != 2 or "embed" in n or "lm_head" in n else hidden).append(p)
-    optimizers = [
-        torch.optim.Muon(hidden, lr=args.muon, weight_decay=0.05),
-        torch.optim.AdamW(rest, lr=args.adam, betas=(0.9, 0.98), weight_decay=0.01),
-    ]
-    peaks = [args.muon, args.adam]
+    model, processor = build(args)
+    model.to(device)
+    tokenizer = processor.tokenizer
+    rates = stage.rates_of(((model.model.vision_model, args.tower_rate), (model, 1.0)), args.muon, args.adam)
+    newest, seen, step, spent = args.out / "checkpoint.pt", 0, 0, 0.0
+    if newest.is_file():
+        state = torch.load(newest, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        rates.optimizer.load_state_dict(state["optimizer"])
+        seen, step, spent = state["scenes"], state["step"], state["seconds"]
+    if rank == 0:
+        number = sum(p.numel() for p in model.parameters())
+        print(f"{number:,} parameters, {len(tokenizer)} tokens, {device}, from {seen:,} scenes on", flush=True)
+    # Groups are numbered by the scenes before them; one that was begun is left out.
+    first = math.ceil(seen / args.batch / 4) + rank
     loader = DataLoader(
-        Batches(tokenizer, args.seed, args.batch), batch_size=None, num_workers=args.workers,
-        prefetch_factor=8 if args.workers else None,
+        Batches(tokenizer, args.seed, args.batch, args.mixture, first, world), batch_size=None,
+        num_workers=args.workers, prefetch_factor=8 if args.workers else None,
     )  # fmt: skip
-
-    started, seen, losses = time.monotonic(), 0, []
-    for step, batch in enumerate(loader):
-        elapsed = time.monotonic() - started
-        done = max(elapsed / (60 * args.minutes), step / args.steps)
-        if done >= 1:
+    clock, losses, last = stage.Clock(spent), [], time.monotonic()
+    for batch in loader:
+        if stage.agreed(seen >= args.scenes or clock.now > 60 * args.minutes, world):
             break
-        factor = min(1.0, step / 200, (1 - done) / args.decay)
-        for optimizer, peak in zip(optimizers, peaks, strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] = peak * factor
-        with torch.autocast(device, torch.bfloat16):
+        rates.set(step, seen / args.scenes, args.decay)
+        with stage.autocast(device):
             logits, target = forward(model, batch, device)
         loss = torch.nn.functional.cross_entropy(logits.float(), target)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        seen += args.batch
+        stage.average(model.parameters(), world)
+        torch.nn.utils.clip_grad_norm_(rates.rest, 1.0)
+        rates.optimizer.step()
+        rates.optimizer.zero_grad(set_to_none=True)
+        seen, step = seen + args.batch * world, step + 1
         losses.append(loss.item())
-        if step % 200 == 199:
-            rate = seen / (time.monotonic() - started)
+        if rank == 0 and clock.due():
+            facts = {"scenes": seen, "step": step, "seconds": clock.seconds}
+            stage.save(newest, {"model": model.state_dict(), "optimizer": rates.optimizer.state_dict(), **facts})
+        if rank == 0 and step % 200 == 0:
+            rate = 200 * args.batch * world / (time.monotonic() - last)
             print(
-                f"{elapsed / 60:6.1f} min  {seen:>9,} scenes  {rate:5.0f}/s  loss {np.mean(losses[-200:]):.3f}",
+                f"{stage.minutes(clock.seconds):6.1f} min  {seen:>9,} scenes  {rate:5.0f}/s  loss {np.mean(losses[-200:]):.3f}",
                 flush=True,
             )
-        if step % 1500 == 1499:
-            save(args, model, processor, seen, elapsed, scores(model, tokenizer, device, rounds=18))
-    save(args, model, processor, seen, time.monotonic() - started, scores(model, tokenizer, device, rounds=192))
+            last = time.monotonic()
+        if rank == 0 and step % 1500 == 0:
+            save(args, model, processor, seen, clock.seconds, scores(model, tokenizer, device, args.mixture, 3))
+            last = time.monotonic()
+    if rank == 0:
+        facts = {"scenes": seen, "step": step, "seconds": clock.seconds}
+        stage.save(newest, {"model": model.state_dict(), "optimizer": rates.optimizer.state_dict(), **facts})
+        groups = 32 if seen >= args.scenes else 6
+        save(args, model, processor, seen, clock.seconds, scores(model, tokenizer, device, args.mixture, groups))
 
 
 def save(
-    args: argparse.Namespace, model: Any, processor: Any, seen: int, elapsed: float, table: dict[str, dict[str, float]]
+    args: argparse.Namespace, model: Any, processor: Any, seen: int, seconds: float, table: dict[str, dict[str, float]]
 ) -> None:
     """Writes weights (bfloat16), processor and scores to ``args.out``."""
     args.out.mkdir(parents=True, exist_ok=True)
@@ -216,7 +276,13 @@ def save(
     model.save_pretrained(args.out, state_dict=state)
     model.config.dtype = config
     processor.save_pretrained(args.out)
-    facts = {"scenes": seen, "minutes": round(elapsed / 60, 1), "seed": args.seed, "batch": args.batch, "scores": table}
+    facts = {
+        "scenes": seen,
+        "minutes": stage.minutes(seconds),
+        "seed": args.seed,
+        "mixture": args.mixture,
+        "scores": table,
+    }
     (args.out / "scores.json").write_text(json.dumps(facts, indent=1) + "\n")
     print({k: v["exact"] for k, v in table.items()}, flush=True)
 

@@ -11,13 +11,14 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "pretrain_builtin"))
 
 import dense
+import stage
 
 WORDS = ("--pictures", "48", "--batch", "8", "--seed", "3", "--out")
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dense, "SAVE_SECONDS", -1.0)  # after each step
+    monkeypatch.setattr(stage, "SAVE_SECONDS", -1.0)  # after each step
     monkeypatch.setattr(dense, "probe", lambda *_: {})
 
 
@@ -29,7 +30,7 @@ def run(monkeypatch: pytest.MonkeyPatch, folder: Path) -> bytes:
 
 def test_killed_and_run_again_it_ends_in_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(monkeypatch, tmp_path / "whole")
-    original, saves = dense.save, []
+    original, saves = stage.save, []
 
     def dying(path: Path, state: dict) -> None:
         if len(saves) == 3:
@@ -37,10 +38,10 @@ def test_killed_and_run_again_it_ends_in_the_same_weights(tmp_path: Path, monkey
         saves.append(state["step"])
         original(path, state)
 
-    monkeypatch.setattr(dense, "save", dying)
+    monkeypatch.setattr(stage, "save", dying)
     with pytest.raises(MemoryError):
         run(monkeypatch, tmp_path / "killed")
-    monkeypatch.setattr(dense, "save", original)
+    monkeypatch.setattr(stage, "save", original)
     assert saves == [1, 2, 3]
     assert run(monkeypatch, tmp_path / "killed") == whole
 

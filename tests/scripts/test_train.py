@@ -1,0 +1,118 @@
+"""The language stage goes on after a kill as if nothing had been, begins from a tower, and asks what its scenes show."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "pretrain_builtin"))
+
+from safetensors.torch import load_file, save_file
+
+import canvas
+import dense
+import scenes
+import stage
+import train
+from foveal.vlm.finding import builtin_folder
+
+WORDS = ("--scenes", "48", "--batch", "4", "--seed", "3", "--init", str(builtin_folder()), "--mixture", "counting")
+
+
+@pytest.fixture
+def tower(tmp_path: Path) -> Path:
+    torch.manual_seed(1)
+    path = tmp_path / "tower.safetensors"
+    save_file(dense.build_tower().state_dict(), path)
+    return path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, folder: Path, *more: str) -> dict[str, torch.Tensor]:
+    monkeypatch.setattr(sys, "argv", ["train.py", *WORDS, *more, "--out", str(folder)])
+    train.main()
+    return load_file(folder / "model.safetensors")
+
+
+def test_killed_and_run_again_it_ends_in_the_same_weights(
+    tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "SAVE_SECONDS", -1.0)  # after each step
+    monkeypatch.setattr(train, "scores", lambda *_: {})
+    whole = run(monkeypatch, tmp_path / "whole", "--tower", str(tower))
+    original, saves = stage.save, []
+
+    def dying(path: Path, state: dict) -> None:
+        if len(saves) == 4:  # between two groups of four batches, so that none is left out
+            raise MemoryError("killed")
+        saves.append(state["step"])
+        original(path, state)
+
+    monkeypatch.setattr(stage, "save", dying)
+    with pytest.raises(MemoryError):
+        run(monkeypatch, tmp_path / "killed", "--tower", str(tower))
+    monkeypatch.setattr(stage, "save", original)
+    assert saves == [1, 2, 3, 4]
+    again = run(monkeypatch, tmp_path / "killed", "--tower", str(tower))
+    assert all(torch.equal(p, whole[n]) for n, p in again.items())
+
+
+def test_it_begins_with_the_given_tower_and_the_language_of_the_earlier_model(
+    tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", *WORDS, "--tower", str(tower), "--out", str(tmp_path)])
+    model, _ = train.build(train.arguments())
+    state, old = model.state_dict(), load_file(builtin_folder() / "model.safetensors")
+    for name, p in load_file(tower).items():
+        assert torch.equal(state[f"model.vision_model.{name}"], p)
+    for name, p in old.items():
+        if "text_model" in name:
+            assert torch.equal(state[name], p.float())
+    connector = next(n for n in old if "connector" in n)
+    assert not torch.equal(state[connector], old[connector].float())
+
+
+@pytest.mark.parametrize("view", [112, 168, 252])
+def test_a_batch_has_as_many_picture_tokens_as_the_model_makes_of_its_pictures(view: int, tower: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["train.py", *WORDS, "--tower", str(tower), "--out", str(tmp_path)])
+    model, processor = train.build(train.arguments())
+    families = train.PLAIN | train.FIGURES
+    made = [train.choose(random.Random(k), scenes.make(random.Random(k), families, view)) for k in range(6)]
+    batch = train.collate(processor.tokenizer, made)
+    assert batch["pixels"].shape[-2:] == (view, view)
+    logits, target = train.forward(model, batch, "cpu")
+    answers = [q.answer for s in made for q in s.questions]
+    assert len(logits) == len(target) and target.tolist().count(processor.tokenizer.eos_token_id) == len(answers)
+    text = processor.tokenizer.decode(target.tolist())
+    assert text == "".join(f"{answer}<end_of_utterance>" for answer in answers)
+
+
+def test_a_family_draws_the_same_scene_again_at_each_size() -> None:
+    for name, (family, _) in (train.PLAIN | train.FIGURES | train.COUNTING).items():
+        for view in (112, 168):
+            one, two = (scenes.make(random.Random(f"{name} 5"), {name: (family, 1.0)}, view) for _ in range(2))
+            assert one.questions == two.questions and one.questions
+            for a, b in zip(one.images, two.images, strict=True):
+                assert a.size == (view, view) and np.array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_questions_about_figures_are_answered_from_their_geometry() -> None:
+    import figure_scenes
+    from foveal.tasks.counting.pointing import read_points
+
+    for seed in range(40):
+        scene: canvas.Scene = figure_scenes.points(random.Random(seed))
+        for q in scene.questions:
+            if q.kind == "count":
+                category = q.text.removeprefix("count ")
+                reply = next(p.answer for p in scene.questions if p.text == f"points {category}")
+                points = read_points(reply, (168, 168), "cells")
+                assert points is not None and len(points) == int(q.answer)
+        marked = figure_scenes.marked(random.Random(seed))
+        assert all(
+            q.answer == "done" or len(read_points(q.answer, (168, 168), "cells") or ()) == 1 for q in marked.questions
+        )
