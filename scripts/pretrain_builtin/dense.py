@@ -33,6 +33,8 @@ import stage
 PATCH = 14
 #: Sizes of pictures that the model takes, and how often each is trained.
 SIZES = {168: 0.7, 112: 0.2, 252: 0.1}
+#: So many batches in a row have pictures of one size.
+BLOCK = 8
 #: The size at which the tower is probed.
 PROBED = 168
 #: Weight of each loss; those of rare bits are larger.
@@ -64,13 +66,13 @@ class Batches(IterableDataset[Batch]):
         worker = get_worker_info()
         start, step = (worker.id, worker.num_workers) if worker else (0, 1)
         for k in itertools.count(self.first + start * self.every, step * self.every):
-            yield make_batch(f"{self.seed}/{k}", self.size)
+            # Processes learn from neighbouring batches at the same time, which should take equally long.
+            rng = random.Random(f"{self.seed}/size {k // BLOCK}")
+            yield make_batch(f"{self.seed}/{k}", self.size, rng.choices(list(SIZES), list(SIZES.values()))[0])
 
 
-def make_batch(key: str, count: int, size: int | None = None) -> Batch:
+def make_batch(key: str, count: int, size: int) -> Batch:
     """A batch of pictures of one size with their maps; pixels uint8 [B, 3, size, size]."""
-    rng = random.Random(key)
-    size = size or rng.choices(list(SIZES), list(SIZES.values()))[0]
     made = [scenes.make(random.Random(f"{key}/{i}"), size, size // PATCH) for i in range(count)]
     pixels = torch.from_numpy(np.stack([np.asarray(image) for image, _ in made])).permute(0, 3, 1, 2)
     maps = {

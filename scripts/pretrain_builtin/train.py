@@ -53,6 +53,8 @@ MIXTURES: dict[str, tuple[scenes.Families, dict[int, float]]] = {
 }
 TWO: scenes.Families = {"pairs": (scenes.pairs, 1.0)}
 QUESTIONS = 3
+#: So many groups in a row have pictures of one size.
+BLOCK = 8
 #: Answers that tell the most are asked for first, three times in four.
 DENSE = ("describe",)
 IGNORE = -100
@@ -86,15 +88,18 @@ class Batches(IterableDataset[Batch]):
     def group(self, number: int) -> list[Batch]:
         """The four batches of a number."""
         families, sizes = MIXTURES[self.mixture]
+        # Processes learn from neighbouring groups at the same time, which should take equally long: sizes of pictures and the
+        # order of lengths are those of a block.
+        block = random.Random(f"{self.seed}/block {number // BLOCK}")
+        view = block.choices(list(sizes), list(sizes.values()))[0]
+        two = self.mixture == "all" and block.random() < 1 / 6
         rng = random.Random(f"{self.seed}/{number}")
-        view = rng.choices(list(sizes), list(sizes.values()))[0]
-        two = self.mixture == "all" and number % 6 == 5
         made = [choose(rng, scenes.make(rng, families, view)) for _ in range(self.size * (2 if two else 4))]
         made.sort(key=lambda s: sum(len(q.text) + 2 * len(q.answer) + 20 for q in s.questions))
         groups = [made[i : i + self.size] for i in range(0, len(made), self.size)]
         if two:
             groups += [[choose(rng, scenes.make(rng, TWO, 112)) for _ in range(self.size)] for _ in range(2)]
-        rng.shuffle(groups)
+        block.shuffle(groups)
         return [collate(self.tokenizer, batch) for batch in groups]
 
 
