@@ -20,7 +20,7 @@ from foveal.tasks.counting.objects import Point, Thing
 from foveal.tasks.counting.ordering import order
 from foveal.tasks.counting.pointing import DONE, write_point, write_points
 from foveal.tasks.segmentation import generate as segmentation
-from foveal.tasks.segmentation.sentences import KINDS, Request
+from foveal.tasks.segmentation.sentences import KINDS, Kind, Request
 
 #: Places and orders are computed in a picture of this size; answers do not depend on it.
 SIDE = 168
@@ -98,7 +98,8 @@ def phrases(rng: random.Random) -> Scene:
     """Which figure a phrase means: its colour, shape and place. Several phrases about one picture."""
     options = segmentation.SceneOptions()
     # Not of kind place: that takes many scenes, and about most figures a question of place can be asked, too.
-    kind = rng.choice(("attribute", "comparison", "oddity"))
+    kinds: tuple[Kind, ...] = ("attribute", "comparison", "oddity")
+    kind = rng.choice(kinds)
     figures, request = segmentation.make_request(rng, kind, False, options)
     asked: dict[str, Request] = {request.text: request}
     for _ in range(12):

@@ -67,7 +67,7 @@ def fitted(x: torch.Tensor, y: torch.Tensor, loss: Any, outputs: int) -> nn.Line
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     return layer
 
 

@@ -45,7 +45,7 @@ def average(parameters: Iterable[nn.Parameter], world: int) -> None:
     flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
     distributed.all_reduce(flat)
     flat /= world
-    for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+    for p, part in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
         p.grad = part.view_as(p)
 
 
@@ -95,7 +95,8 @@ def rates_of(modules: Iterable[tuple[nn.Module, float]], muon: float, adam: floa
     seen: set[int] = set()
     parts: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
     for module, scale in modules:
-        matrices, rest = [], []
+        matrices: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
         for name, p in module.named_parameters():
             if id(p) not in seen:
                 hidden = p.ndim == 2 and not any(word in name for word in ("embed", "lm_head", "read"))
