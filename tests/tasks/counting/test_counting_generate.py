@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from scipy.ndimage import label
+from scipy.stats import chi2_contingency
 
 from foveal.drawing.figures import COLOURS, PATTERNS, SHAPES, Figure
 from foveal.errors import UserError
@@ -110,6 +111,43 @@ def test_the_target_kind_is_told_by_shape_and_colour() -> None:
     assert {queries.scene(i).ground.pattern for i in range(50)} == set(PATTERNS)
 
 
+def test_a_share_of_the_other_kinds_has_the_targets_colour_and_another_shape() -> None:
+    def shares(same_colour: float) -> tuple[float, float]:
+        """Shares of the other figures that have the targets' colour, and their shape."""
+        queries = scenes(800, max_objects=3, distractors=4, same_colour=same_colour)
+        colours, shapes = [], []
+        for index in range(800):
+            scene = queries.scene(index)
+            others = [f for f in scene.figures if f.kind != scene.category]
+            assert len({f.kind for f in others}) <= 3
+            colour, shape = scene.category.split()
+            colours += [f.colour == colour for f in others]
+            shapes += [f.shape == shape for f in others]
+        return float(np.mean(colours)), float(np.mean(shapes))
+
+    # As now mixed: a third each is drawn by colour, by shape and by neither, where 7 of 63 kinds have either.
+    mixed = 1 / 3 + 1 / 3 * 7 / 63
+    assert shares(0) == pytest.approx((mixed, mixed), abs=0.04)
+    assert shares(0.5) == pytest.approx((0.5 + 0.5 * mixed, 0.5 * mixed), abs=0.04)
+    assert shares(1) == (1, 0)
+    # A share of 0 leaves scenes as they always were.
+    assert scenes(9, same_colour=0.0).scene(5) == scenes(9).scene(5) != scenes(9, same_colour=1.0).scene(5)
+
+
+@pytest.mark.parametrize("same_colour", [0.0, 0.5])
+def test_the_number_of_others_does_not_tell_the_number_of_targets(same_colour: float) -> None:
+    queries = scenes(2200, max_objects=10, distractors=4, same_colour=same_colour)
+    table, looks = np.zeros((11, 5), int), np.zeros((11, 2), int)
+    for index in range(2200):
+        scene = queries.scene(index)
+        others = [f for f in scene.figures if f.kind != scene.category]
+        table[len(scene.targets), len(others)] += 1
+        if others:
+            looks[len(scene.targets), int(others[0].colour == scene.category.split()[0])] += 1
+    assert table.min() > 20 and chi2_contingency(table).pvalue > 0.01
+    assert chi2_contingency(looks).pvalue > 0.01
+
+
 @pytest.mark.parametrize(("low", "high"), [(0, 20), (3, 3), (5, 60)])
 def test_counts_are_balanced_in_every_block(low: int, high: int) -> None:
     queries = scenes(10_000, min_objects=low, max_objects=high)
@@ -174,6 +212,7 @@ def test_the_fullest_scenes_are_made() -> None:
         ({"distractors": 21}, "distractors: 21 is out of range; give 0 to 20"),
         ({"overlap": 0.6}, "overlap: 0.6 is out of range; give 0 to 0.5"),
         ({"overlap": float("nan")}, "overlap: nan is out of range"),
+        ({"same_colour": 1.5}, "same_colour: 1.5 is out of range; give 0 to 1"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:

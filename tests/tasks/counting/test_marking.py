@@ -20,6 +20,7 @@ from foveal.tasks.counting.marking import (
     contrasting,
     mark,
     to_lab,
+    varied_mark,
 )
 from foveal.tasks.counting.objects import Thing
 
@@ -209,6 +210,37 @@ def test_anything_in_a_picture_can_be_marked_and_the_picture_stays(
     assert set(image.getdata()) == {(9, 99, 199)}
     if alpha >= 0.2:
         assert changed(image, marked).max() > 0
+
+
+def test_varied_marks_are_of_one_alpha_size_and_colour_that_the_seed_decides_and_are_seen() -> None:
+    alphas, sizes, hues = [], [], set()
+    for seed in range(120):
+        ground = plain(tuple(np.random.default_rng(seed).integers(0, 256, 3).tolist()))
+        things = [boxed(24, 24, 20, 20), boxed(70, 70, 20, 20)]
+        marked = varied_mark(ground, things, size=1.2, seed=str(seed))
+        assert np.array_equal(np.asarray(marked), np.asarray(varied_mark(ground, things, size=1.2, seed=str(seed))))
+        before, after = np.asarray(ground, float), np.asarray(marked, float)
+        assert np.array_equal(after[24, 24], after[70, 70])
+        moved = after[24, 24] - before[24, 24]
+        # At an alpha of 0.2; a just noticeable difference is about 2.3.
+        assert np.linalg.norm(to_lab([after[24, 24]]) - to_lab([before[24, 24]])) > 7
+        channel = int(np.abs(moved).argmax())
+        cover = (after[:48, :48, channel] - before[:48, :48, channel]) / moved[channel]
+        sizes.append(2 * math.sqrt(cover.sum() / math.pi) / 20 / 1.2)
+        hues.add(tuple(np.round(moved / np.abs(moved).max(), 1)))
+        alphas.append(np.abs(moved).max() / 255)
+    assert min(sizes) > 0.74 and max(sizes) < 1.26 and min(sizes) < 0.8 and max(sizes) > 1.2
+    assert len(hues) > 60 and min(alphas) < 0.2 and max(alphas) > 0.6
+
+
+def test_a_quarter_of_varied_pictures_has_the_colour_that_contrasts_most() -> None:
+    ground, thing = plain((222, 32, 38)), boxed(48, 48, 40, 40)
+    ink = np.array(contrasting([(222, 32, 38)])[0]) - (222, 32, 38)
+    same = 0
+    for seed in range(400):
+        moved = np.asarray(varied_mark(ground, [thing], seed=str(seed)), float)[48, 48] - (222, 32, 38)
+        same += bool(moved @ ink / np.linalg.norm(moved) / np.linalg.norm(ink) > 0.999)
+    assert same / 400 == pytest.approx(0.25, abs=0.07)
 
 
 def test_no_things_leave_the_picture_as_it_is_in_another_copy() -> None:

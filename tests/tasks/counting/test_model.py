@@ -353,6 +353,10 @@ def test_mixed_precision_does_not_move_points(read: Read) -> None:
         ("--model.freeze [vision]", "model.freeze: the model point-counter has no such setting; leave it out."),
         ("--model.image_size 28", "model.image_size: the model point-counter has no such setting; leave it out."),
         ("--data.strategy number", "data.strategy: the model point-counter counts in sequence only; "),
+        (
+            "--data.all_points_share 0.5",
+            "data.all_points_share: the model point-counter has no replies; leave it at 0.",
+        ),
         ("--data.counter.hidden 36", "data.counter.hidden: 36 is not possible with 2 heads; give a multiple of 8 "),
         ("--data.counter.heads 0", "data.counter.heads: 0 is out of range; give 1 to 64."),
         ("--data.counter.dropout 1", "data.counter.dropout: 1.0 is out of range; give 0 to 0.9."),

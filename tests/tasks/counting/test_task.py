@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections import Counter
 from dataclasses import replace
@@ -17,10 +18,11 @@ from foveal.errors import UserError
 from foveal.examples import SPLITS, Example
 from foveal.images import Picture
 from foveal.results import Prediction
+from foveal.tasks.counting.episodes import Count, StepByStep
 from foveal.tasks.counting.marking import mark
 from foveal.tasks.counting.objects import Thing
 from foveal.tasks.counting.ordering import order
-from foveal.tasks.counting.pointing import FORMS, read_point, read_points
+from foveal.tasks.counting.pointing import FORMS, read_point, read_points, write_point
 from foveal.tasks.counting.task import Counting, CountingData, MarkingData
 from foveal.tasks.registry import find_task
 from foveal.training.rows import TrainingRows
@@ -162,6 +164,8 @@ def test_a_domain_is_not_what_is_counted_in_a_picture(tmp_path: Path) -> None:
         ({"min_objects": 5, "test_max_objects": 4}, "data.test_max_objects: 4 is out of range; give 5 to 60."),
         ({"image_size": 8}, "data.image_size: 8 is out of range; give 32 to 2048."),
         ({"overlap": 0.7}, "data.overlap: 0.7 is out of range; give 0 to 0.5."),
+        ({"all_points_share": 1.1}, "data.all_points_share: 1.1 is out of range; give 0 to 1."),
+        ({"same_colour_share": -0.1}, "data.same_colour_share: -0.1 is out of range; give 0 to 1."),
         ({"marking": MarkingData(alpha=0)}, "data.marking.alpha: Marks cannot have an alpha of 0; "),
         ({"marking": MarkingData(size=0)}, "data.marking.size: Marks cannot have a size of 0; "),
         ({"marking": MarkingData(color="blurple")}, "data.marking.color: There is no colour 'blurple'; "),
@@ -395,3 +399,68 @@ def test_marks_are_jittered_in_training_only_and_within_the_share(monkeypatch):
             assert max(apart) <= 0.5 and given.box == real.box
             moved = max(moved, *apart)
     assert moved > 0.4
+
+
+def test_marks_vary_in_training_only() -> None:
+    counting, still, row = task(marking=MarkingData(vary=True)), task(), example(5)
+    first = tuple(map(int, row.fields["things"][0].point))
+    seen = set()
+    for i in range(60):
+        shown, same = (c.prompt(row, random.Random(i)).opened()[0] for c in (counting, still))
+        assert marks_drawn(shown, row) == marks_drawn(same, row)
+        again = counting.prompt(row, random.Random(i)).opened()[0]
+        assert np.array_equal(np.asarray(shown), np.asarray(again))
+        seen.add(shown.getpixel(first))
+    assert len(seen) > 30
+    assert np.array_equal(*(np.asarray(c.prompt(row).opened()[0]) for c in (counting, still)))
+    views = []
+    for c in (counting, still):
+        count = c.count(row)
+        count.take((50.0, 50.0), "", None)
+        views.append(np.asarray(count.view()))
+    assert np.array_equal(*views)
+
+
+def test_a_share_of_training_rows_asks_for_all_points_and_measurement_stays_sequential() -> None:
+    counting, row = task(all_points_share=0.3, point_format="cells", wording="short"), example(5)
+    whole = task(strategy="all_points", point_format="cells", wording="short").prompt(row)
+    prompts = [counting.prompt(row, random.Random(i)) for i in range(1000)]
+    asked = Counter(p.user for p in prompts)
+    assert asked.keys() == {"points cells", "next cells"}
+    assert asked["points cells"] / 1000 == pytest.approx(0.3, abs=0.05)
+    for prompt in prompts:
+        if prompt.user == "points cells":
+            assert prompt.answer == whole.answer and prompt.images == whole.images
+    assert {counting.prompt(example(5, f"row {i}")).user for i in range(50)} == {"next cells"}
+    episode = counting.episode(row)
+    assert isinstance(episode, StepByStep) and episode.question == "next cells"
+    # Without the share, rows are drawn as they always were.
+    assert (
+        task(all_points_share=0.0).prompt(row, random.Random(1)).answer == task().prompt(row, random.Random(1)).answer
+    )
+
+
+def exact_share(most: int, radius: float, form: str, scenes: int = 310) -> float:
+    """Share of scenes that a model counts exactly which points at true centres, as well as the format can say."""
+    counting = task(test=scenes, max_objects=most, point_format=form, repeat_radius=radius)
+    rows = counting.load("test").examples
+    exact = 0
+    for row in rows:
+        count = Count(Image.new("RGB", row.fields["size"]), lambda image, _: image, 100, radius * math.hypot(168, 168))
+        for thing in row.fields["things"]:
+            if count.end is None:
+                text = write_point(thing.point, row.fields["size"], form)  # type: ignore[arg-type]
+                count.take(read_point(text, row.fields["size"], form), text, None)  # type: ignore[arg-type]
+        exact += count.end is None and len(count.points) == row.truth
+    return exact / scenes
+
+
+@pytest.mark.parametrize("form", ["cells", "bins", "plain"])
+def test_a_perfect_pointer_is_exact_with_the_usual_repeat_radius(form: str) -> None:
+    assert CountingData().repeat_radius == 0.02
+    assert exact_share(10, 0.02, form) == 1 and exact_share(30, 0.02, form) >= 0.99
+
+
+def test_a_repeat_radius_for_unsure_pointers_caps_the_exact_share_of_crowded_scenes() -> None:
+    assert exact_share(10, 0.04, "cells") == pytest.approx(0.96, abs=0.02)
+    assert exact_share(30, 0.04, "cells") == pytest.approx(0.80, abs=0.04)

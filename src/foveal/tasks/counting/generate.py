@@ -49,6 +49,9 @@ class SceneOptions:
     """Most objects of other kinds, up to 20; a scene has any number from 0 on."""
     overlap: float = 0.25
     """Largest share of an object that others cover; 0 keeps all apart."""
+    same_colour: float = 0.0
+    """Share of the other kinds that have the targets' colour and another shape; the rest are like the targets in shape, in
+    colour or in nothing."""
 
     def check(self) -> None:
         """Refuses options that are out of range.
@@ -58,7 +61,7 @@ class SceneOptions:
         """
         check_ranges(
             self, "", min_objects=(0, MOST_OBJECTS), max_objects=(self.min_objects, MOST_OBJECTS), image_size=(32, 2048),
-            distractors=(0, MOST_DISTRACTORS), overlap=(0, 0.5),
+            distractors=(0, MOST_DISTRACTORS), overlap=(0, 0.5), same_colour=(0, 1),
         )  # fmt: skip
 
 
@@ -143,7 +146,7 @@ def make_scene(rng: random.Random, number: int, options: SceneOptions) -> Scene:
     """A scene with so many targets."""
     kinds = [(shape, colour) for shape in SHAPES for colour in COLOURS]
     target = rng.choice(kinds)
-    others = [_other(rng, target, kinds) for _ in range(rng.randint(1, 3))]
+    others = [_other(rng, target, kinds, options.same_colour) for _ in range(rng.randint(1, 3))]
     wanted = [target] * number + [rng.choice(others) for _ in range(rng.randint(0, options.distractors))]
     rng.shuffle(wanted)
     radius = _radius(rng, len(wanted))
@@ -154,9 +157,12 @@ def make_scene(rng: random.Random, number: int, options: SceneOptions) -> Scene:
     return Scene(f"{target[1]} {target[0]}", figures, make_ground(rng))
 
 
-def _other(rng: random.Random, target: tuple[str, str], kinds: Sequence[tuple[str, str]]) -> tuple[str, str]:
+def _other(
+    rng: random.Random, target: tuple[str, str], kinds: Sequence[tuple[str, str]], same_colour: float
+) -> tuple[str, str]:
     """Another kind: often of the target's shape or of its colour, so that both have to be looked at."""
-    alike = rng.choice(("shape", "colour", "any"))
+    # Nothing is drawn for a share of 0, so that scenes of earlier versions stay as they are.
+    alike = "colour" if same_colour and rng.random() < same_colour else rng.choice(("shape", "colour", "any"))
     return rng.choice(
         [
             kind

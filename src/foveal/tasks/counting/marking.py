@@ -8,7 +8,9 @@ Marks are drawn on the picture that the model sees, so resize first::
 
 from __future__ import annotations
 
+import colorsys
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -35,6 +37,14 @@ PALETTE: Final[tuple[Colour, ...]] = (
 PICTURE_SHARE: Final = 0.06
 #: Smallest diameter of a disc, and smallest size of the digits' font, in pixels.
 LEAST_DISC: Final = 5.0
+#: Alphas of varied marks, their sizes in those of the recipe, the share of pictures whose marks have the colour
+#: ``contrast``, and how far any other colour must be from the ground of each mark, in CIELAB.
+VARIED_ALPHA: Final = (0.2, 0.9)
+VARIED_SIZE: Final = (0.75, 1.25)
+CONTRAST_SHARE: Final = 0.25
+LEAST_CONTRAST: Final = 60.0
+#: Colours that are tried before ``contrast`` is taken.
+TRIES: Final = 12
 LEAST_DIGITS: Final = 10
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 #: Weights of red, green and blue (ITU-R BT.601).
@@ -140,10 +150,8 @@ def mark(
     """
     _check(alpha, color, size)
     pixels = np.array(image.convert("RGB"))
-    unit = PICTURE_SHARE * math.sqrt(image.width * image.height)
-    if relative == "image":
-        things = [Thing(thing.point) for thing in things]
-    areas = [_area(thing, style, size, unit, number, image.size) for number, thing in enumerate(things, 1)]
+    things, unit = _sized(things, relative), PICTURE_SHARE * math.sqrt(image.width * image.height)
+    areas = _areas(things, style, size, unit, image.size)
     if color == "contrast":
         colors = contrasting([_mean(pixels, area) for area in areas])
     else:
@@ -154,6 +162,43 @@ def mark(
         if style == "number":
             _write(pixels, number, thing.point, _digits(thing, size, unit, number), _mean(pixels, area))
     return Image.fromarray(pixels)
+
+
+def varied_mark(
+    image: Image.Image, things: Sequence[Thing], style: Style = "disc", *, size: float = 0.5,
+    relative: Relative = "object", seed: str,
+) -> Image.Image:  # fmt: skip
+    """A copy of the picture with marks whose looks the seed decides: all of one alpha, size and colour.
+
+    The alpha is from 0.2 to 0.9, the size within a quarter of ``size``. The colour is ``contrast`` in a quarter of the
+    pictures, else any hue, vivid or pale, bright or dim, that stands out from what is under each of the marks.
+
+    Args:
+        image: See ``mark``.
+        things: See ``mark``.
+        style: See ``mark``.
+        size: See ``mark``.
+        relative: See ``mark``.
+        seed: Decides the looks.
+    """
+    rng = random.Random(f"marks {seed}")
+    alpha, size = rng.uniform(*VARIED_ALPHA), size * rng.uniform(*VARIED_SIZE)
+    color = "contrast"
+    if things and rng.random() >= CONTRAST_SHARE:
+        pixels, unit = np.array(image.convert("RGB")), PICTURE_SHARE * math.sqrt(image.width * image.height)
+        areas = _areas(_sized(things, relative), style, size, unit, image.size)
+        grounds = to_lab([_mean(pixels, area) for area in areas])
+        for red, green, blue in (_any_colour(rng) for _ in range(TRIES)):
+            if np.linalg.norm(to_lab([(red, green, blue)]) - grounds, axis=1).min() >= LEAST_CONTRAST:
+                color = f"#{red:02x}{green:02x}{blue:02x}"
+                break
+    return mark(image, things, style, alpha, color=color, size=size, relative=relative)
+
+
+def _any_colour(rng: random.Random) -> Colour:
+    """Any hue, from pale to vivid and from dim to bright."""
+    red, green, blue = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.3, 1), rng.uniform(0.4, 1))
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def contrasting(colors: Sequence[ArrayLike]) -> list[Colour]:
@@ -208,6 +253,16 @@ class _Area:
     rows: slice
     columns: slice
     cover: NDArray[np.float32]
+
+
+def _sized(things: Sequence[Thing], relative: Relative) -> Sequence[Thing]:
+    """The things, without their boxes where marks follow the image."""
+    return [Thing(thing.point) for thing in things] if relative == "image" else things
+
+
+def _areas(things: Sequence[Thing], style: Style, size: float, unit: float, shape: tuple[int, int]) -> list[_Area]:
+    """What the mark of each thing covers."""
+    return [_area(thing, style, size, unit, number, shape) for number, thing in enumerate(things, 1)]
 
 
 def _area(thing: Thing, style: Style, size: float, unit: float, number: int, shape: tuple[int, int]) -> _Area:

@@ -79,6 +79,8 @@ def _check(recipe: Recipe) -> None:
     """Refuses settings that a point-counter does not have."""
     if recipe.data.strategy != "sequential":
         raise UserError("data.strategy: the model point-counter counts in sequence only; leave it at sequential.")
+    if recipe.data.all_points_share:
+        raise UserError("data.all_points_share: the model point-counter has no replies; leave it at 0.")
     if recipe.model.adapter != "none" or recipe.model.quantization != "none":
         raise UserError("model.adapter: the model point-counter is trained whole; leave adapter and quantization.")
     if recipe.model.freeze or recipe.model.image_size is not None:

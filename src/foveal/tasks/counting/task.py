@@ -23,7 +23,7 @@ from foveal.tasks.capabilities import BlindGuess, Drawing, Episode, Episodes, Fi
 from foveal.tasks.counting import film, pointing
 from foveal.tasks.counting.episodes import AllAtOnce, Count, StepByStep
 from foveal.tasks.counting.generate import SceneOptions, Scenes
-from foveal.tasks.counting.marking import PICTURE_SHARE, Relative, Style, mark
+from foveal.tasks.counting.marking import PICTURE_SHARE, Relative, Style, mark, varied_mark
 from foveal.tasks.counting.metrics import METRICS, measure_counts
 from foveal.tasks.counting.objects import Point, Query, Thing, Twins
 from foveal.tasks.counting.ordering import Order, order
@@ -55,6 +55,10 @@ class MarkingData:
     relative: Relative = "image"
     """object: marks follow the objects' boxes, which only annotated pictures have; image: all marks have one size, as
     when the model counts by itself."""
+    vary: bool = False
+    """In training, the marks of each row have an alpha from 0.2 to 0.9, a size within a quarter of `size`, and any colour that
+    stands out from what is under them, so that a model learns that a mark is a mark. Outside of training they are as this
+    section says."""
 
 
 @dataclass
@@ -119,6 +123,9 @@ class CountingData:
     """Most objects of other kinds in a generated scene."""
     overlap: float = 0.25
     """Largest share of a generated object that others cover."""
+    same_colour_share: float = 0.0
+    """Share of the other kinds in generated scenes that have the colour of what is counted and another shape. The rest are
+    like it in shape, in colour or in nothing."""
     seed: int = 0
     """Seed of generated scenes, of held-out pictures and of absent classes."""
     strategy: Strategy = "sequential"
@@ -134,6 +141,9 @@ class CountingData:
     done_share: float = 0.0
     """Least share of training rows whose answer is "done". Drawing the number of marks uniformly from 0 to N gives
     1 / (N + 1), which is rare in crowded pictures."""
+    all_points_share: float = 0.0
+    """In training with the strategy sequential, the share of rows that ask for all points of the unmarked picture in one
+    reply instead, which teaches all objects in one pass. Counts are measured in sequence all the same."""
     marking: MarkingData = field(default_factory=MarkingData)
     """How counted objects are marked."""
     max_points: int = 100
@@ -162,7 +172,8 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
         super().__init__(data)
         check_ranges(
             data, "data.", done_share=(0, 0.9), max_points=(1, 1000), repeat_radius=(0, 0.5), patience=(1, 100),
-            match_radius=(0.01, 10), validation_share=(0.01, 0.9), absent=(0, 100),
+            match_radius=(0.01, 10), validation_share=(0.01, 0.9), absent=(0, 100), all_points_share=(0, 1),
+            same_colour_share=(0, 1),
         )  # fmt: skip
         check_ranges(data.marking, "data.marking.", jitter=(0, 1))
         if data.source == "generate":
@@ -187,7 +198,9 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
     def _options(self, split: str) -> SceneOptions:
         data = self.data
         most = data.max_objects if split != "test" or data.test_max_objects is None else data.test_max_objects
-        return SceneOptions(data.min_objects, most, data.image_size, data.distractors, data.overlap)
+        return SceneOptions(
+            data.min_objects, most, data.image_size, data.distractors, data.overlap, data.same_colour_share
+        )
 
     # ---------------------------------------------------------------- data
 
@@ -257,12 +270,12 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
 
     # ---------------------------------------------------------------- questions
 
-    def question(self, category: str) -> str:
-        """What is asked, without the picture."""
-        short = self.data.wording == "short"
-        if self.data.strategy == "number":
+    def question(self, category: str, strategy: Strategy | None = None) -> str:
+        """What is asked, without the picture; by default with the recipe's strategy."""
+        short, strategy = self.data.wording == "short", strategy or self.data.strategy
+        if strategy == "number":
             return f"count {category}" if short else f"How many {category} are there? Answer with the number."
-        if self.data.strategy == "all_points":
+        if strategy == "all_points":
             return f"points {category}" if short else f"Point to all {category}, or say done if there are none."
         if short:
             return f"next {category}"
@@ -272,20 +285,22 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
         """The picture with the first k objects marked, and the next one, or done, as the answer.
 
         k is drawn uniformly from 0 to N (``data.done_share`` lifts N); outside of training it follows from the row. In
-        training the order ``random`` is drawn anew, too.
+        training the order ``random`` is drawn anew, too, and ``data.all_points_share`` of the rows ask for all points.
         """
         data, fields = self.data, example.fields
-        picture = example.images[0]
-        user = self.question(fields["category"])
+        picture, strategy = example.images[0], data.strategy
+        if strategy == "sequential" and rng is not None and data.all_points_share > 0:
+            strategy = "all_points" if rng.random() < data.all_points_share else strategy
+        user = self.question(fields["category"], strategy)
         if example.truth is None:
             return Prompt((picture,), user)
-        if data.strategy == "number":
+        if strategy == "number":
             return Prompt((picture,), user, answer=str(example.truth))
         things: Sequence[Thing] = fields["things"]
         size: tuple[int, int] = fields["size"]
         if data.order == "random" and rng is not None:
             things = rng.sample(things, len(things))
-        if data.strategy == "all_points":
+        if strategy == "all_points":
             points = [t.point for t in things]
             answer = pointing.write_points(points, size, data.point_format, fields["category"])
             return Prompt((picture,), user, answer=answer)
@@ -296,7 +311,13 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
             )
         )  # fmt: skip
         shown = things[:marked] if rng is None else [self._jittered(t, size, rng) for t in things[:marked]]
-        return Prompt((picture.edited(partial(self._marks, things=shown)),), user, answer=answer)
+        marks = self._marks if rng is None or not data.marking.vary else self._varied_marks(str(rng.random()))
+        return Prompt((picture.edited(partial(marks, things=shown)),), user, answer=answer)
+
+    def _varied_marks(self, seed: str) -> partial[Image.Image]:
+        """Draws marks whose looks the seed decides."""
+        marking = self.data.marking
+        return partial(varied_mark, style=marking.style, size=marking.size, relative=marking.relative, seed=seed)
 
     def _jittered(self, thing: Thing, size: tuple[int, int], rng: random.Random) -> Thing:
         """The object as if it had been pointed at a little off its middle, inside the picture."""
