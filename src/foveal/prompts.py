@@ -21,6 +21,8 @@ class Prompt:
         answer: The text that the model shall write, without the template's end-of-turn token.
         reply_start: What the model's turn already begins with, without white space at its ends; it is read, not
             learned, and the answer, with the space in front of it, goes on from there.
+        turns: Further questions about the same pictures, each with its answer, that go on behind ``answer``: to learn
+            several answers from one look at the pictures.
     """
 
     images: tuple[Picture | Image.Image, ...]
@@ -28,6 +30,7 @@ class Prompt:
     system: str | None = None
     answer: str | None = None
     reply_start: str = ""
+    turns: tuple[tuple[str, str], ...] = ()
 
     def opened(self) -> list[Image.Image]:
         """The pictures, decoded.

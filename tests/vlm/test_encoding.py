@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from families import FAMILIES, open_tiny, picture, prompts
@@ -38,6 +40,49 @@ def test_training_row_begins_with_exactly_the_tokens_that_generation_starts_from
     n = asking["input_ids"].shape[1]
     assert torch.equal(training["input_ids"][:, :n], asking["input_ids"])
     assert (training["labels"][:, :n] == IGNORE).all()
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if not f.startswith("paligemma")])
+def test_further_turns_go_on_as_the_template_writes_them_and_answers_alone_are_learned(tiny, family):
+    _, encoder = open_tiny(tiny(family))
+    rows = prompts(3)
+    turns = (("what else?", "a cat"), ("and then?", "two dogs"))
+    asked = [replace(rows[0], turns=turns), replace(rows[1], turns=turns[:1]), rows[2]]
+    batch = encoder.training_batch(asked, ["a", "b", "c"])
+    for i, row in enumerate(asked):
+        length = int(batch["attention_mask"][i].sum())
+        ids, labels = batch["input_ids"][i, :length], batch["labels"][i, :length]
+        single = encoder.training_batch([replace(row, turns=())], ["x"])
+        n = single["input_ids"].shape[1]
+        assert torch.equal(ids[:n], single["input_ids"][0]) and torch.equal(labels[:n], single["labels"][0])
+        spans = torch.tensor_split(labels, (torch.nonzero((labels[1:] == IGNORE) != (labels[:-1] == IGNORE)) + 1)[:, 0])
+        said = [span.tolist() for span in spans if len(span) and span[0] != IGNORE]
+        assert all(one[-1] in encoder.end_ids for one in said)
+        answers = [encoder.tokenizer.decode(one[:-1]).strip() for one in said]
+        assert answers == [row.answer, *(a for _, a in row.turns)]
+        # The whole as the template writes the conversation, but for the end token of templates that write none.
+        messages = rows[i].messages()
+        for question, answer in ((None, row.answer), *row.turns):
+            content = [{"type": "text", "text": answer}]
+            more = [{"role": "user", "content": [{"type": "text", "text": question}]}] if question else []
+            messages = [*messages, *more, {"role": "assistant", "content": content}]
+        text = encoder.processor.apply_chat_template(messages, tokenize=False)
+        _, _, tail = text.partition(row.user)
+        _, _, read = encoder.tokenizer.decode(ids).partition(row.user)
+        for mark in encoder.tokenizer.convert_ids_to_tokens(sorted(encoder.end_ids)):
+            read, tail = read.replace(mark, ""), tail.replace(mark, "")
+        read, tail = "".join(read.split()), "".join(tail.split())
+        assert read == tail
+
+
+def test_further_turns_are_refused_without_a_template_and_their_markers_in_any(tiny):
+    _, encoder = open_tiny(tiny("paligemma"))
+    with pytest.raises(UserError) as error:
+        encoder.training_batch([replace(prompts(1)[0], turns=(("more?", "no"),))], ["a"])
+    assert str(error.value) == "The model has no chat template, so a row can have one question; ask one at a time."
+    _, encoder = open_tiny(tiny("smolvlm"))
+    with pytest.raises(UserError, match=r"a: the answer holds <end_of_utterance>"):
+        encoder.training_batch([replace(prompts(1)[0], turns=(("more?", "<end_of_utterance>"),))], ["a"])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -85,14 +85,20 @@ class Encoder:
             flat = prompt.without_system()
             start = str(self.processor.image_token) * len(prompt.images) + flat.user
             return start + ("" if answer is None else family_of(self.family).separator + answer)
+        messages = self._messages(prompt)
+        return self._written(messages if answer is None else [*messages, _said("assistant", answer)])
+
+    def _messages(self, prompt: Prompt) -> list[dict[str, Any]]:
         messages = prompt.messages()
         if prompt.system and not self._takes_system(messages, prompt.system):
-            messages = prompt.without_system().messages()
-        if answer is not None:
-            messages = [*messages, {"role": "assistant", "content": [{"type": "text", "text": answer}]}]
+            return prompt.without_system().messages()
+        return messages
+
+    def _written(self, messages: list[dict[str, Any]]) -> str:
+        """A conversation as the template writes it, up to the model's turn where that comes next."""
         try:
             text: str = self.processor.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=answer is None
+                messages, tokenize=False, add_generation_prompt=messages[-1]["role"] == "user"
             )
         except Exception as error:  # a template is a program of the model's makers
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -127,6 +133,44 @@ class Encoder:
             self._answers[key] = self._new_answer_ids(tail, suffix, answer)
         return self._answers[key]
 
+    def learned_ids(self, prompt: Prompt) -> tuple[list[int], list[bool]]:
+        """Token ids of a prompt's answer and of its further turns, and which of them are the model's own.
+
+        Raises:
+            UserError: See ``answer_ids``; or the model has no template that goes on behind an answer.
+        """
+        assert prompt.answer is not None
+        ids = list(self.answer_ids(prompt, prompt.answer))
+        learned = [True] * len(ids)
+        if not prompt.turns:
+            return ids, learned
+        if not self.processor.chat_template:
+            raise UserError("The model has no chat template, so a row can have one question; ask one at a time.")
+        messages = [*self._messages(prompt), _said("assistant", prompt.answer)]
+        done = self._ended(self._head(prompt), self._written(messages), prompt.answer)
+        for question, answer in prompt.turns:
+            head = self._written([*messages, _said("user", question)])
+            messages += [_said("user", question), _said("assistant", answer)]
+            whole = self._written(messages)
+            if not head.startswith(done) or not whole.startswith(head):
+                raise UserError(
+                    "The model's chat template rewrites a conversation when it goes on, so a row can have one question; "
+                    "ask one at a time."
+                )
+            asked = self._behind(done[-_TAIL:], head[len(done) :])
+            said = self._new_answer_ids(head[-_TAIL:], whole[len(head) :], answer)
+            ids += [*asked, *said]
+            learned += [False] * len(asked) + [True] * len(said)
+            done = self._ended(head, whole, answer)
+        return ids, learned
+
+    def _ended(self, head: str, whole: str, answer: str) -> str:
+        """A conversation up to the token that ends its last turn, as ``answer_ids`` cuts it."""
+        start = whole.index(answer, len(head)) + len(answer)
+        marks: list[str] = self.tokenizer.convert_ids_to_tokens(sorted(self.end_ids))
+        ends = [place + len(mark) for mark in marks if (place := whole.find(mark, start)) >= 0]
+        return whole[: min(ends)] if ends else whole.rstrip()
+
     def choice_ids(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> torch.Tensor:
         """Token ids [B, K, T] of each answer behind each prompt, the end token included, padded with ``IGNORE``.
 
@@ -157,8 +201,8 @@ class Encoder:
 
     def _new_answer_ids(self, tail: str, suffix: str, answer: str) -> tuple[int, ...]:
         check_plain(self.markers, [Prompt((), "", answer=answer)], [repr(answer)])
-        before, ids = self._tokens(tail), self._behind(tail, suffix)
-        ends = [i for i, t in enumerate(ids) if t in self.end_ids]
+        before, ids, end_ids = self._tokens(tail), self._behind(tail, suffix), self.end_ids
+        ends = [i for i, t in enumerate(ids) if t in end_ids]
         # A template without an end token (LLaVA) puts a space behind the answer, which must not be learned.
         ids = ids[: ends[0] + 1] if ends else [*self._behind(tail, suffix.rstrip()), self.end_id]
         read = self.tokenizer.decode(
@@ -241,7 +285,7 @@ class Encoder:
         return image.resize(size, Image.Resampling.LANCZOS)  # type: ignore[arg-type]
 
     def training_batch(self, prompts: Sequence[Prompt], names: Sequence[str]) -> Batch:
-        """Prompts with their answers, right-padded, with ``labels`` on the answer's tokens only.
+        """Prompts with their answers and further turns, right-padded, with ``labels`` on the answers' tokens only.
 
         Args:
             prompts: Each with its answer.
@@ -251,12 +295,15 @@ class Encoder:
             UserError: A row has no answer, or does not fit into the model's context. Nothing is ever cut.
         """
         check_plain(self.markers, prompts, names)
-        answers = []
+        rows = []
         for prompt, name in zip(prompts, names, strict=True):
             if prompt.answer is None:
                 raise UserError(f"{name}: the row has no answer to learn from; label it or leave it out.")
-            answers.append(self.answer_ids(prompt, prompt.answer))
-        batch = append_answers(self.encode(prompts, side="right", names=names), answers, self.family, self._pad_id)
+            rows.append(self.learned_ids(prompt))
+        batch = append_answers(
+            self.encode(prompts, side="right", names=names), [ids for ids, _ in rows], self.family, self._pad_id,
+            learned=[flags for _, flags in rows],
+        )  # fmt: skip
         self.check_prompts(batch, names)
         return batch
 
@@ -293,7 +340,13 @@ class Encoder:
         return "".join(parts)
 
 
-def append_answers(batch: Batch, answers: Sequence[Sequence[int]], family: str, pad: int) -> Batch:
+def _said(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "text": text}]}
+
+
+def append_answers(
+    batch: Batch, answers: Sequence[Sequence[int]], family: str, pad: int, *, learned: Sequence[Sequence[bool]] = ()
+) -> Batch:
     """Right-padded prompts with each row's answer put directly behind its last token.
 
     Args:
@@ -301,6 +354,7 @@ def append_answers(batch: Batch, answers: Sequence[Sequence[int]], family: str, 
         answers: Token ids for each row.
         family: The configuration's model type.
         pad: The padding token's id.
+        learned: Which of those tokens are labels; all by default.
 
     Returns:
         The batch with longer rows and ``labels``.
@@ -309,7 +363,10 @@ def append_answers(batch: Batch, answers: Sequence[Sequence[int]], family: str, 
     out = append_tokens(batch, answers, family, pad, side="right")
     out["labels"] = torch.full_like(out["input_ids"], IGNORE)
     for i, (n, answer) in enumerate(zip(starts, answers, strict=True)):
-        out["labels"][i, n : n + len(answer)] = out["input_ids"][i, n : n + len(answer)]
+        labels = out["labels"][i, n : n + len(answer)]
+        labels.copy_(out["input_ids"][i, n : n + len(answer)])
+        if learned:
+            labels[~torch.tensor(learned[i], dtype=torch.bool)] = IGNORE
     return out
 
 

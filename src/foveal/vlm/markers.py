@@ -45,7 +45,9 @@ def check_plain(markers: re.Pattern[str], prompts: Sequence[Prompt], names: Iter
         UserError: Names the row, the text and the marker.
     """
     for prompt, name in zip(prompts, names, strict=True):
-        for what, text in (("question", prompt.user), ("system text", prompt.system), ("answer", prompt.answer)):
+        texts = [("question", prompt.user), ("system text", prompt.system), ("answer", prompt.answer)]
+        texts += [pair for turn in prompt.turns for pair in zip(("question", "answer"), turn, strict=True)]
+        for what, text in texts:
             if text and (marker := _first(markers, text)):
                 raise UserError(
                     f"{name}: the {what} holds {marker}, which the model reads as a mark of its own (a picture's place, "

@@ -137,6 +137,34 @@ def test_some_sentences_mean_nothing_that_is_there() -> None:
     assert all(query.target and query.target.parts() for query in scenes(200))
 
 
+def test_further_sentences_differ_and_mean_what_a_reader_finds_and_leave_the_first_as_it_was() -> None:
+    options = SceneOptions(empty_share=0.1, wording="phrase")
+    alone_, many = Scenes(150, "train", 3, options), Scenes(150, "train", 3, options, phrases=5)
+    kinds: Counter[str] = Counter()
+    empty = 0
+    for index in range(150):
+        query, single = many[index], alone_[index]
+        assert (query.id, query.texts, query.target, query.extra) == (
+            single.id,
+            single.texts,
+            single.target,
+            single.extra,
+        )
+        assert not single.more and len(query.more) == 4
+        asked = [query, *query.more]
+        assert len({q.texts for q in asked}) == 5
+        for one in asked:
+            assert isinstance(one.target, SceneTarget) and isinstance(query.target, SceneTarget)
+            assert one.target.scene is query.target.scene and one.picture is query.picture
+            assert one.target.meant == read(one.texts[0], one.target.scene.figures), one.texts
+        kinds.update(q.extra["kind"] for q in query.more)
+        empty += sum(not q.target.meant for q in query.more)
+    assert 0.04 < empty / 600 < 0.2
+    # An oddity can be asked in two ways, and of few scenes; the other kinds share what remains alike.
+    assert kinds["oddity"] > 40 and min(kinds[k] for k in KINDS if k != "oddity") > 140
+    assert [q.texts for q in many[7].more] == [q.texts for q in many[7].more]
+
+
 # ------------------------------------------------------------------------------------------------------- masks
 
 #: Area and perimeter in squares of the radius and in radii, worked out by hand from the shapes' corners.

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_segmenter import batch_of, chosen, opened, recipe_of, tiny_sam
+from tiny_segmenter import batch_of, chosen, objective_of, opened, recipe_of, tiny_sam
 from torch import nn
 from torch.nn import functional
 
 from foveal.prompts import Prompt
 from foveal.tasks.segmentation.model import GridToTokens, PatchesToGrid
 from foveal.tasks.segmentation.specialist import Segmenter
+from foveal.tasks.segmentation.square import Square
+from foveal.training.rows import make_row
 from foveal.vlm.components import component_modules, component_of
 from foveal.vlm.encoding import append_answers
 
@@ -119,6 +121,39 @@ def test_without_a_normaliser_the_loss_is_the_mean_of_the_rows(segmenter: Open) 
     own = segmenter("paligemma", "vlm")
     batch = batch_of(own, chosen(own, (2, 1)))
     assert own.model(**batch).loss.item() == pytest.approx(own.model(**batch, normaliser=2).loss.item(), rel=1e-6)
+
+
+# ---------------------------------------------------------------- several sentences about a picture
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("family", "vision"), [("builtin", "vlm"), ("idefics3", "separate")])
+def test_a_row_of_several_sentences_has_the_mask_of_each_and_looks_once(
+    segmenter: Open, family: str, vision: str
+) -> None:
+    own = segmenter(family, vision, "--data.phrases", "3", "--data.instances", "false")
+    examples = own.task.load("train").examples[:8]
+    rows = [make_row(own.task, e, False, "1") for e in examples]
+    amounts = [len(own.task.learned(r.example, r.prompt)) for r in rows]
+    row, example = next((r, e) for r, e, n in zip(rows, examples, amounts, strict=True) if n == 3)
+    looks: list[int] = []
+    tower = own.vlm.base.get_submodule(component_modules(own.vlm.base, "vision")[0])
+    handle = tower.register_forward_hook(lambda *_: looks.append(1))
+    batch = objective_of(own).collate([row])
+    out = own.model(**batch)
+    handle.remove()
+    assert looks == [1] and out.rows.tolist() == [0, 0, 0] and batch["amounts"].tolist() == [3]
+    for k, one in enumerate((example, *example.more)):
+        share, _ = Square((64, 64)).mask_to_target(one.truth.target.whole(), 32)
+        assert np.abs(shares(batch, "targets")[0, k] - share).max() < 0.003
+    # The first question is the one that is asked alone: the same tokens, and the same mask.
+    alone = batch_of(own, [example])
+    length = alone["input_ids"].shape[1]
+    assert torch.equal(batch["input_ids"][:, :length], alone["input_ids"])
+    assert torch.equal(batch["labels"][:, :length], alone["labels"])
+    assert torch.allclose(out.masks[:1], own.model(**alone).masks, atol=1e-4) and out.masks.std() > 1e-3
+    shown = objective_of(own).preview([row])
+    assert shown.partition("masks: ")[2].count(" of the picture") == 3 and shown.count("[[<SEG>]]") == 3
 
 
 # ---------------------------------------------------------------- learning and answering see the same

@@ -277,6 +277,15 @@ def test_consistency_is_refused(folder: Path) -> None:
         opened(recipe, training=True)
 
 
+def test_a_model_without_turns_refuses_several_sentences_in_a_row(tiny: Tiny, folder: Path) -> None:
+    with pytest.raises(UserError) as error:
+        opened(recipe_of(folder, tiny("paligemma"), "--data.phrases", 2), training=True)
+    assert str(error.value).startswith("data.phrases: set it to 1 for ")
+    assert str(error.value).endswith(
+        "(paligemma). The model has no chat template, so a row can have one question; ask one at a time."
+    )
+
+
 @pytest.mark.parametrize(
     ("family", "vision", "message"),
     [

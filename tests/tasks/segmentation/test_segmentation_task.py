@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from reasonseg_files import SIZE, content, shape, write_pair
-from refcoco_files import reference
+from refcoco_files import SQUARE, TRIANGLE, instances, reference
 from refcoco_files import write as write_refs
 from torch.utils.data import DataLoader
 
 from foveal.errors import UserError
+from foveal.evaluation.known_rows import fingerprint
 from foveal.examples import Example
 from foveal.images import Picture
 from foveal.results import Prediction
@@ -87,6 +88,35 @@ def test_paraphrases_are_drawn_in_training_only(folder: Path) -> None:
     drawn = Counter(made.prompt(example, random.Random(i)).user for i in range(300))
     assert set(drawn) == {"What is it?", "Which one?", "Show it."} and min(drawn.values()) > 60
     assert {made.prompt(example).user for _ in range(5)} == {"What is it?"}
+
+
+def test_rows_of_training_ask_further_sentences_about_their_picture_and_other_rows_one(tmp_path: Path) -> None:
+    refs = [reference(1), reference(2, ann_id=102), reference(3, ann_id=101, image_id=8), reference(4, "val", 103, 8)]
+    write_refs(tmp_path, refs, instances([SQUARE], [TRIANGLE], [TRIANGLE], [SQUARE]))
+    made = task(tmp_path, phrases=8, wording="short")
+    first, second, other = made.load("train").examples
+    drawn = made.prompt(first, random.Random(0))
+    assert drawn.user in ("the thing 0", "the thing 1") and len(drawn.turns) == 1 and drawn.turns[0][1] == "<SEG>."
+    areas = [int((m == 1).sum()) for m in made.learned(first, drawn)]
+    assert areas == [int((e.truth.target.whole() == 1).sum()) for e in (first, second)] and areas[0] != areas[1]
+    # Its neighbour asks the same two the other way round; who is alone in a picture, and who is measured, asks one.
+    assert [int((m == 1).sum()) for m in made.learned(second, made.prompt(second, random.Random(0)))] == areas[::-1]
+    assert made.prompt(other, random.Random(0)).turns == () == made.prompt(first).turns
+    assert len(made.learned(first, made.prompt(first))) == 1
+    (measured,) = made.load("validation").examples
+    assert made.prompt(measured, random.Random(0)).turns == ()
+    plain = task(tmp_path, wording="short").load("train").examples[0]
+    assert fingerprint(plain) == fingerprint(first)
+
+
+def test_generated_rows_of_training_alone_have_further_sentences() -> None:
+    made = task(train=3, validation=3, phrases=5, wording="short")
+    rows = {s: made.load(s).examples for s in ("train", "validation")}
+    assert [len(made.prompt(e, random.Random(0)).turns) for e in rows["train"]] == [4, 4, 4]
+    assert [made.prompt(e, random.Random(0)).turns for e in rows["validation"]] == [(), (), ()]
+    one = task(train=3, wording="short").load("train").examples
+    asked = [[(p.user, p.answer, p.turns) for p in map(made.prompt, examples)] for examples in (rows["train"], one)]
+    assert asked[0] == asked[1]
 
 
 def test_targets_keep_what_is_ignored_whole_and_in_parts(folder: Path) -> None:
@@ -314,6 +344,8 @@ def test_pictures_show_what_was_marked_and_what_is_meant(folder: Path) -> None:
         ({"token": ""}, "data.token: '' cannot stand for a mask"),
         ({"token": " <SEG>"}, "data.token: ' <SEG>' cannot stand for a mask"),
         ({"token": "none"}, "data.token: 'none' cannot stand for a mask"),
+        ({"phrases": 0}, "data.phrases: 0 is out of range; give 1 to 8."),
+        ({"phrases": 9}, "data.phrases: 9 is out of range; give 1 to 8."),
         ({"train": 0}, "data.train: is 0; give at least 1, or leave it out."),
         ({"test": -3}, "data.test: is -3; give at least 1"),
     ],

@@ -28,6 +28,8 @@ from foveal.tasks.segmentation.objects import Mask, Query
 from foveal.tasks.segmentation.sentences import KINDS, NOUNS, ORDERS, PICKS, Kind, Request
 
 Wording = Literal["phrase", "sentence", "mixed"]
+#: Share of whole sentences in each wording.
+SENTENCES: Final[dict[Wording, float]] = {"phrase": 0.0, "sentence": 1.0, "mixed": 0.5}
 
 #: Most figures: more would leave no room for sizes that differ.
 MOST_OBJECTS: Final = 8
@@ -220,12 +222,14 @@ class Scenes(Lazy[Query]):
         split: No two splits have a scene in common.
         seed: Decides all scenes.
         options: What they are like; see ``SceneOptions.check``.
+        phrases: Different sentences about each scene; fewer where nothing more can be asked. The first is always the same.
     """
 
     length: int
     split: Split
     seed: int = 0
     options: SceneOptions = field(default_factory=SceneOptions)
+    phrases: int = 1
 
     def __len__(self) -> int:
         return self.length
@@ -233,11 +237,22 @@ class Scenes(Lazy[Query]):
     def row(self, index: int) -> Query:
         """See ``Lazy.row``."""
         scene, request, is_sentence = self.asked(index)
+        picture = Picture(f"scene {self.split}/{index}", partial(scene.draw, self.options.image_size))
+        query = self._query(index, scene, picture, request, is_sentence)
+        if self.phrases == 1:
+            return query
+        rng = random.Random(f"{self.seed}/{self.split}/segmentation {index} more")
+        requests = more_requests(rng, scene.figures, request, self.phrases - 1, self.options)
+        share = SENTENCES[self.options.wording]
+        more = (self._query(index, scene, picture, one, rng.random() < share) for one in requests)
+        return replace(query, more=tuple(more))
+
+    def _query(self, index: int, scene: Scene, picture: Picture, request: Request, is_sentence: bool) -> Query:
         size = self.options.image_size
         meant = request.select(scene.figures)
         return Query(
             id=f"{self.split}-{index:06d}",
-            picture=Picture(f"scene {self.split}/{index}", partial(scene.draw, size)),
+            picture=picture,
             texts=(request.sentence if is_sentence else request.text,),
             is_sentence=is_sentence,
             size=(size, size),
@@ -254,7 +269,7 @@ class Scenes(Lazy[Query]):
         """The scene of an index, what is asked about it, and whether in a whole sentence."""
         rng = random.Random(f"{self.seed}/{self.split}/segmentation {index}")
         empty = rng.random() < self.options.empty_share
-        is_sentence = rng.random() < {"phrase": 0.0, "sentence": 1.0, "mixed": 0.5}[self.options.wording]
+        is_sentence = rng.random() < SENTENCES[self.options.wording]
         figures, request = make_request(rng, rng.choice(self.options.kinds), empty, self.options)
         return Scene(figures, make_ground(rng)), request, is_sentence
 
@@ -291,6 +306,43 @@ def make_request(
             request = _ask(rng, form, figures, empty)
             if request is not None:
                 return figures, request
+
+
+def more_requests(
+    rng: random.Random, figures: Sequence[Figure], first: Request, count: int, options: SceneOptions
+) -> list[Request]:
+    """Further requests about figures, each with one right answer, all different; fewer where few are found.
+
+    Args:
+        rng: Decides all.
+        figures: What is asked about.
+        first: What is asked anyway.
+        count: How many are wanted.
+        options: Their kinds, and the share that means nothing.
+    """
+    found: list[Request] = []
+    while len(found) < count:
+        # Kinds in an order of chance, each tried some times, so that those that seldom fit are as frequent as they can be.
+        for kind in rng.sample(options.kinds, len(options.kinds)):
+            request = _other(rng, kind, figures, (first, *found), rng.random() < options.empty_share)
+            if request is not None:
+                found.append(request)
+                break
+        else:
+            break
+    return found
+
+
+def _other(
+    rng: random.Random, kind: Kind, figures: Sequence[Figure], asked: Collection[Request], empty: bool
+) -> Request | None:
+    """A request of a kind that is not asked yet; None where none was found."""
+    forms = [form for form in FORMS[kind] if form.emptiable or not empty]
+    for form in rng.sample(forms, len(forms)):
+        request = _ask(rng, form, figures, empty)
+        if request is not None and request not in asked:
+            return request
+    return None
 
 
 def _ask(rng: random.Random, form: Form, figures: Sequence[Figure], empty: bool) -> Request | None:

@@ -12,6 +12,7 @@ from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.examples import Example
 from foveal.metrics.formats import percent
+from foveal.prompts import Prompt
 from foveal.tasks.segmentation.objects import Mask
 from foveal.tasks.segmentation.specialist import Segmenter
 from foveal.tasks.segmentation.square import SquarePictures
@@ -28,12 +29,12 @@ class MaskObjective(Objective):
     Args:
         encoder: Makes the VLM's tensors.
         pictures: Puts pictures into squares.
-        targets: Returns the masks of an example, one for each ``<SEG>`` in its answer.
+        targets: Returns the masks of an example, one for each ``<SEG>`` in the answers of its prompt.
         side: Side in pixels of the square on which masks are compared.
     """
 
     def __init__(
-        self, encoder: Encoder, pictures: SquarePictures, targets: Callable[[Example], list[Mask]], side: int
+        self, encoder: Encoder, pictures: SquarePictures, targets: Callable[[Example, Prompt], list[Mask]], side: int
     ) -> None:
         self.encoder, self.pictures, self.targets, self.side = encoder, pictures, targets, side
 
@@ -44,20 +45,22 @@ class MaskObjective(Objective):
             raise UserError(
                 f"objective: mask is for models that draw masks, which {recipe.model.id} does not; use answer."
             )
-        return cls(model.encoder, model.pictures, model.task.targets, model.task.data.segmenter.mask_size)
+        return cls(model.encoder, model.pictures, model.task.learned, model.task.data.segmenter.mask_size)
 
     def collate(self, rows: Sequence[Any]) -> Batch:
         """The batch of ``SharedEncoderSegmenter.forward``; ``targets`` and ``counted`` are uint8."""
         prompts, squares = self.pictures.padded([r.prompt for r in rows])
         batch = self.encoder.training_batch(prompts, [r.example.id for r in rows])
-        masks = [self.targets(r.example) for r in rows]
+        masks = [self.targets(r.example, r.prompt) for r in rows]
         most, side = max(1, *(len(m) for m in masks)), self.side
         targets = np.zeros((len(rows), most, side, side), dtype=np.uint8)
         counted = np.zeros((len(rows), side, side), dtype=np.uint8)
         for i, (square, row_masks) in enumerate(zip(squares, masks, strict=True)):
             for k, mask in enumerate(row_masks):
                 share, counts = square.mask_to_target(mask, side)
-                targets[i, k], counted[i] = np.round(255 * share), np.round(255 * counts)
+                targets[i, k], counts = np.round(255 * share), np.round(255 * counts)
+                # What one of several questions ignores counts in none of the row's.
+                counted[i] = np.minimum(counted[i], counts) if k else counts
         batch |= {
             "targets": torch.from_numpy(targets), "counted": torch.from_numpy(counted),
             "amounts": torch.tensor([len(m) for m in masks]),
@@ -79,7 +82,10 @@ class MaskObjective(Objective):
         prompts, _ = self.pictures.padded([rows[0].prompt])
         batch = self.encoder.training_batch(prompts, [rows[0].example.id])
         areas = (
-            ", ".join(f"{percent(float((m == 1).mean()))} of the picture" for m in self.targets(rows[0].example))
+            ", ".join(
+                f"{percent(float((m == 1).mean()))} of the picture"
+                for m in self.targets(rows[0].example, rows[0].prompt)
+            )
             or "none"
         )
         return f"{self.encoder.decode_labels(batch)}\nmasks: {areas}"

@@ -7,13 +7,14 @@ corner of the top left pixel. A mask is a uint8 array [H, W] of the original siz
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foveal.errors import ImageError
+from foveal.examples import Example
 from foveal.images import Picture
 
 #: Pixels that belong neither to the target nor to the background: they count in no metric and no loss.
@@ -67,6 +68,7 @@ class Query:
         size: Width and height of the picture in pixels.
         target: The pixels that are meant; None where they are unknown.
         extra: Further facts, JSON-serialisable.
+        more: Further queries about the same picture, learned behind this one in training.
     """
 
     id: str
@@ -76,6 +78,31 @@ class Query:
     size: tuple[int, int]
     target: Target | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    more: tuple[Query, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked(Example):
+    """A query's row.
+
+    Attributes:
+        more: Rows of the further queries about the same picture; not part of what tells rows apart.
+    """
+
+    more: tuple[Example, ...] = ()
+
+
+def together(queries: Sequence[Query], phrases: int) -> list[Query]:
+    """Each query with the next ones about the same picture, as many as make ``phrases`` with it, or all there are."""
+    by_picture: dict[str, list[int]] = {}
+    for i, query in enumerate(queries):
+        by_picture.setdefault(query.picture.name, []).append(i)
+    joined = list(queries)
+    for own in by_picture.values():
+        for k, i in enumerate(own):
+            following = [*own[k + 1 :], *own[:k]][: phrases - 1]
+            joined[i] = replace(queries[i], more=tuple(queries[j] for j in following))
+    return joined
 
 
 @dataclass(frozen=True)

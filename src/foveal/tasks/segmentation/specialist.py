@@ -75,6 +75,8 @@ class Segmenter(Specialist[Segmentation]):
         sam = load_sam(section.sam, encoder=section.vision != "vlm")
         config = _configuration(recipe, vlm, sam, token)
         encoder = Encoder(vlm.processor, family=vlm.family, context=vlm.context, image_size=section.image_size)
+        if training and recipe.data.phrases > 1:
+            _check_turns(encoder, vlm)
         if section.vision == "sam":
             drop_vision(vlm.base)
         model = SharedEncoderSegmenter(config, vlm.model, sam).to(vlm.device)
@@ -130,6 +132,14 @@ def _check(recipe: Recipe) -> None:
     if recipe.evaluation.method not in ("auto", "generate"):
         raise UserError("evaluation.method: masks come with a written reply; leave it at auto.")
     check_ranges(recipe.data.segmenter, "data.segmenter.", mask_size=(16, 2048))
+
+
+def _check_turns(encoder: Encoder, vlm: Vlm) -> None:
+    """Refuses several phrases in a row where the template of the model does not go on behind an answer."""
+    try:
+        encoder.learned_ids(Prompt((), "red star", answer="none", turns=(("blue ring", "none"),)))
+    except UserError as error:
+        raise UserError(f"data.phrases: set it to 1 for {vlm.id} ({vlm.family}). {error}") from error
 
 
 def _load_vlm(section: SegmenterModel, training: bool) -> Vlm:

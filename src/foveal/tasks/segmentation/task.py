@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from foveal.config.checking import check_ranges
 from foveal.config.sections import Model
 from foveal.drawing.overlay import mask_image, overlay
 from foveal.errors import UserError
@@ -29,13 +30,15 @@ from foveal.tasks.segmentation import metrics, rle
 from foveal.tasks.segmentation.generate import SceneOptions, Scenes
 from foveal.tasks.segmentation.loss_weights import PRESETS, LossWeights
 from foveal.tasks.segmentation.metrics import METRICS
-from foveal.tasks.segmentation.objects import SEG, Mask, Query, Target, check_square
+from foveal.tasks.segmentation.objects import SEG, Asked, Mask, Query, Target, check_square, together
 from foveal.tasks.segmentation.refcoco import Part
 from foveal.tasks.segmentation.sources import read_source
 from foveal.tasks.task import Task
 
 #: A mask counts as right in the report from this IoU on.
 RIGHT = 0.5
+#: Most sentences of one row of training.
+MOST_PHRASES = 8
 #: Generated queries of each split, where the recipe does not say.
 _GENERATED: dict[Split, int] = {"train": 4_000, "validation": 100, "test": 300}
 
@@ -104,6 +107,9 @@ class SegmentationData:
     """What the model learns to say; {masks} becomes the tokens."""
     nothing: str = "none"
     """What it learns to say where nothing is meant."""
+    phrases: int = 1
+    """Different sentences about each picture that a row of training asks, one behind the other in one conversation, up to
+    8: the picture is looked at once for all of them. Fewer where there are not so many. Measuring always asks one."""
     instances: bool = False
     """A mask for each object, from left to right, in place of one for all that is meant."""
     losses: Literal["lisa", "seed"] = "lisa"
@@ -152,6 +158,7 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
             raise UserError("data.answer: needs {masks} once, where the tokens go.")
         if not data.token.strip() or data.token != data.token.strip() or data.token in data.nothing:
             raise UserError(f"data.token: {data.token!r} cannot stand for a mask; give a word such as <SEG>.")
+        check_ranges(data, "data.", phrases=(1, MOST_PHRASES))
         for split in ("train", "validation", "test"):
             wanted: int | None = getattr(data, split)
             if wanted is not None and wanted < 1:
@@ -176,9 +183,10 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
         """
         data = self.data
         wanted: int | None = getattr(data, split)
+        phrases = data.phrases if split == "train" else 1
         if data.source == "generate":
             count = wanted or _GENERATED[split]
-            queries = Scenes(count, split, data.seed, self._options())
+            queries = Scenes(count, split, data.seed, self._options(), phrases)
             options = data.scenes
             place = (
                 f"generated: scenes of {options.min_objects} to {options.max_objects} figures, {options.image_size} pixels, "
@@ -194,7 +202,8 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
             chosen, lambda query: (query.picture,), max_pixels=self.max_pixels, on_bad=data.on_bad, also=_check_square
         )
         refused, notes = (*source.skipped, *checked.refused), (*source.notes, *checked.notes, *self._notes(split))
-        return Loaded(Made(checked.rows, self.example), source.place, refused, notes)
+        rows = checked.rows if phrases == 1 else together(checked.rows, phrases)
+        return Loaded(Made(rows, self.example), source.place, refused, notes)
 
     def _notes(self, split: Split) -> tuple[str, ...]:
         if split != "train" or self.data.loss_weights().text:
@@ -208,7 +217,8 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
         """A query's row; the truth is a ``TargetMask``."""
         truth = None if query.target is None else TargetMask(query.target, query.size)
         rest = {"texts": query.texts, "is_sentence": query.is_sentence, "size": query.size}
-        return Example(query.id, (query.picture,), truth, {**query.extra, **rest})
+        more = tuple(map(self.example, query.more))
+        return Asked(query.id, (query.picture,), truth, {**query.extra, **rest}, more)
 
     def example_of(self, pictures: Sequence[Picture], words: str | None = None) -> Example:
         """A user's picture and sentence."""
@@ -222,16 +232,19 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
     # ---------------------------------------------------------------- questions
 
     def prompt(self, example: Example, rng: random.Random | None = None) -> Prompt:
-        """The picture and its sentence; in training any of the paraphrases."""
+        """The picture and its sentence; in training any of the paraphrases, and the further sentences behind it."""
+        user, answer = self._question(example, rng), self._answer(example)
+        turns = () if rng is None else tuple((self._question(e, rng), self._answer(e) or "") for e in _more(example))
+        return Prompt(example.images, user, answer=answer, turns=turns)
+
+    def _question(self, example: Example, rng: random.Random | None) -> str:
         texts: Sequence[str] = example.fields["texts"]
         text = texts[0] if rng is None else rng.choice(texts)
         if self.data.wording == "short":
-            user = text
-        elif example.fields["is_sentence"]:
-            user = f"{text} Please output segmentation mask."
-        else:
-            user = f"What is {text} in this image? Please output segmentation mask."
-        return Prompt(example.images, user, answer=self._answer(example))
+            return text
+        if example.fields["is_sentence"]:
+            return f"{text} Please output segmentation mask."
+        return f"What is {text} in this image? Please output segmentation mask."
 
     def _answer(self, example: Example) -> str | None:
         if example.truth is None:
@@ -253,6 +266,11 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
             return [whole]
         # Ignored pixels are ignored in each of them.
         return [np.where(whole == 255, whole, part).astype(np.uint8) for part in truth.target.parts()]
+
+    def learned(self, example: Example, prompt: Prompt) -> list[Mask]:
+        """The masks of all answers of a prompt, in their order."""
+        asked = [example, *_more(example)[: len(prompt.turns)]]
+        return [mask for one in asked for mask in self.targets(one)]
 
     # ---------------------------------------------------------------- answers
 
@@ -350,6 +368,10 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
         }  # fmt: skip
         write_text(path, to_json(table, indent=1) + "\n")
         return [*written, path]
+
+
+def _more(example: Example) -> tuple[Example, ...]:
+    return example.more if isinstance(example, Asked) else ()
 
 
 def _file_name(picture: Path) -> str:
