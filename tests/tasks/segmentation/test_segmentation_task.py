@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import random
 from collections import Counter
@@ -21,6 +22,7 @@ from foveal.examples import Example
 from foveal.images import Picture
 from foveal.results import Prediction
 from foveal.tasks.segmentation import metrics, rle
+from foveal.tasks.segmentation.objects import place
 from foveal.tasks.segmentation.task import RIGHT, Segmentation, SegmentationData, SegmenterData
 
 WIDTH, HEIGHT = SIZE
@@ -81,6 +83,48 @@ def test_answers_have_a_token_for_each_instance_or_one_for_all(folder: Path) -> 
     ]
     many, example = row(folder, instances=True)
     assert many.prompt(example).answer == "<SEG> <SEG>."
+
+
+def test_answers_say_the_place_of_each_object_that_is_meant(folder: Path) -> None:
+    # The squares' middles are (7, 8) and (33, 13) in a picture of 40 x 30 pixels; a letter is 40 / 26 pixels wide and high.
+    made, example = row(folder, answer="at {place} {masks}")
+    assert made.prompt(example).answer == "at e,f v,i <SEG>"
+    made, example = row(folder, answer="{place} {masks}", instances=True)
+    assert made.prompt(example).answer == "e,f v,i <SEG> <SEG>"
+    assert made.parse("e,f v,i <SEG> <SEG>") == 2
+    made, example = row(folder, 2, answer="{place} {masks}")
+    assert made.prompt(example).answer == "none"
+
+
+def test_places_of_generated_scenes_are_the_figures_own() -> None:
+    made = task(train=40, answer="{place} {masks}", wording="short", explanatory=True)
+    for example in made.load("train").examples:
+        target = example.truth.target
+        answer = made.prompt(example).answer
+        said = answer.removeprefix(example.fields["explanation"] + " ").removesuffix(" <SEG>").split()
+        figures = [target.scene.figures[i] for i in target.meant]
+        assert len(said) == len(figures)
+        for figure in figures:
+            # What others cover moves the middle a little, by less than two letters; a letter is 1 / 26 wide.
+            assert any(
+                math.dist(((ord(w[0]) - 96.5) / 26, (ord(w[2]) - 96.5) / 26), (figure.x, figure.y)) < 2 / 26
+                for w in said
+            )
+
+
+@pytest.mark.parametrize(
+    ("left", "top", "letters"),
+    [(0, 0, "a,a"), (50, 50, "z,z"), (24, 0, "m,a"), (25, 25, "m,m"), (26, 26, "n,n"), (0, 3, "a,b")],
+)
+def test_a_place_is_the_column_and_the_row(left: int, top: int, letters: str) -> None:
+    mask = np.zeros((52, 52), dtype=np.uint8)
+    mask[top : top + 1 + (top == 50), left : left + 1 + (left == 50)] = 1
+    assert place(mask) == letters
+    # What is ignored does not count, and the rest of the square below a wide picture does.
+    mask[mask == 0] = 255
+    assert place(mask) == letters
+    if top < 26:
+        assert place(mask[:26]) == letters
 
 
 def test_paraphrases_are_drawn_in_training_only(folder: Path) -> None:
@@ -341,6 +385,14 @@ def test_pictures_show_what_was_marked_and_what_is_meant(folder: Path) -> None:
         ({"weights": {"dice": -1.0}}, "dice loss is -1.0: give 0 or more"),
         ({"answer": "Sure."}, "data.answer: needs {masks} once"),
         ({"answer": "{masks} {masks}"}, "data.answer: needs {masks} once"),
+        (
+            {"answer": "{place} {place} {masks}"},
+            "data.answer: {place} stands for nothing here; give {masks} and, at most",
+        ),
+        (
+            {"answer": "{plase} {masks}"},
+            "data.answer: {plase} stands for nothing here; give {masks} and, at most once, {p",
+        ),
         ({"token": ""}, "data.token: '' cannot stand for a mask"),
         ({"token": " <SEG>"}, "data.token: ' <SEG>' cannot stand for a mask"),
         ({"token": "none"}, "data.token: 'none' cannot stand for a mask"),

@@ -21,6 +21,8 @@ from foveal.images import Picture
 IGNORE: Final = 255
 #: The token that stands for a mask; LISA writes ``[SEG]``.
 SEG: Final = "<SEG>"
+#: Columns and rows of ``place``, one for each letter.
+PLACES: Final = 26
 Mask = NDArray[np.uint8]
 
 
@@ -41,6 +43,18 @@ def check_square(size: tuple[int, int], name: str, max_pixels: int) -> None:
             f"{name}: {size[0]:,} x {size[1]:,} pixels are laid in a square of {side:,} x {side:,}, more than the limit of "
             f"{max_pixels:,} pixels; shrink the picture or raise model.max_pixels."
         )
+
+
+def place(mask: Mask) -> str:
+    """Where the middle of a mask lies: the letters of its column, from the left, and its row, from the top, e.g. ``k,c``.
+
+    Args:
+        mask: [H, W], with some pixels of 1; their mean is the middle. The columns and rows are ``PLACES`` each, on the
+            square of side max(H, W) in which models see the picture.
+    """
+    ys, xs = np.nonzero(mask == 1)
+    column, row = (chr(ord("a") + int(PLACES * (v.mean() + 0.5) / max(mask.shape))) for v in (xs, ys))
+    return f"{column},{row}"
 
 
 class Target(Protocol):

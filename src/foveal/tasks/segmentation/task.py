@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from foveal.tasks.segmentation import metrics, rle
 from foveal.tasks.segmentation.generate import SceneOptions, Scenes
 from foveal.tasks.segmentation.loss_weights import PRESETS, LossWeights
 from foveal.tasks.segmentation.metrics import METRICS
-from foveal.tasks.segmentation.objects import SEG, Asked, Mask, Query, Target, check_square, together
+from foveal.tasks.segmentation.objects import SEG, Asked, Mask, Query, Target, check_square, place, together
 from foveal.tasks.segmentation.refcoco import Part
 from foveal.tasks.segmentation.sources import read_source
 from foveal.tasks.task import Task
@@ -104,7 +105,9 @@ class SegmentationData:
     token: str = SEG
     """The token that stands for a mask; LISA's is [SEG]."""
     answer: str = "{masks}."
-    """What the model learns to say; {masks} becomes the tokens."""
+    """What the model learns to say; {masks} becomes the tokens, and {place}, where it stands, the middle of each object
+    that is meant, from left to right: the letters of its column and row among 26 x 26 on the square around the picture
+    (k,c)."""
     nothing: str = "none"
     """What it learns to say where nothing is meant."""
     phrases: int = 1
@@ -154,8 +157,7 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
     def __init__(self, data: SegmentationData) -> None:
         super().__init__(data)
         data.loss_weights()
-        if data.answer.count("{masks}") != 1:
-            raise UserError("data.answer: needs {masks} once, where the tokens go.")
+        _check_answer(data.answer)
         if not data.token.strip() or data.token != data.token.strip() or data.token in data.nothing:
             raise UserError(f"data.token: {data.token!r} cannot stand for a mask; give a word such as <SEG>.")
         check_ranges(data, "data.", phrases=(1, MOST_PHRASES))
@@ -253,6 +255,8 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
         if not count:
             return str(self.data.nothing)
         answer: str = self.data.answer.replace("{masks}", " ".join([self.data.token] * count))
+        if "{place}" in answer:
+            answer = answer.replace("{place}", " ".join(place(m) for m in example.truth.target.parts() if m.any()))
         explanation = example.fields.get("explanation")
         return f"{explanation} {answer}" if explanation and self.data.explanatory else answer
 
@@ -368,6 +372,16 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
         }  # fmt: skip
         write_text(path, to_json(table, indent=1) + "\n")
         return [*written, path]
+
+
+def _check_answer(answer: str) -> None:
+    if answer.count("{masks}") != 1:
+        raise UserError("data.answer: needs {masks} once, where the tokens go.")
+    others = [part for part in re.findall(r"\{[^{}]*\}", answer.replace("{place}", "", 1)) if part != "{masks}"]
+    if others:
+        raise UserError(
+            f"data.answer: {others[0]} stands for nothing here; give {{masks}} and, at most once, {{place}}."
+        )
 
 
 def _more(example: Example) -> tuple[Example, ...]:
