@@ -98,10 +98,10 @@ def test_a_folder_is_loaded_with_its_weights(tmp_path: Path) -> None:
 
 def test_what_is_no_sam_is_refused(tmp_path: Path, tiny) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(
-        UserError, match=r"model\.sam: 'nobody/nothing' cannot be loaded \(.*\); give small, a folder, or"
+        UserError, match=r"model\.sam: 'nobody/nothing' cannot be loaded \(.*\); give small, fine, a folder, or"
     ):
         sam_config("nobody/nothing")
-    with pytest.raises(UserError, match="is of type 'llava'; give a SAM such as facebook/sam-vit-base, or small"):
+    with pytest.raises(UserError, match="is of type 'llava'; give a SAM such as facebook/sam-vit-base, small or fine"):
         load_sam(str(tiny("llava")), encoder=False)
     tiny_sam().save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"x" * 100)

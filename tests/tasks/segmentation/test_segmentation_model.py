@@ -15,8 +15,9 @@ from tiny_segmenter import batch_of, chosen, objective_of, opened, recipe_of, ti
 from torch import nn
 from torch.nn import functional
 
+from foveal.errors import UserError
 from foveal.prompts import Prompt
-from foveal.tasks.segmentation.model import GridToTokens, PatchesToGrid
+from foveal.tasks.segmentation.model import GridToTokens, PatchesToFineGrid, PatchesToGrid, SharedEncoderSegmenter
 from foveal.tasks.segmentation.specialist import Segmenter
 from foveal.tasks.segmentation.square import Square
 from foveal.training.rows import make_row
@@ -292,6 +293,52 @@ def test_patches_come_to_the_same_place_of_the_grid() -> None:
             y, x = divmod(int(change.argmax()), grid)
             assert abs((x + 0.5) / grid - (column + 0.5) / n) < 0.5 / n + 1.6 / grid
             assert abs((y + 0.5) / grid - (row + 0.5) / n) < 0.5 / n + 1.6 / grid
+
+
+@torch.no_grad()
+def test_a_patch_comes_to_its_four_places_of_the_fine_grid_and_leaves_the_rest_alone() -> None:
+    torch.manual_seed(0)
+    module = PatchesToFineGrid(8, 4)
+    flat = torch.randn(1, 144, 8)
+    before = module(flat)
+    assert before.shape == (1, 4, 24, 24)
+    # The norm is over a place's channels: each has mean 0 and variance 1, whatever the others hold.
+    assert before.mean(1).abs().max() < 1e-5 and (before.var(1, unbiased=False) - 1).abs().max() < 1e-2
+    for row, column in ((0, 0), (11, 3), (5, 7)):
+        spot = flat.clone()
+        spot[0, row * 12 + column] += 20
+        changed = (module(spot) - before).abs().amax((0, 1)) > 1e-6
+        expected = torch.zeros(24, 24, dtype=torch.bool)
+        # Smoothing reaches one place further.
+        expected[max(0, 2 * row - 1) : 2 * row + 3, max(0, 2 * column - 1) : 2 * column + 3] = True
+        assert torch.equal(changed, expected)
+
+
+@torch.no_grad()
+def test_a_fine_decoder_draws_from_twice_the_patches_and_opens_from_its_folder(tmp_path: Path) -> None:
+    words = ("--model.sam", "fine", "--model.resolution", "84")
+    own = opened(recipe_of(tmp_path, "builtin", *words), training=True)
+    own.model.eval()
+    batch = batch_of(own, chosen(own, (1,)))
+    out = own.model(**batch)
+    assert own.model.sam.grid == 12 and out.masks.shape == (1, 48, 48)
+    own.model.save_pretrained(tmp_path / "saved")
+    again = SharedEncoderSegmenter.from_pretrained(tmp_path / "saved")
+    assert isinstance(again.to_grid, PatchesToFineGrid)
+    assert torch.allclose(again(**batch).masks, out.masks, atol=1e-5) and out.masks.std() > 1e-3
+    # A checkpoint of the other decoder is refused; the one that it belongs to opens it as before.
+    small = recipe_of(tmp_path, "builtin", "--model.sam", "small", "--model.resolution", "84")
+    with pytest.raises(
+        UserError, match=r"does not fit this model \(to_grid\.\w+\.weight\); give the model section that"
+    ):
+        opened(small, weights=tmp_path / "saved")
+
+
+def test_all_of_a_fine_decoder_learns(segmenter: Open) -> None:
+    own = segmenter("builtin", "vlm", "--model.sam", "fine")
+    _, moved = learned(own)
+    names = {n for n, p in own.model.named_parameters() if p.requires_grad and n.startswith(("to_", "sam."))}
+    assert names <= moved and "to_grid.spread.weight" in names
 
 
 @pytest.mark.parametrize(("grid", "n"), [(16, 4), (16, 2), (16, 8), (64, 8)])

@@ -36,6 +36,7 @@ from transformers import (
     SamModel,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.sam.modeling_sam import SamLayerNorm
 from transformers.utils import ModelOutput
 
 from foveal.errors import UserError
@@ -64,6 +65,7 @@ class SegmenterConfig(PretrainedConfig):  # type: ignore[misc]
         listed: Whether the VLM takes picture tokens as a list with one tensor for each picture, not as one tensor.
         own_rows: Whether the token has embeddings beside the frozen tables.
         whole: Whether checkpoints hold all weights, not only trained ones.
+        fine: Whether the grid of ``vision: vlm`` is made by ``PatchesToFineGrid``.
         new_sam: Whether SAM's parts were initialised at random; checkpoints then hold all of them.
         losses: Weights of text, bce, dice and iou.
     """
@@ -73,14 +75,14 @@ class SegmenterConfig(PretrainedConfig):  # type: ignore[misc]
     def __init__(
         self, vlm: Mapping[str, Any] | None = None, sam: Mapping[str, Any] | None = None, vision: Vision = "vlm",
         token: int = 0, image_token: int = 0, picture_width: int = 0, language_width: int = 0, listed: bool = False,
-        own_rows: bool = False, whole: bool = True, new_sam: bool = False, losses: Sequence[float] = (1.0, 2.0, 0.5, 0.0), **more: Any,
+        own_rows: bool = False, whole: bool = True, new_sam: bool = False, fine: bool = False, losses: Sequence[float] = (1.0, 2.0, 0.5, 0.0), **more: Any,
     ) -> None:  # fmt: skip
         super().__init__(**more)
         self.vlm, self.sam, self.vision = dict(vlm or {}), dict(sam or {}), vision
         self.token, self.image_token = token, image_token
         self.picture_width, self.language_width = picture_width, language_width
         self.listed, self.own_rows, self.whole, self.new_sam = listed, own_rows, whole, new_sam
-        self.losses = list(losses)
+        self.fine, self.losses = fine, list(losses)
 
 
 @dataclass
@@ -140,7 +142,10 @@ class SharedEncoderSegmenter(PreTrainedModel):  # type: ignore[misc]
         # Two layers, as LISA projects the hidden state.
         self.to_prompt = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, sam.width))
         if config.vision == "vlm":
-            self.to_grid = PatchesToGrid(config.picture_width, sam.width, sam.grid)
+            width = config.picture_width
+            self.to_grid: nn.Module = (
+                PatchesToFineGrid(width, sam.width) if config.fine else PatchesToGrid(width, sam.width, sam.grid)
+            )
         elif config.vision == "sam":
             self.to_tokens = GridToTokens(sam.width, sam.grid, config.language_width)
         self.rows = TokenEmbeddings(self._base, config.token) if config.own_rows else None
@@ -393,6 +398,26 @@ class PatchesToGrid(nn.Module):
                 plane.float(), size=size, mode="bilinear", align_corners=False, antialias=n > self.grid
             )
         return self.norm_out(self.smooth(plane))  # type: ignore[no-any-return]
+
+
+class PatchesToFineGrid(nn.Module):
+    """The VLM's patches [B, n * n, V] on a grid twice as fine, [B, C, 2n, 2n].
+
+    Each patch is spread over four places, which are smoothed; norms are of each place by itself, as in SAM's neck.
+    """
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        self.spread = nn.ConvTranspose2d(width, channels, 2, stride=2, bias=False)
+        self.norm_in = SamLayerNorm(channels, data_format="channels_first")
+        self.smooth = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm_out = SamLayerNorm(channels, data_format="channels_first")
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        n = math.isqrt(patches.shape[1])
+        plane = patches.to(self.spread.weight.dtype).transpose(1, 2).reshape(len(patches), -1, n, n)
+        return self.norm_out(self.smooth(self.norm_in(self.spread(plane))))  # type: ignore[no-any-return]
 
 
 class GridToTokens(nn.Module):

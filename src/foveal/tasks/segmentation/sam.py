@@ -16,11 +16,16 @@ from foveal.errors import UserError
 
 #: Named in a recipe, it stands for a small SAM of random weights, to be trained with the rest.
 SMALL: Final = "small"
+#: The same with a finer grid: with ``vision: vlm``, twice as fine as the VLM's patches.
+FINE: Final = "fine"
+#: Side of the grid of each, where no VLM's patches decide it.
+NEW: Final = {SMALL: 16, FINE: 24}
 
 
-def small_config() -> SamConfig:
-    """A SAM of 1.0M parameters: pictures of 256 pixels, a grid of 16 x 16, masks of 64 x 64."""
-    width, side, patch = 96, 256, 16
+def small_config(grid: int = NEW[SMALL]) -> SamConfig:
+    """A SAM of 1.0M parameters: pictures of 256 pixels, a grid of 16 x 16, masks of 64 x 64; or with another grid."""
+    width, patch = 96, 16
+    side = patch * grid
     return SamConfig(
         vision_config=VisionConfig(
             hidden_size=96, output_channels=width, num_hidden_layers=4, num_attention_heads=4, image_size=side,
@@ -36,40 +41,42 @@ def small_config() -> SamConfig:
     )  # fmt: skip
 
 
-def sam_config(source: str) -> SamConfig:
+def sam_config(source: str, grid: int | None = None) -> SamConfig:
     """The configuration of a SAM.
 
     Args:
-        source: ``small``, a folder or a Hub id.
+        source: ``small``, ``fine``, a folder or a Hub id.
+        grid: Side of the grid of ``fine``, if it is not 24.
 
     Raises:
         UserError: There is no such model, or it is no SAM.
     """
-    if source == SMALL:
-        return small_config()
+    if source in NEW:
+        return small_config(grid if source == FINE and grid else NEW[source])
     try:
         config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:
         raise _explained(source, error) from error
     if config.model_type != "sam":
         raise UserError(
-            f"model.sam: {source!r} is of type {config.model_type!r}; give a SAM such as facebook/sam-vit-base, or small."
+            f"model.sam: {source!r} is of type {config.model_type!r}; give a SAM such as facebook/sam-vit-base, small or fine."
         )
     return config
 
 
-def load_sam(source: str, *, encoder: bool) -> SamParts:
+def load_sam(source: str, *, encoder: bool, grid: int | None = None) -> SamParts:
     """The parts of a SAM.
 
     Args:
         source: See ``sam_config``.
         encoder: Whether its vision encoder is needed.
+        grid: See ``sam_config``.
 
     Raises:
         UserError: The weights cannot be read.
     """
-    config = sam_config(source)
-    if source == SMALL:
+    config = sam_config(source, grid)
+    if source in NEW:
         parts = SamParts(SamModel(config), encoder=encoder)
         # transformers draws frequencies for weights to be loaded over; places side by side would have nothing in common.
         with torch.no_grad():
@@ -91,7 +98,7 @@ def load_sam(source: str, *, encoder: bool) -> SamParts:
 def _explained(source: str, error: Exception) -> UserError:
     reason = str(error).strip().splitlines()[0].rstrip(".")
     return UserError(
-        f"model.sam: {source!r} cannot be loaded ({reason}); give small, a folder, or check the connection."
+        f"model.sam: {source!r} cannot be loaded ({reason}); give small, fine, a folder, or check the connection."
     )
 
 

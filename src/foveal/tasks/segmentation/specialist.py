@@ -27,7 +27,7 @@ from foveal.tasks.segmentation.model import (
     projector_of,
     recorded_inputs,
 )
-from foveal.tasks.segmentation.sam import SMALL, SamParts, load_sam
+from foveal.tasks.segmentation.sam import FINE, NEW, SamParts, load_sam
 from foveal.tasks.segmentation.square import Square, SquarePictures, geometry_error, probe_picture
 from foveal.tasks.segmentation.task import Segmentation, SegmenterData, SegmenterModel, segmenter_section
 from foveal.tasks.specialist import Batch, Specialist
@@ -72,8 +72,9 @@ class Segmenter(Specialist[Segmentation]):
         section = segmenter_section(recipe.model)
         vlm = _load_vlm(section, training)
         token = add_mask_token(vlm.base, vlm.processor.tokenizer, recipe.data.token)
-        sam = load_sam(section.sam, encoder=section.vision != "vlm")
-        config = _configuration(recipe, vlm, sam, token)
+        width, patches = _patches(vlm) if section.vision == "vlm" else (0, 0)
+        sam = load_sam(section.sam, encoder=section.vision != "vlm", grid=2 * patches)
+        config = _configuration(recipe, vlm, sam, token, width)
         encoder = Encoder(vlm.processor, family=vlm.family, context=vlm.context, image_size=section.image_size)
         if training and recipe.data.phrases > 1:
             _check_turns(encoder, vlm)
@@ -83,7 +84,7 @@ class Segmenter(Specialist[Segmentation]):
         if weights is not None:
             model.load_checkpoint(weights / "model.safetensors")
         if training:
-            _choose_trainable(model, recipe.data.segmenter, small=section.sam == SMALL)
+            _choose_trainable(model, recipe.data.segmenter, small=section.sam in NEW)
             if "head" in section.freeze:
                 sam.mask_decoder.requires_grad_(False)
         else:
@@ -159,8 +160,8 @@ def _load_vlm(section: SegmenterModel, training: bool) -> Vlm:
     return vlm
 
 
-def _configuration(recipe: Recipe, vlm: Vlm, sam: SamParts, token: int) -> SegmenterConfig:
-    """The network's configuration.
+def _configuration(recipe: Recipe, vlm: Vlm, sam: SamParts, token: int, width: int) -> SegmenterConfig:
+    """The network's configuration; ``width`` is that of the patches.
 
     Raises:
         UserError: The VLM cannot be used with the recipe's ``model.vision``.
@@ -169,11 +170,12 @@ def _configuration(recipe: Recipe, vlm: Vlm, sam: SamParts, token: int) -> Segme
     whole = section.adapter == "none" and section.quantization == "none"
     return SegmenterConfig(
         vlm=vlm.base.config.to_dict(), sam=sam.config.to_dict(), vision=section.vision, token=token,
-        image_token=_image_token(vlm), picture_width=_patch_width(vlm) if section.vision == "vlm" else 0,
+        image_token=_image_token(vlm), picture_width=width,
         language_width=vlm.base.get_input_embeddings().weight.shape[1],
         own_rows=not whole or "language" in section.freeze,
         listed=_takes_list(vlm) if section.vision == "sam" else False,
-        whole=whole and not section.freeze and section.sam == SMALL, new_sam=section.sam == SMALL,
+        whole=whole and not section.freeze and section.sam in NEW, new_sam=section.sam in NEW,
+        fine=section.sam == FINE and section.vision == "vlm",
         losses=[losses.text, losses.bce, losses.dice, losses.iou],
     )  # fmt: skip
 
@@ -238,8 +240,8 @@ def _takes_list(vlm: Vlm) -> bool:
 
 
 @torch.no_grad()
-def _patch_width(vlm: Vlm) -> int:
-    """Channels of the patches that go into the projector.
+def _patches(vlm: Vlm) -> tuple[int, int]:
+    """Channels of the patches that go into the projector, and how many lie along each side of a picture.
 
     Raises:
         UserError: The family cuts, tiles or packs pictures, so that its patches are no square of the whole picture.
@@ -257,4 +259,4 @@ def _patch_width(vlm: Vlm) -> int:
     patches = recorded[0]
     if patches.ndim != 3 or int(patches.shape[1] ** 0.5) ** 2 != patches.shape[1]:
         raise UserError(refusal.format("its patches are no square"))
-    return int(patches.shape[2])
+    return int(patches.shape[2]), math.isqrt(patches.shape[1])

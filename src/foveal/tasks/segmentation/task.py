@@ -53,7 +53,7 @@ class SegmenterModel(Model):
     which then serves both; separate, each part has its own."""
     sam: str = "small"
     """Mask decoder: a SAM of any size (facebook/sam-vit-base) as a folder or Hub id; small starts a new one of 1.0M
-    parameters."""
+    parameters; fine, the same on a grid twice as fine as the patches that it draws from, for outlines that are sharper."""
 
 
 def segmenter_section(section: Model) -> SegmenterModel:
@@ -151,7 +151,7 @@ class Segmentation(BlindGuess, Drawing, Export, UserWords, OwnModels, Task):
     headline = "giou"
     Data = SegmentationData
     Model = SegmenterModel
-    parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"sam": ("small",)}
+    parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"sam": ("small", "fine")}
     models: ClassVar[Mapping[str, str]] = {"*": "foveal.tasks.segmentation.specialist:Segmenter"}
 
     def __init__(self, data: SegmentationData) -> None:
