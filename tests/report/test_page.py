@@ -11,7 +11,7 @@ from foveal.examples import Example
 from foveal.report.cards import Card
 from foveal.report.charts import training_charts
 from foveal.report.page import Page, render
-from foveal.report.tables import compared
+from foveal.report.tables import class_tables, compared
 from foveal.results import Metric, Metrics, Prediction, Result
 
 VOID = {"meta", "link", "img", "br"}
@@ -321,6 +321,18 @@ def test_the_metrics_of_each_class_are_one_table():
     partly = replace(counted, examples=counted.examples[:1200], predictions=counted.predictions[:1200])
     partly = Html(render(report(results=[before, partly])))
     assert "Class Recall Precision F1" in partly.text and "1,200" not in partly.text
+
+
+def test_classes_that_have_none_in_common_stand_in_tables_of_their_own():
+    values = {f"{base}/{part}": 0.5 for base in ("recall", "f1") for part in ("two", "one")}
+    values |= {f"baseline_{base}/{part}": 0.25 for base in ("recall", "f1") for part in ("empty", "box")}
+    tables = class_tables([measured("after", **values)])
+    assert [(t.headings, [row[0] for row in t.rows]) for t in tables] == [
+        (["recall", "F1"], ["two", "one"]), (["baseline recall", "baseline f1"], ["empty", "box"])
+    ]  # fmt: skip
+    assert tables[1].rows[0][1] == [("0.25", ""), ("0.25", "")]
+    text = Html(render(report(results=[measured("after", **values)]))).text
+    assert text.count("Metrics of each class, after") == 4
 
 
 def test_the_metrics_of_many_classes_are_folded_and_no_columns_of_the_epochs():

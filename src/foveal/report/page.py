@@ -22,7 +22,7 @@ from foveal.report.cards import Card, count_verdicts, frame_ratio
 from foveal.report.charts import Chart, reliability_title
 from foveal.report.history import History
 from foveal.report.svg import line_chart, reliability_chart
-from foveal.report.tables import class_table, epoch_table, headline, metric_tables
+from foveal.report.tables import class_tables, epoch_table, headline, metric_tables
 from foveal.results import Metrics, Result
 
 #: Pictures on a page, unless the caller asks for another number.
@@ -74,12 +74,12 @@ def render(page: Page, *, limit: int = LIMIT) -> str:
     mistakes = len(list(sure))
     questions = {card.question for card in page.cards}
     last = page.results[-1] if page.results else None
-    classes = class_table(page.results)
+    classes = class_tables(page.results)
     return _template().render(
         page=page,
         version=foveal.__version__,
         headline=headline(page.results),
-        tables=metric_tables(page.results, per_class=classes is None),
+        tables=metric_tables(page.results, per_class=not classes),
         classes=classes,
         reliability=_reliability(last) if last else None,
         charts=[(chart.title, Markup(line_chart(chart))) for chart in page.charts],

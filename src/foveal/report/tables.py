@@ -161,16 +161,32 @@ class ClassTable:
     folded: bool
 
 
-def class_table(results: Sequence[Result]) -> ClassTable | None:
-    """The metrics of each class in the last measurement, where there are two for each or more."""
+def class_tables(results: Sequence[Result]) -> list[ClassTable]:
+    """The metrics of each class in the last measurement, where there are two or more.
+
+    What has no class in common stands in tables of its own: the IoU of kinds of questions, say, and that of baselines.
+    """
     if not results:
-        return None
+        return []
+    last = results[-1]
+    by_base: dict[str, list[str]] = {}
+    for base, slash, part in (name.partition("/") for name in last.values if name != last.headline):
+        if slash:
+            by_base.setdefault(base, []).append(part)
+    if len(by_base) < 2:
+        return []
+    groups: list[tuple[list[str], list[str]]] = []
+    for base, parts in by_base.items():
+        near = [group for group in groups if not set(group[1]).isdisjoint(parts)]
+        bases = [*(b for group in near for b in group[0]), base]
+        classes = list(dict.fromkeys([*(c for group in near for c in group[1]), *parts]))
+        groups = [*(group for group in groups if group not in near), (bases, classes)]
+    return [_class_table(results, bases, classes) for bases, classes in groups]
+
+
+def _class_table(results: Sequence[Result], bases: Sequence[str], classes: Sequence[str]) -> ClassTable:
     last, pair = results[-1], compared(results)
     earlier = pair[0].values if pair and pair[1] is last else {}
-    split = [name.partition("/") for name in last.values if "/" in name and name != last.headline]
-    bases, classes = list(dict.fromkeys(b for b, _, _ in split)), list(dict.fromkeys(c for _, _, c in split))
-    if len(bases) < 2:
-        return None
     sizes = Counter(str(e.truth) for e in last.examples if isinstance(e.truth, str | int))
     sized = all(c in sizes for c in classes)
 

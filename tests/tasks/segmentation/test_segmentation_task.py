@@ -22,6 +22,7 @@ from foveal.examples import Example
 from foveal.images import Picture
 from foveal.results import Prediction
 from foveal.tasks.segmentation import metrics, rle
+from foveal.tasks.segmentation.generate import SceneOptions
 from foveal.tasks.segmentation.objects import place
 from foveal.tasks.segmentation.task import RIGHT, Segmentation, SegmentationData, SegmenterData
 
@@ -307,6 +308,34 @@ def test_metrics_are_those_of_hand_made_predictions(folder: Path) -> None:
     assert {k: values[k] for k in expected} == expected
     with pytest.raises(UserError, match="no rows"):
         made.measure([], [])
+
+
+def test_generated_scenes_are_also_measured_kind_by_kind() -> None:
+    made = task(test=24, scenes=SceneOptions(image_size=64))
+    rows = list(made.load("test").examples)
+    # All right but the places, which mark nothing; of the oddities, half can not be read.
+    predictions, odd = [], 0
+    for e in rows:
+        whole = e.truth.target.whole() == 1
+        mask = np.zeros_like(whole) if e.fields["kind"] == "place" else whole
+        odd += e.fields["kind"] == "oddity"
+        junk = e.fields["kind"] == "oddity" and odd % 2 == 1
+        predictions.append(made.finished(e, "?" if junk else "<SEG>", [] if junk else [mask], [] if junk else [0.5]))
+    values = made.measure(rows, predictions)
+    kinds = [e.fields["kind"] for e in rows]
+    assert list(dict.fromkeys(n.partition("/")[2] for n in values if n.startswith("giou/"))) == sorted(set(kinds))
+    assert set(kinds) == {"attribute", "comparison", "oddity", "place"}
+    for name in ("giou", "ciou"):
+        assert values[f"{name}/attribute"] == pytest.approx(1) == values[f"{name}/comparison"]
+        assert values[f"{name}/place"] == 0 and 0 < values[f"{name}/oddity"] < 1
+    assert values["giou/oddity"] == pytest.approx((odd // 2) / odd, abs=1e-5)
+    shares = {k: kinds.count(k) / 24 for k in set(kinds)}
+    assert sum(shares[k] * values[f"giou/{k}"] for k in shares) == pytest.approx(values["giou"])
+    metric = made.metrics.of("giou/place")
+    assert (metric.name, metric.direction, made.metrics.title("ciou/place")) == ("giou", "higher", "cIoU: place")
+    # One kind alone is the whole, and files have no kinds.
+    same = [(e, p) for e, p in zip(rows, predictions, strict=True) if e.fields["kind"] == "place"]
+    assert not any("giou/" in n and "baseline" not in n for n in made.measure(*zip(*same, strict=True)))
 
 
 def test_chance_is_the_best_of_nothing_everything_and_a_fixed_box(folder: Path) -> None:

@@ -350,11 +350,25 @@ def baselines(truths: Sequence[Mask]) -> dict[str, Baseline]:
     return {"empty": empty_baseline(truths), "full": full_baseline(truths), "box": best_box_baseline(truths)}
 
 
+def by_kind(overlaps: Sequence[Overlap], kinds: Sequence[str | None]) -> dict[str, float]:
+    """gIoU and cIoU of the queries of each kind, ``giou/place`` and so on; empty unless two kinds or more are known.
+
+    Args:
+        overlaps: One for each query.
+        kinds: The kind of each, for generated scenes one of ``sentences.KINDS``; None where it is not known.
+    """
+    names = sorted({kind for kind in kinds if kind is not None})
+    if len(names) < 2:
+        return {}
+    of = {name: [one for one, kind in zip(overlaps, kinds, strict=True) if kind == name] for name in names}
+    return {f"giou/{k}": giou(v) for k, v in of.items()} | {f"ciou/{k}": ciou(v) for k, v in of.items()}
+
+
 def measure_masks(
     examples: Sequence[Example], predictions: Sequence[Prediction], max_pixels: int = MAX_PIXELS
 ) -> dict[str, float]:
     """gIoU, cIoU and the others of ``measure`` at the pictures' own size; the share of unparsable replies, which are
-    wrong in all of them (see ``unread``); how far the predicted IoU is from the real one; and the scores of blind guesses.
+    wrong in all of them (see ``unread``); gIoU and cIoU of each kind of query, where kinds are known; how far the predicted IoU is from the real one; and the scores of blind guesses.
 
     Args:
         examples: The rows; their truths have a ``target``.
@@ -380,6 +394,7 @@ def measure_masks(
         if len(expected) == 1:
             errors.append(abs(expected[0] - iou(overlaps[-1])))
     values = measure(overlaps, [bool(e.fields["is_sentence"]) for e in examples])
+    values |= by_kind(overlaps, [e.fields.get("kind") for e in examples])
     values["unparsable"] = sum(by_id[e.id].value is None for e in examples) / len(examples)
     if errors:
         values["predicted_iou_error"] = sum(errors) / len(errors)
