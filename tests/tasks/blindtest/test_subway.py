@@ -19,7 +19,7 @@ from foveal.errors import UserError
 from foveal.examples import SPLITS, Split
 from foveal.tasks.blindtest.drawing.colours import TAB10
 from foveal.tasks.blindtest.drawing.subway import EM, UNITS, Look
-from foveal.tasks.blindtest.generate import Scenes
+from foveal.tasks.blindtest.generate import Scenes, block_of
 from foveal.tasks.blindtest.puzzle import PuzzleData
 from foveal.tasks.blindtest.subway import COLOURS, PAIRS, WIDTHS, Scene, Subway
 from foveal.tasks.blindtest.subway_routes import connect
@@ -106,7 +106,9 @@ def test_the_truth_is_what_a_search_along_each_colour_finds(style: str, split: S
     for index, scene in enumerate(scenes(style, 30, split)):
         found = joined(read_cells(scene))
         start, end = scene.fields["from"], scene.fields["to"]
-        assert found["".join(sorted((start, end)))] == scene.label == scene.truths[0] == scene.truths[1]
+        number, count = scene.label
+        assert found["".join(sorted((start, end)))] == count == scene.truths[0] == scene.truths[1]
+        assert len(scene.routes) == 2 * number
         assert scene.label == Scenes(Subway, style, 224, split, 0).label(index)
         assert sum(found.values()) == scene.cells["routes"] == len(scene.look.colours)
         assert scene.cells["stations"].split(" ") == [
@@ -151,7 +153,7 @@ def test_the_papers_parameters() -> None:
     assert {round(w * 18 * 72 / UNITS, 9) for w in WIDTHS} == {10, 20}
     for scene in found:
         assert scene.look == Look(scene.look.width, TAB10[: len(scene.routes)])
-    assert {(len(s.routes), s.label) for s in found} == {(2, 1), (4, 1), (6, 1), (4, 2), (6, 2), (6, 3)}
+    assert {s.label for s in found} == {(1, 1), (2, 1), (3, 1), (2, 2), (3, 2), (3, 3)}
     asked = Counter(s.asked for s in found)
     assert set(asked) == {*PAIRS, *(p[::-1] for p in PAIRS)}
     assert 70 < sum(asked[p] for p in PAIRS) < 130
@@ -214,7 +216,7 @@ def test_each_route_can_be_followed_in_the_picture(style: str) -> None:
                         touched.append(station((x, y)))
             assert len(touched) == 2
             found["".join(sorted(touched))] += 1
-        assert found["".join(sorted(scene.asked))] == scene.label
+        assert found["".join(sorted(scene.asked))] == scene.truths[0]
 
 
 @pytest.mark.parametrize("size", [96, 224])
@@ -286,11 +288,21 @@ def test_geometry_does_not_depend_on_colours_or_the_question() -> None:
     assert len({s.geometry for s in scenes("varied", 60)}) == 60
 
 
-@pytest.mark.parametrize(("split", "count"), [("train", 32), ("validation", 21), ("test", 1)])
-def test_splits_are_balanced(split: Split, count: int) -> None:
-    loaded = subway(**{split: count}).load(split)
-    counts = [sum(e.truth == label for e in loaded.examples) for label in (1, 2, 3)]
-    assert sum(counts) == count and max(counts) - min(counts) <= 1
+def test_answers_are_alike_within_each_number_of_routes() -> None:
+    assert Counter(block_of(Subway)) == {(1, 1): 1, (2, 1): 1, (2, 2): 1, (3, 1): 4, (3, 2): 4, (3, 3): 4}
+    for style in STYLES:
+        for split in SPLITS:
+            made = [Scenes(Subway, style, 224, split, 3)(i) for i in range(30)]
+            assert Counter(s.label for s in made) == {
+                (1, 1): 2, (2, 1): 2, (2, 2): 2, (3, 1): 8, (3, 2): 8, (3, 3): 8
+            }  # fmt: skip
+
+
+def test_the_most_frequent_answer_is_the_chance() -> None:
+    task = subway(test=3000)
+    examples = task.load("test").examples[:150]
+    assert Counter(e.truth for e in examples) == {1: 60, 2: 50, 3: 40}
+    assert task.chance(examples) == 0.4
 
 
 # The published pictures.

@@ -112,13 +112,15 @@ def test_making_and_loading_a_data_set(tmp_path: Path) -> None:
     folder = Subway.make(PuzzleMake(str(tmp_path / "set"), num_images=3, image_size=64, split="test", style="varied"))
     with (folder / "test" / "metadata.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert Counter(row["label"] for row in rows) == {"1": 3, "2": 3, "3": 3}
+    # Three for each of the six labels (routes of a station, and between the two), on average.
+    assert len(rows) == 18
+    assert Counter(row["label"] for row in rows[:15]) == {"1": 6, "2": 5, "3": 4}
     for index, row in enumerate(rows):
         scene = Scenes(Subway, "varied", 64, "test", 0)(index)
         assert (row["from"], row["to"]) == tuple(scene.asked)
         assert {key: row[key] for key in scene.cells} == {key: str(value) for key, value in scene.cells.items()}
     saved = subway(source=str(folder)).load("test").examples
-    generated = subway(style="varied", image_size=64, test=9).load("test").examples
+    generated = subway(style="varied", image_size=64, test=18).load("test").examples
     for a, b in zip(saved, generated, strict=True):
         assert (a.truth, a.fields) == (b.truth, b.fields)
         assert a.images[0].open().tobytes() == b.images[0].open().tobytes()

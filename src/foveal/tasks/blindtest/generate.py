@@ -65,14 +65,24 @@ class Generated:
     Class attributes:
         name: The task's name.
         labels: The classes over which pictures are balanced.
+        weights: How often each of them comes, in whole numbers; all equally often where there are none.
         styles: The styles by name.
         shared: Styles with so few geometries that the splits share them.
     """
 
     name: ClassVar[str]
     labels: ClassVar[tuple[Any, ...]]
+    weights: ClassVar[tuple[int, ...]] = ()
     styles: ClassVar[Mapping[str, Style]]
     shared: ClassVar[frozenset[str]] = frozenset()
+
+
+def block_of(puzzle: type[Generated]) -> tuple[Any, ...]:
+    """The labels of a block of rows, each as often as its weight says."""
+    labels, weights = puzzle.labels, puzzle.weights
+    if not weights:
+        return labels
+    return tuple([label for label, weight in zip(labels, weights, strict=True) for _ in range(weight)])
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,7 @@ class Scenes:
 
     def label(self, index: int) -> Any:
         """The label of the scene at an index."""
-        labels = self.puzzle.labels
+        labels = block_of(self.puzzle)
         return labels[balanced_choice(len(labels), self.seed, self.split, index)]
 
     def __call__(self, index: int) -> PuzzleScene:

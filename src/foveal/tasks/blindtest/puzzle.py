@@ -22,7 +22,7 @@ from foveal.examples import Example, Loaded, Split
 from foveal.images import Picture
 from foveal.prompts import Prompt
 from foveal.results import Prediction
-from foveal.tasks.blindtest.generate import Generated, Scenes
+from foveal.tasks.blindtest.generate import Generated, Scenes, block_of
 from foveal.tasks.blindtest.replies import read_number
 from foveal.tasks.blindtest.saving import SAMPLE, histogram, save_split
 from foveal.tasks.blindtest.sources import Layout, Row, load_rows
@@ -72,7 +72,7 @@ class PuzzleData:
     image_size: int = 224
     """Side of generated pictures in pixels."""
     train: int = 10_000
-    """Generated pictures to train on, balanced."""
+    """Generated pictures to train on; docs/blindtest.md says what is balanced."""
     validation: int = 999
     """Generated pictures that choose the best checkpoint."""
     test: int = 3_000
@@ -101,7 +101,7 @@ class PuzzleMake:
     split: Split = "train"
     """Which split to write; others in the folder stay."""
     num_images: int = 100
-    """Pictures for each label."""
+    """Pictures for each label that is balanced; on average, where some labels come more often (subway)."""
     image_size: int = 224
     """Side of the pictures in pixels."""
     dpi: int = 100
@@ -237,7 +237,7 @@ class Puzzle(Generated, ClosedAnswers, BlindGuess, Generator, Task):
             raise UserError(f"data.{split}: is 0; give the number of pictures to generate.")
         scenes = Scenes(type(self), data.style, data.image_size, split, data.seed)
         source = f"generated: style {data.style}, {data.image_size} pixels, seed {data.seed}, split {split}"
-        return Loaded(Numbered(times * count, _Examples(scenes.row, data.question, len(self.labels))), source)
+        return Loaded(Numbered(times * count, _Examples(scenes.row, data.question, len(block_of(type(self))))), source)
 
     def example_of(self, pictures: Sequence[Picture], words: str | None = None) -> Example:
         """A user's picture; the question's placeholders are filled from ``data.ask``.

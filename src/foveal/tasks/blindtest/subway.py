@@ -5,8 +5,8 @@ Two looks are generated, on the published lattice of 18 x 18 cells:
 * ``paper``: the published pictures (Rahmanzadehgervi et al. 2024, arXiv 2407.06581, and the authors' notebook). Four
   stations, each with one, two or three routes; first the routes of one station, then those of the next and so on (B, A,
   C, D, or these seen in a mirror), in the colours of matplotlib's tab10 in order; lines of 10 or 20 points in a figure
-  of 18 inches; bold letters of 100 points; drawn large and shrunk by Pillow. How many routes join two stations is
-  balanced, though: among the published answers, 1 is the most frequent by far.
+  of 18 inches; bold letters of 100 points; drawn large and shrunk by Pillow. Among the published answers, 1 is the most
+  frequent by far; here the answers that a number of routes of a station leaves are equally frequent.
 * ``varied``: for training. Half of the pictures look like the paper's with small changes of scale, place, width and
   colour; the others vary in these more widely, and in the order of the colours, font, ground and blur.
 """
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
@@ -37,6 +36,11 @@ POINT: Final = UNITS / 72 / 18
 WIDTHS = (10 * POINT, 20 * POINT)
 VALUES = (1, 2, 3)
 PAIRS: Final = ("AB", "AC", "AD", "BC", "BD", "CD")
+
+#: Routes of each station, and how many of them join the two that are asked about.
+Kind = tuple[int, int]
+#: How many routes join A and B, A and C, A and D; and so, as every station has as many, C and D, B and D, B and C.
+Plan = tuple[int, int, int]
 
 #: Colours that are well apart: matplotlib's, and others.
 COLOURS: Final = (*TAB10, (20, 20, 20), (0, 0, 140), (150, 0, 0), (255, 215, 0), (255, 0, 255))
@@ -63,10 +67,16 @@ class Scene(PuzzleScene):
     look: Look
 
     @property
-    def label(self) -> int:
-        """How many routes join the two stations."""
+    def label(self) -> Kind:
+        """How many routes each station has, and how many join the two."""
         pair = "".join(sorted(self.asked))
-        return sum(ends_of(route) == pair for route in self.routes)
+        return len(self.routes) // 2, sum(ends_of(route) == pair for route in self.routes)
+
+    @property
+    def truths(self) -> tuple[int, int]:
+        """How many routes join the two stations, for both questions."""
+        _, count = self.label
+        return count, count
 
     @property
     def fields(self) -> Mapping[str, str]:
@@ -102,41 +112,22 @@ class Scene(PuzzleScene):
 
 # Styles.
 
-#: How often each count of routes between A and B, A and C, A and D occurs for a count that is asked about. Every
-#: station has as many routes as the others, so B and C have as many as A and D, and so on.
-_Plans = tuple[tuple[tuple[int, int, int], float], ...]
-_PAPER: Final[dict[int, _Plans]] = {
-    1: (
-        ((0, 1, 0), 16), ((0, 0, 1), 2), ((1, 0, 0), 2), ((0, 1, 1), 20), ((1, 1, 0), 8), ((1, 0, 1), 2),
-        ((1, 1, 1), 20), ((0, 2, 1), 8), ((1, 2, 0), 4), ((0, 1, 2), 2), ((2, 1, 0), 2), ((1, 0, 2), 1), ((2, 0, 1), 1),
-    ),
-    2: (
-        ((0, 2, 0), 10), ((0, 0, 2), 2), ((2, 0, 0), 2), ((0, 2, 1), 12), ((1, 2, 0), 6), ((0, 1, 2), 2),
-        ((2, 1, 0), 2), ((1, 0, 2), 1), ((2, 0, 1), 1),
-    ),
-    3: (((0, 3, 0), 2), ((0, 0, 3), 1), ((3, 0, 0), 1)),
-}  # fmt: skip
 
-
-def _paper(rng: random.Random, label: int, size: int, scale: float) -> Sampler:
+def _paper(rng: random.Random, label: Kind, size: int, scale: float) -> Sampler:
     width = min(rng.choice(WIDTHS) * scale, 0.5 * UNITS / CELLS)
-    plans = _PAPER[label]
-    plan = rng.choices([p for p, _ in plans], [w for _, w in plans])[0]
+    kind, plan = _plan(rng, label)
     maps = _maps(rng, lambda: _lay(rng, plan, "BACD", 1.0))
 
     def sample() -> Scene | None:
         routes = next(maps)
-        if routes is None:
-            return None
-        return Scene(routes, _ask(rng, routes, label), Look(width, TAB10[: len(routes)]))
+        return None if routes is None else Scene(routes, _ask(rng, kind), Look(width, TAB10[: len(routes)]))
 
     return sample
 
 
-def _varied(rng: random.Random, label: int, size: int, scale: float) -> Sampler:
+def _varied(rng: random.Random, label: Kind, size: int, scale: float) -> Sampler:
     like_paper = rng.random() < 0.5
-    number = rng.choice([n for n in VALUES if n >= label])
-    plans = [p for p in _ALL if sum(p) == number and label in p]
+    kind, plan = _plan(rng, label)
     colours: Sequence[Colour]
     if like_paper:
         width = rng.choice(WIDTHS) * rng.uniform(0.85, 1.15)
@@ -160,7 +151,7 @@ def _varied(rng: random.Random, label: int, size: int, scale: float) -> Sampler:
     most = 0.5 * UNITS / CELLS * min(wide, high)
     look = Look(
         min(width * scale, most),
-        tuple(near(rng, colour, jitter) for colour in colours[: 2 * number]),
+        tuple(near(rng, colour, jitter) for colour in colours[: 2 * label[0]]),
         ground,
         ink,
         (_margin(rng, wide), _margin(rng, high)),
@@ -171,11 +162,11 @@ def _varied(rng: random.Random, label: int, size: int, scale: float) -> Sampler:
         rng.choice((0, 0, 0.25, 0.5, 0.75)) * UNITS / 224,
     )
 
-    maps = _maps(rng, lambda: _lay(rng, rng.choice(plans), rng.sample(STATIONS, 4), onward))
+    maps = _maps(rng, lambda: _lay(rng, plan, rng.sample(STATIONS, 4), onward))
 
     def sample() -> Scene | None:
         routes = next(maps)
-        return None if routes is None else Scene(routes, _ask(rng, routes, label), look)
+        return None if routes is None else Scene(routes, _ask(rng, kind), look)
 
     return sample
 
@@ -196,26 +187,36 @@ def _maps(rng: random.Random, lay: Callable[[], tuple[Route, ...] | None]) -> It
             yield changed
 
 
-_ALL: Final = tuple((a, b, n - a - b) for n in VALUES for a in range(n + 1) for b in range(n + 1 - a))
+def _plan(rng: random.Random, label: Kind) -> tuple[int, Plan]:
+    """Which kind of pair is asked about, its place in the plan, and a plan.
+
+    The kind is drawn first, and every other route of a station goes to either of the two other kinds: so neither the
+    pair nor the mean number of routes from one side to the other, and with it the map's length, tells the truth.
+    """
+    number, count = label
+    kind = rng.randrange(3)
+    plan = [0, 0, 0]
+    plan[kind] = count
+    for _ in range(number - count):
+        plan[(kind + rng.choice((1, 2))) % 3] += 1
+    return kind, (plan[0], plan[1], plan[2])
 
 
-def _lay(
-    rng: random.Random, plan: tuple[int, int, int], order: Sequence[str], onward: float
-) -> tuple[Route, ...] | None:
+def _lay(rng: random.Random, plan: Plan, order: Sequence[str], onward: float) -> tuple[Route, ...] | None:
     """Routes from each station in turn to later ones, in random order."""
     ab, ac, ad = plan
     counts = dict(zip(PAIRS, (ab, ac, ad, ad, ac, ab), strict=True))
     ends = []
     for i, start in enumerate(order):
         pairs = [(start, end) for end in order[i + 1 :] for _ in range(counts[min(start, end) + max(start, end)])]
-        ends += rng.sample(pairs, len(pairs))
+        pairs.sort(key=lambda _: rng.random())
+        ends += pairs
     return connect(rng, ends, onward)
 
 
-def _ask(rng: random.Random, routes: tuple[Route, ...], label: int) -> str:
-    """Two stations, in either order, with the right number of routes."""
-    counts = Counter(map(ends_of, routes))
-    pair = rng.choice([pair for pair in PAIRS if counts[pair] == label])
+def _ask(rng: random.Random, kind: int) -> str:
+    """Two stations of a kind, in either order."""
+    pair = rng.choice((PAIRS[kind], PAIRS[-1 - kind]))
     return pair if rng.random() < 0.5 else pair[::-1]
 
 
@@ -261,7 +262,10 @@ class Subway(Puzzle):
         "routes <from> <to>",
         in_braces,
     )
-    labels = VALUES
+    labels = tuple((number, count) for number in VALUES for count in range(1, number + 1))
+    # Alike within each number of routes of a station, so that it does not tell the truth. The truths as a whole are as
+    # 6 to 5 to 4 then: maps of three routes, where all three occur, outweigh the others, which must not vanish.
+    weights = (1, 1, 1, 4, 4, 4)
     styles: ClassVar = {"paper": _paper, "varied": _varied}
     values = VALUES
     layout = Layout(
@@ -275,7 +279,8 @@ class Subway(Puzzle):
     card = """
 Four stations, A at the top, B to the right, C at the bottom and D to the left, and routes between them, each of one
 colour, that cross but never share a part of their way. Every station has 1, 2 or 3 of them. The label says how many
-join the two stations in the columns from and to: 1, 2 or 3. No map is in two splits.
+join the two stations in the columns from and to: 1, 2 or 3. With three routes of a station these are equally frequent,
+with two 1 and 2 are; over all maps they are as 6 to 5 to 4. No map is in two splits.
 
 Columns of `metadata.csv`: file_name; label; from and to; the number of routes; the stations of each; the corners of
 each (x,y with y downwards, routes parted by a semicolon); the lines' width. Lengths are in sides of the picture.

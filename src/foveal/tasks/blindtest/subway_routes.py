@@ -4,7 +4,8 @@ The published routes are walks that never turn back towards the station where th
 down, left or right, each as often as the others, until they meet the exit of a station that still wants a route.
 Walks that went wherever they liked would seldom give the number of routes that is asked for. So the station where a
 walk is to end is chosen first, and its steps are weighted with the probability to get there (Doob's h-transform): the
-walks are then distributed as free ones that happen to end there.
+walks are then distributed as free ones that happen to end there. Which places still lead there on free edges is looked
+up before, so that no walk comes to a dead end.
 
 Frame: lattice nodes (x, y), y downwards, 0 to 18 each. Stations are named by their letters: A at the top, B to the
 right, C at the bottom, D to the left.
@@ -19,9 +20,8 @@ from __future__ import annotations
 import random
 from bisect import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cache
-from itertools import accumulate, pairwise
+from itertools import accumulate, permutations
 from typing import Final, Literal, NamedTuple
 
 Node = tuple[int, int]
@@ -43,29 +43,37 @@ EXITS: Final[dict[str, tuple[Node, ...]]] = {
 #: The station of each exit.
 STATION_AT: Final = {node: station for station, nodes in EXITS.items() for node in nodes}
 
-#: So many dead ends, and a walk is given up.
-_PATIENCE: Final = 20
 _LINES: Final = HIGH - LOW + 1
 _OUT: Final = {"A": LOW - 1, "B": HIGH + 1, "C": HIGH + 1, "D": LOW - 1}
 #: Which side of a walk's lines its end is on, if it is not ahead.
 _Side = Literal["ahead", "low", "high"]
 
 
+class _Way(NamedTuple):
+    """How a walk goes along a line and leaves it.
+
+    Attributes:
+        edges: The line's edges on the way, a bit for each.
+        needs: The bit of the place where the walk leaves, which must be open ahead; ``_EXIT`` where it ends there.
+        to: That place.
+    """
+
+    edges: int
+    needs: int
+    to: int
+
+
 class _Choices(NamedTuple):
     """The ways in which a walk may leave a line from the place where it entered.
 
     Attributes:
-        to: Place where the walk leaves the line.
-        edges: The line's edges on the way, a bit for each.
-        ends: Whether it then leaves through an exit.
-        weights: Probability of the way, times that of ending at the right station.
+        ways: The ways.
+        weights: Probability of each, times that of ending at the right station.
         sums: Running sums of the weights, without the last.
         total: Sum of the weights.
     """
 
-    to: list[int]
-    edges: list[int]
-    ends: list[bool]
+    ways: list[_Way]
     weights: list[float]
     sums: list[float]
     total: float
@@ -123,62 +131,126 @@ def _choices_from(
                 ways.append((place, edges, ends, chance * off / (on + off) * hope[place]))
             chance = chance * on / (on + off) if on else 0.0
     ways = [way for way in ways if way[3]]
-    to, runs, exiting, weights = map(list, zip(*ways, strict=True)) if ways else ([], [], [], [])
-    return _Choices(to, runs, exiting, weights, list(accumulate(weights))[:-1], sum(weights))
+    weights = [way[3] for way in ways]
+    found = [_Way(edges, _EXIT if ending else 1 << to, to) for to, edges, ending, _ in ways]
+    return _Choices(found, weights, list(accumulate(weights))[:-1], sum(weights))
 
 
-@dataclass(frozen=True)
-class _Used:
-    """Edges that are taken: bit i is the edge from i to i + 1 along a line, or place i of those between two lines.
+#: Numbers of 13 bits, back to front.
+_MIRRORED: Final = tuple(int(f"{i:0{_LINES}b}"[::-1], 2) for i in range(1 << _LINES))
+_PLACES: Final = (1 << _LINES) - 1
+#: Stands for an exit among the places of a line.
+_EXIT: Final = 1 << _LINES
+_ALL_OPEN: Final = (_PLACES | _EXIT,) * _LINES
+_ORDERS: Final = tuple(permutations(MIDDLE))
+
+
+class _Frame(NamedTuple):
+    """Edges that are taken, by line, in the frame of walks from A and C, or in that of B and D.
 
     Attributes:
-        along: By line.
-        ahead: By the lower of the two lines.
+        along: Bit i is the edge from place i to i + 1 of the line.
+        ahead: Bit i is the edge at place i from the line to the next one.
     """
 
-    along: list[int] = field(default_factory=lambda: [0] * (CELLS + 1))
-    ahead: list[int] = field(default_factory=lambda: [0] * (CELLS + 1))
+    along: list[int]
+    ahead: list[int]
+
+
+class _State(NamedTuple):
+    """What is laid of a map.
+
+    Attributes:
+        rows: Edges that are taken, as walks from A and C see them.
+        columns: The same edges for walks from B and D.
+        free: Exits of each station that are not taken.
+    """
+
+    rows: _Frame
+    columns: _Frame
+    free: dict[str, tuple[int, ...]]
+
+
+def _reached(taken: int, places: int) -> int:
+    """The places of a line that are joined to some of ``places`` by edges that are not taken, a bit for each."""
+    free = _PLACES >> 1 & ~taken
+    # A sum's carry runs up to the end of a stretch of free edges; then the same from the other end.
+    up = places | ((free + (places & free)) ^ free)
+    free, down = _MIRRORED[free] >> 1, _MIRRORED[up]
+    return _MIRRORED[down | ((free + (down & free)) ^ free)]
+
+
+def _open(side: _Side, exits: Sequence[int], frame: _Frame, forward: bool, start: int) -> Sequence[int] | None:
+    """By line, the places where a walk may go ahead and still come to an exit; None if it cannot from its start."""
+    along, ahead = (frame.along, frame.ahead) if forward else (frame.along[::-1], frame.ahead[-2::-1])
+    open_ahead = [_EXIT] * _LINES
+    number, ahead_here, way_out = _LINES - 1, 0, 1 if side == "low" else 1 << _LINES - 1
+    if side == "ahead":
+        reached = _reached(along[number], sum([1 << place for place in exits]))
+        number -= 1
+    else:  # Behind its last exit there is nothing to look for.
+        reached, number = 0, exits[-1]
+    while number >= 0:
+        ahead_here = reached & ~ahead[number] if reached else 0
+        open_ahead[number] |= ahead_here
+        reached = _reached(along[number], ahead_here | way_out if side != "ahead" and number in exits else ahead_here)
+        number -= 1
+    return open_ahead if reached >> start & 1 else None
 
 
 def _walk(
-    rng: random.Random, start: int, choices: list[list[_Choices]], lines: Sequence[int], used: _Used
-) -> list[tuple[int, int, int]] | None:
-    """A walk on free edges: line, place of entry and place of leaving of each part; None where none was drawn."""
+    rng: random.Random,
+    start: int,
+    choices: list[list[_Choices]],
+    lines: Sequence[int],
+    along: Sequence[int],
+    open_ahead: Sequence[int],
+) -> list[tuple[int, int, int]]:
+    """A walk on free edges: line, place of entry and place of leaving of each part.
+
+    Every way has the probability that ``choices`` gives it among those from which the walk can get to its end.
+    """
     walked: list[tuple[int, int, int]] = []
-    pick, number, place = rng.random, 0, start
-    # Entries of lines from which no way goes on; the walk then goes a line back and chooses anew.
-    dead: set[tuple[int, int]] = set()
-    # Of two neighbouring lines the lower one names the edges between them.
-    below = 0 if lines[0] < lines[-1] else 1
-    while True:
-        line, following = lines[number], number + 1
-        tos, runs, ends, weights, sums, total = choices[number][place]
-        along, ahead = used.along[line], used.ahead[line - below]
-        if tos:
-            i = bisect(sums, pick() * total)
-            to, end = tos[i], ends[i]
-        if not tos or along & runs[i] or (not end and (ahead >> to & 1 or (following, to) in dead)):
-            free = [
-                k
-                for k, to in enumerate(tos)
-                if not along & runs[k] and (ends[k] or not (ahead >> to & 1 or (following, to) in dead))
-            ]
-            if not free:
-                dead.add((number, place))
-                if not walked or len(dead) > _PATIENCE:
-                    return None
-                number -= 1
-                place = walked.pop()[1]
-                continue
-            i = free[0]
+    pick, place = rng.random, start
+    for here, line, ahead in zip(choices, lines, open_ahead, strict=True):
+        ways, weights, sums, total = here[place]
+        taken = along[line]
+        edges, needs, to = ways[bisect(sums, pick() * total)]
+        if taken & edges or not ahead & needs:
+            free = [k for k, (edges, needs, _) in enumerate(ways) if not taken & edges and ahead & needs]
+            k = free[0]
             if len(free) > 1:
                 some = list(accumulate([weights[k] for k in free]))
-                i = free[bisect(some, pick() * some.pop())]
-            to, end = tos[i], ends[i]
+                k = free[bisect(some, pick() * some.pop())]
+            edges, needs, to = ways[k]
         walked.append((line, place, to))
-        if end:
-            return walked
-        number, place = following, to
+        if needs == _EXIT:
+            break
+        place = to
+    return walked
+
+
+class _Direction(NamedTuple):
+    """How walks go from one station to another.
+
+    Attributes:
+        upright: Whether in the frame of A and C.
+        forward: Whether to higher lines.
+        lines: The lines in their order.
+        side: Where they end.
+    """
+
+    upright: bool
+    forward: bool
+    lines: Sequence[int]
+    side: _Side
+
+
+@cache
+def _direction(start: str, end: str) -> _Direction:
+    upright, forward = start in "AC", _OUT[start] < LOW
+    side: _Side = "ahead" if (end in "AC") == upright else "low" if _OUT[end] < LOW else "high"
+    return _Direction(upright, forward, range(_LINES) if forward else range(_LINES)[::-1], side)
 
 
 def connect(rng: random.Random, ends: Sequence[tuple[str, str]], onward: float = 1.0) -> tuple[Route, ...] | None:
@@ -189,48 +261,59 @@ def connect(rng: random.Random, ends: Sequence[tuple[str, str]], onward: float =
         ends: Stations of each route.
         onward: How much likelier a step straight on is than another; 1 in published routes.
     """
-    free = {station: rng.sample(MIDDLE, len(MIDDLE)) for station in STATIONS}
-    # The same edges in the frame of walks from A and C, and in that of walks from B and D.
-    rows, columns = _Used(), _Used()
+    free = {station: _ORDERS[int(rng.random() * len(_ORDERS))] for station in STATIONS}
+    along, ahead, across, down = ([0] * _LINES for _ in range(4))
+    state = _State(_Frame(along, ahead), _Frame(across, down), free)
     routes: list[Route] = []
     for start, end in ends:
-        upright = start in "AC"
-        used, crosswise = (rows, columns) if upright else (columns, rows)
-        forward = _OUT[start] < LOW
-        lines = range(LOW, HIGH + 1) if forward else range(HIGH, LOW - 1, -1)
-        side: _Side = "ahead" if (end in "AC") == upright else "low" if _OUT[end] < LOW else "high"
-        first = free[start].pop()
-        exits = sorted(i - LOW if forward or side == "ahead" else HIGH - i for i in free[end])
-        choices = _choices(side, tuple(exits), onward)
-        walked = _walk(rng, first - LOW, choices, lines, used)
-        if walked is None:
+        route = _route(rng, start, end, state, onward, is_first=not routes)
+        if route is None:
             return None
-        _mark_used(walked, used, crosswise)
-        corners = [(first, _OUT[start]), *_corners(walked, _OUT[end], side)]
-        free[end].remove(corners[-1][0] if side == "ahead" else corners[-1][1])
-        routes.append(tuple(corners) if upright else tuple((y, x) for x, y in corners))
+        routes.append(route)
     return tuple(routes)
 
 
-def _mark_used(walked: Sequence[tuple[int, int, int]], used: _Used, crosswise: _Used) -> None:
-    """Marks a walk's edges in its own frame and in that of walks across it."""
+def _route(rng: random.Random, start: str, end: str, state: _State, onward: float, *, is_first: bool) -> Route | None:
+    """A route that is added to what is laid; None where there is no way."""
+    upright, forward, lines, side = _direction(start, end)
+    frame, crosswise = (state.rows, state.columns) if upright else (state.columns, state.rows)
+    *others, first = state.free[start]
+    state.free[start] = tuple(others)
+    exits = tuple(sorted([i - LOW if forward or side == "ahead" else HIGH - i for i in state.free[end]]))
+    open_ahead = _ALL_OPEN if is_first else _open(side, exits, frame, forward, first - LOW)
+    if open_ahead is None:
+        return None
+    walked = _walk(rng, first - LOW, _choices(side, exits, onward), lines, frame.along, open_ahead)
+    _take(walked, forward, frame, crosswise)
+    corners = [(first, _OUT[start]), *_corners(walked, _OUT[end], side)]
+    last = corners[-1][0] if side == "ahead" else corners[-1][1]
+    state.free[end] = tuple([i for i in state.free[end] if i != last])
+    return tuple(corners) if upright else tuple([(y, x) for x, y in corners])
+
+
+def _take(walked: Sequence[tuple[int, int, int]], forward: bool, frame: _Frame, crosswise: _Frame) -> None:
+    """Takes a walk's edges, in its own frame and in that of walks across it."""
+    (along, ahead), (across, down) = frame, crosswise
+    below = 0 if forward else -1  # Of two neighbouring lines the lower one names the edges between them.
     for line, place, to in walked:
-        low, high = min(place, to), max(place, to)
-        used.along[line] |= (1 << high) - (1 << low)
-        for i in range(low, high):
-            crosswise.ahead[i + LOW] |= 1 << line - LOW
-    for (line, _, to), (following, _, _) in pairwise(walked):
-        edge = min(line, following)
-        used.ahead[edge] |= 1 << to
-        crosswise.along[to + LOW] |= 1 << edge - LOW
+        if place != to:
+            low, high = (place, to) if place < to else (to, place)
+            along[line] |= (1 << high) - (1 << low)
+            bit = 1 << line
+            for i in range(low, high):
+                down[i] |= bit
+    for line, _, to in walked[:-1]:
+        edge = line + below
+        ahead[edge] |= 1 << to
+        across[to] |= 1 << edge
 
 
 def _corners(walked: Sequence[tuple[int, int, int]], out: int, side: _Side) -> list[Node]:
     """A walk's corners behind its start; the last one is the exit, at ``out`` ahead or at the side."""
-    corners = [(end + LOW, line) for line, place, to in walked if place != to for end in (place, to)]
+    corners = [(end + LOW, line + LOW) for line, place, to in walked if place != to for end in (place, to)]
     line, place, to = walked[-1]
     if side == "ahead":
         return [*corners, (to + LOW, out)]
     if place != to:  # the last part and the step out are one straight line
-        return [*corners[:-1], (out, line)]
-    return [*corners, (to + LOW, line), (out, line)]
+        return [*corners[:-1], (out, line + LOW)]
+    return [*corners, (to + LOW, line + LOW), (out, line + LOW)]
