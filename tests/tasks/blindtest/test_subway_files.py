@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,9 @@ import pytest
 from PIL import Image
 
 from foveal.errors import UserError
+from foveal.examples import Example
+from foveal.results import Prediction
+from foveal.tasks.blindtest.all import AllData, BlindTest
 from foveal.tasks.blindtest.generate import Scenes
 from foveal.tasks.blindtest.puzzle import PuzzleData, PuzzleMake
 from foveal.tasks.blindtest.subway import Subway
@@ -105,6 +110,49 @@ def test_replies(reply: str, value: int | None) -> None:
     assert subway().parse(reply) == value
 
 
+def test_a_share_of_training_rows_asks_where_routes_end() -> None:
+    row = Example("0", (), 2, {"question": "first", "from": "A", "to": "C", "stations": "AC BD AC AD BD BC"})
+    task = subway(auxiliary=0.4, wording="short", answer_format="bare")
+    said = Counter((p.user, p.answer) for p in (task.prompt(row, random.Random(i)) for i in range(1000)))
+    assert said.keys() == {("routes A C", "2"), ("ends A", "C C D"), ("ends C", "A A B")}
+    assert 150 < said["ends A", "C C D"] < 250 and 150 < said["ends C", "A A B"] < 250
+    assert task.prompt(row).user == "routes A C"
+    # Rows that do not tell it, and other puzzles, ask their own question.
+    unknown = replace(row, fields={"question": "first", "from": "A", "to": "C"})
+    assert {task.prompt(unknown, random.Random(i)).user for i in range(50)} == {"routes A C"}
+    nothing = subway(wording="mixed")
+    assert {nothing.prompt(row, random.Random(i)).answer for i in range(50)} == {"{2}"}
+
+
+def test_all_puzzles_pass_the_auxiliary_share_on() -> None:
+    task = BlindTest(AllData(auxiliary=0.9, puzzles=["subway", "lines"], wording="short", train=20))
+    said = [task.prompt(e, random.Random(i)).user for i, e in enumerate(task.load("train").examples)]
+    assert sum(text.startswith("ends ") for text in said) >= 6
+    assert {text for text in said if not text.startswith(("ends ", "routes "))} == {"count"}
+
+
+def test_the_auxiliary_share_has_a_range() -> None:
+    with pytest.raises(UserError, match=r"^data\.auxiliary: 0\.95 is out of range; give 0 to 0\.9\.$"):
+        subway(auxiliary=0.95)
+
+
+def test_accuracy_by_routes_of_a_station_and_truth(tmp_path: Path) -> None:
+    stations = {1: "AC BD", 3: "AC AC AC BD BD BD"}
+    rows = [
+        Example(str(i), (), truth, {"stations": stations[n]}) for i, (n, truth) in enumerate([(1, 1), (3, 3), (3, 3)])
+    ]
+    rows.append(Example("3", (), 2, {}))
+    assert subway().measure(rows, [Prediction("0", 1, ""), Prediction("1", 2, ""), Prediction("2", 3, "")]) == {
+        "accuracy": 0.5, "accuracy_1": 1.0, "accuracy_2": 0.0, "accuracy_3": 0.5, "unparsable": 0.25,
+        "accuracy_routes1_label1": 1.0, "accuracy_routes3_label3": 0.5,
+    }  # fmt: skip
+    metric = Subway.metrics.of("accuracy_routes3_label3")
+    assert (metric.unit, metric.direction) == ("share", "higher")
+    # Published pictures have it from the table's columns.
+    examples = subway(source=str(table(tmp_path, "{},0,2,1,1,2,0,CA BC"))).load("test").examples
+    assert [e.fields["stations"] for e in examples] == ["AC AC AD BC BD BD"] * 2
+
+
 # Data sets on disk.
 
 
@@ -124,3 +172,14 @@ def test_making_and_loading_a_data_set(tmp_path: Path) -> None:
     for a, b in zip(saved, generated, strict=True):
         assert (a.truth, a.fields) == (b.truth, b.fields)
         assert a.images[0].open().tobytes() == b.images[0].open().tobytes()
+
+
+def test_stations_of_a_saved_map_are_checked(tmp_path: Path) -> None:
+    folder = Subway.make(PuzzleMake(str(tmp_path / "set"), num_images=1, image_size=64, split="test"))
+    path = folder / "test" / "metadata.csv"
+    text = path.read_text()
+    first = text.splitlines()[1].split(",")
+    place = text.splitlines()[0].split(",").index("stations")
+    path.write_text(text.replace(first[place], "AE BD", 1))
+    with pytest.raises(UserError, match=r"metadata\.csv, line 2: stations has 'AE', not one of AB, AC, AD, BC, BD, CD"):
+        subway(source=str(folder)).load("test")

@@ -38,6 +38,11 @@ class PuzzleScene(ABC):
         return {}
 
     @property
+    def noted(self) -> Mapping[str, str]:
+        """What rows know of the picture beyond the questions; also columns of ``metadata.csv`` (``Layout.noted``)."""
+        return {}
+
+    @property
     @abstractmethod
     def geometry(self) -> Sequence[int]:
         """Whole numbers of up to 32 bits that identify the scene within its style, and decide on its split."""
@@ -130,7 +135,9 @@ class Scenes:
         """The row at an index; its picture is drawn when it is opened."""
         scene = self(index)
         name = f"{self.puzzle.name} {self.style} {self.split} {index}"
-        return Row(str(index), Picture(name, partial(scene.draw, self.size)), scene.truths, scene.fields)
+        return Row(
+            str(index), Picture(name, partial(scene.draw, self.size)), scene.truths, {**scene.fields, **scene.noted}
+        )
 
 
 def balanced_choice(choices: int, seed: int, split: Split, index: int) -> int:

@@ -88,6 +88,10 @@ class PuzzleData:
     """asked: as the question asks, e.g. {2}; bare: 2."""
     on_bad: OnBad = "refuse"
     """At pictures of a source that cannot be used: refuse stops with a sentence, skip leaves them out and counts them."""
+    auxiliary: float = 0.0
+    """Share of training rows, 0 to 0.9, that ask something else about the picture from which the answer follows, where the
+    puzzle has such a question and the row tells its answer: of a subway map `ends A`, the stations where the routes of A
+    end, sorted (`C C D`). Validation and test never ask it."""
     ask: dict[str, str] = field(default_factory=dict)
     """What the question names when pictures of your own are asked about, e.g. {from: A, to: C} or {shape: circles}."""
 
@@ -205,6 +209,7 @@ class Puzzle(Generated, ClosedAnswers, BlindGuess, Generator, Task):
     def __init__(self, data: Any) -> None:
         super().__init__(data)
         check_range("data.image_size", data.image_size, 32, 4096)
+        check_range("data.auxiliary", data.auxiliary, 0, 0.9)
         for split in ("train", "validation", "test"):
             check_range(f"data.{split}", getattr(data, split), 0, 100_000_000)
 
@@ -257,6 +262,10 @@ class Puzzle(Generated, ClosedAnswers, BlindGuess, Generator, Task):
     def prompt(self, example: Example, rng: random.Random | None = None) -> Prompt:
         """The picture with the recipe's question and, where it is known, the answer."""
         data, values = self.data, example.fields
+        if rng is not None and data.auxiliary and rng.random() < data.auxiliary:
+            other = self.auxiliary(example, rng)
+            if other is not None:
+                return Prompt(example.images, other[0], answer=other[1])
         question = self.questions()[values.get("question", "first" if data.question != "second" else "second")]
         short = rng is not None and rng.random() < 0.5 if data.wording == "mixed" else data.wording == "short"
         text = values.get("text")
@@ -266,6 +275,13 @@ class Puzzle(Generated, ClosedAnswers, BlindGuess, Generator, Task):
         if example.truth is not None:
             answer = str(example.truth) if data.answer_format == "bare" else question.answer(example.truth)
         return Prompt(example.images, text, answer=answer)
+
+    def auxiliary(self, example: Example, rng: random.Random) -> tuple[str, str] | None:
+        """Another question about a training row, from whose answer the row's own follows, and its answer.
+
+        None where the puzzle has none or the row does not tell the answer.
+        """
+        return None
 
     def parse(self, reply: str, example: Example | None = None) -> Any:
         """The value in a reply, or None; numbers in a repeated question do not count."""

@@ -67,6 +67,8 @@ class Layout:
             a table); raises ValueError with the reason where they are invalid or the table is needed.
         columns: The columns of that table that ``labels`` needs.
         fields: Columns of ``metadata.csv`` with the values of the questions' placeholders.
+        noted: Further columns that rows keep where they are there, each with a check that returns the text or raises
+            ValueError with the reason.
         two_truths: Whether the questions have different answers; then ``metadata.csv`` has a column label_second.
         hub_tasks: The puzzle's names in the column ``task`` of XAI/vlmsareblind.
     """
@@ -76,6 +78,7 @@ class Layout:
     labels: Callable[[re.Match[str], Mapping[str, str] | None], Sequence[Label]]
     columns: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
+    noted: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
     two_truths: bool = False
     hub_tasks: tuple[str, ...] = ()
 
@@ -242,13 +245,16 @@ class _Source:
     def _saved_rows(self, paths: Sequence[Path]) -> _ParquetRows:
         """The rows of files as `datasets` saves them."""
         layout, source = self.layout, self.origin
-        tables = [_read_parquet(path, ("image", *_columns(layout))) for path in paths]
+        tables = []
+        for path in paths:
+            extra = [name for name in layout.noted if name in arrow_schema(path).names]
+            tables.append(_read_parquet(path, ("image", *_columns(layout), *extra)))
         images = _images(tables, source)
         rows: list[Row] = []
         for table in tables:
             cells = table.drop_columns(["image"])
-            noted = features_of(table.schema)
-            names = {column: class_names(noted.get(column)) for column in _columns(layout)}
+            extra = features_of(table.schema)
+            names = {column: class_names(extra.get(column)) for column in _columns(layout)}
             for row in cells.to_pylist():
                 where = f"{source}, row {len(rows)}"
                 for column, known in names.items():
@@ -273,7 +279,9 @@ def _row(name: str, picture: Picture, cells: Mapping[str, Any], layout: Layout, 
     """A row from a table with the columns of a saved split."""
     first = _checked(str(cells["label"]), layout.truth, where)
     second = _checked(str(cells["label_second"]), layout.truth, where) if layout.two_truths else first
-    return Row(name, picture, (first, second), {key: str(cells[key]) for key in layout.fields})
+    fields = {key: str(cells[key]) for key in layout.fields}
+    fields |= {key: _checked(str(cells[key]), read, where) for key, read in layout.extra.items() if cells.get(key)}
+    return Row(name, picture, (first, second), fields)
 
 
 def _from_metadata(folder: Path, layout: Layout, elsewhere: tuple[Path, ...]) -> list[Row]:

@@ -22,6 +22,8 @@ from typing import Any, ClassVar, Final
 from PIL import Image
 
 from foveal.drawing.figures import Colour
+from foveal.examples import Example
+from foveal.results import Prediction
 from foveal.tasks.blindtest.drawing.colours import BLACK, TAB10, WHITE, near, pale
 from foveal.tasks.blindtest.drawing.filters import Filter
 from foveal.tasks.blindtest.drawing.subway import EM, UNITS, Look, draw_map
@@ -84,6 +86,11 @@ class Scene(PuzzleScene):
         return {"from": self.asked[0], "to": self.asked[1]}
 
     @property
+    def noted(self) -> Mapping[str, str]:
+        """The stations of each route."""
+        return {"stations": " ".join(map(ends_of, self.routes))}
+
+    @property
     def geometry(self) -> tuple[int, ...]:
         """The corners of all routes, whatever their colours and directions."""
         routes = sorted([route if route[0] < route[-1] else route[::-1] for route in self.routes])
@@ -100,7 +107,7 @@ class Scene(PuzzleScene):
         ]
         return {
             "routes": len(self.routes),
-            "stations": " ".join(map(ends_of, self.routes)),
+            **self.noted,
             "corners": "; ".join(corners),
             "width": f"{self.look.width / UNITS:.5f}",
         }
@@ -234,6 +241,13 @@ def _published(match: re.Match[str], cells: Mapping[str, str] | None) -> list[La
     if cells is None:
         raise ValueError("its name does not tell its routes, and the table beside the folder has no line for it")
     labels = []
+    counts = [cells[pair].strip() for pair in PAIRS]
+    # What is not asked about is not needed; where it is no number, the routes are not known.
+    known = all(re.fullmatch("[0-3]", count) for count in counts)
+    stations = " ".join(
+        pair for pair, count in zip(PAIRS, counts, strict=True) for _ in range(int(count) if known else 0)
+    )
+    noted = {"stations": stations} if known else {}
     for pair in cells["asked_pairs"].split():
         column = "".join(sorted(pair))
         if column not in PAIRS:
@@ -242,8 +256,20 @@ def _published(match: re.Match[str], cells: Mapping[str, str] | None) -> list[La
             count = read_label(cells[column])
         except ValueError:
             raise ValueError(f"{column} is {cells[column]!r}, not 1, 2 or 3, though it is asked about") from None
-        labels.append(Label((count, count), {"from": pair[0], "to": pair[1]}, pair))
+        labels.append(Label((count, count), {"from": pair[0], "to": pair[1], **noted}, pair))
     return labels
+
+
+def read_stations(text: str) -> str:
+    """The stations of a map's routes, e.g. ``AC AC BD BD``.
+
+    Raises:
+        ValueError: It has something other than pairs of stations.
+    """
+    for pair in text.split():
+        if pair not in PAIRS:
+            raise ValueError(f"stations has {pair!r}, not one of {', '.join(PAIRS)}")
+    return text
 
 
 class Subway(Puzzle):
@@ -274,6 +300,7 @@ class Subway(Puzzle):
         _published,
         columns=(*PAIRS, "asked_pairs"),
         fields=("from", "to"),
+        noted={"stations": read_stations},
         hub_tasks=("Subway Connections",),
     )
     card = """
@@ -285,3 +312,23 @@ with two 1 and 2 are; over all maps they are as 6 to 5 to 4. No map is in two sp
 Columns of `metadata.csv`: file_name; label; from and to; the number of routes; the stations of each; the corners of
 each (x,y with y downwards, routes parted by a semicolon); the lines' width. Lengths are in sides of the picture.
 """
+
+    def auxiliary(self, example: Example, rng: random.Random) -> tuple[str, str] | None:
+        """Where the routes of one of the two stations end, e.g. ``ends A`` and ``C C D``."""
+        stations = example.fields.get("stations")
+        if not stations:
+            return None
+        start = example.fields[rng.choice(("from", "to"))]
+        ends = sorted(pair.replace(start, "") for pair in stations.split() if start in pair)
+        return f"ends {start}", " ".join(ends)
+
+    def measure(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
+        """See ``measure_labels``; and the accuracy by routes of a station and truth (``accuracy_routes3_label1``)."""
+        values = {p.id: p.value for p in predictions}
+        right: dict[str, list[bool]] = {}
+        for example in examples:
+            if stations := example.fields.get("stations"):
+                group = f"accuracy_routes{len(stations.split()) // 2}_label{example.truth}"
+                right.setdefault(group, []).append(values.get(example.id) == example.truth)
+        by_group = {group: sum(hits) / len(hits) for group, hits in sorted(right.items())}
+        return {**super().measure(examples, predictions), **by_group}
