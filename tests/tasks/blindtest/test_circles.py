@@ -146,7 +146,7 @@ def test_all_sizes_draw(style: str, size: int) -> None:
 def test_pictures_stay_the_same_from_version_to_version() -> None:
     assert [Scenes(Circles, style, 224, "test", 0)(0).geometry for style in STYLES] == [
         (5000, 5000, 1429, 1429, 0, 27000),
-        (5943, 6135, 3449, 3449, 0, 22545),
+        (8447, 3615, 1245, 1245, 0, 24833),
     ]
 
 

@@ -179,7 +179,7 @@ def test_pictures_stay_the_same_from_version_to_version() -> None:
         "circles", 714, ((2750, 4000), (3500, 4714)), 7,
     )  # fmt: skip
     assert (varied.shape, varied.size, varied.centres[:2], len(varied.centres)) == (
-        "circles", 723, ((2840, 2255), (3717, 2951)), 7,
+        "circles", 472, ((5348, 881), (5862, 1469)), 7,
     )  # fmt: skip
 
 

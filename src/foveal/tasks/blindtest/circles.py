@@ -47,6 +47,8 @@ BLUE, MAGENTA = (0, 117, 255), (234, 0, 255)
 #: The least gap that there is in varied pictures, if any, and what it must be in ``UNITS`` of the side to be seen in
 #: small ones; the least of the published pictures is 71.
 LEAST, LEAST_SEEN = 300, 60
+#: The widest gap of varied pictures that are not like the paper's.
+WIDEST = 8000
 #: Free border of varied pictures.
 MARGIN = 100
 
@@ -201,14 +203,15 @@ def _varied(rng: random.Random, label: str, size: int, _: float) -> Sampler:
         other = diameter if rng.random() < 0.7 else rng.randint(1000, 3600)
         angle = rng.randrange(360 * DEGREE)
         mean = (diameter + other) / 2
-        gap = _gap(rng, label, mean, 8000, 4000)
-        if -gap * mean > min(diameter, other) / 2 * UNITS:
-            return None  # One might hide the other.
-        scene = Scene(0, 0, (diameter, other), gap, angle, look)
-        # The middle of the two centres goes wherever both circles are inside the picture.
+        # Sizes, direction and place are those of circles with the widest gap, or large ones at the border would overlap.
+        widest = NEAR + round((WIDEST - NEAR) * math.sqrt(rng.random()))
+        # One must not hide the other.
+        deepest = min(4000, int(min(diameter, other) / 2 * UNITS / mean))
+        scene = Scene(0, 0, (diameter, other), _gap(rng, label, mean, widest, deepest), angle, look)
+        bounds = replace(scene, gap=widest)
         places = []
         for axis in (0, 1):
-            ends = [(c[axis], d / 2) for c, d in zip(scene.centres, scene.diameters, strict=True)]
+            ends = [(c[axis], d / 2) for c, d in zip(bounds.centres, bounds.diameters, strict=True)]
             low = math.ceil(MARGIN - min(c - r for c, r in ends))
             high = math.floor(UNITS - MARGIN - max(c + r for c, r in ends))
             if low > high:

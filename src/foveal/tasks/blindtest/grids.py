@@ -292,7 +292,8 @@ def _varied(rng: random.Random, label: tuple[int, int, str], _: int, scale: floa
     def anywhere() -> Scene:
         wide, high = (rng.randint(6200, 9950) for _ in range(2))
         left, top = rng.randint(0, UNITS - wide), rng.randint(0, UNITS - high)
-        thickest = min(150.0, 0.2 * min(wide / columns, high / rows))
+        # As thick as the smallest cells of all allow, or thin lines would tell of many cells.
+        thickest = min(150.0, 0.2 * min(wide, high) / SHAPES[-1][0])
         width = max(1, round(30 * (thickest / 30) ** rng.random() * scale))
         across, down = _bars(columns, left, left + wide, width, 1), _bars(rows, top, top + high, width, 1)
         if not text:

@@ -49,6 +49,8 @@ PAPER_TOP = 0.4
 PAPER_SPACE = 0.1
 #: Of a regular pentagon, in sides: from its centre to a side's middle and to a corner, and its diagonal.
 APOTHEM, CIRCUMRADIUS, DIAGONAL = 0.5 / math.tan(math.pi / 5), 0.5 / math.sin(math.pi / 5), (1 + math.sqrt(5)) / 2
+#: The place in its row, in steps from the middle, that no shape of the longest row is beyond.
+MOST_PLACE: Final = (COUNTS[-1] - 1) / 4
 #: Free border of varied pictures.
 MARGIN = 0.01
 
@@ -175,12 +177,14 @@ def _whole(centres: Iterable[tuple[float, float]]) -> tuple[tuple[int, int], ...
     return tuple((round(x * UNITS), round(y * UNITS)) for x, y in centres)
 
 
-def _paper_colours(rng: random.Random, places: Sequence[tuple[float, int]]) -> tuple[Colour, ...]:
+def _paper_colours(
+    rng: random.Random, places: Sequence[tuple[float, int]], palette: Sequence[Colour] = TAB10
+) -> tuple[Colour, ...]:
     """Black; or the first of the ten colours in the upper row, the next in the lower one, each in random order."""
     if rng.random() < 0.5:
         return (BLACK,)
     upper = sum(row == 0 for _, row in places)
-    rows = list(TAB10[:upper]), list(TAB10[upper : len(places)])
+    rows = list(palette[:upper]), list(palette[upper : len(places)])
     for row in rows:
         rng.shuffle(row)
     return tuple(rows[row].pop() for _, row in places)
@@ -193,7 +197,9 @@ def _varied(rng: random.Random, label: tuple[Shape, int], size: int, scale: floa
     like_the_papers = rng.random() < 0.5
     if like_the_papers:
         blur = rng.choice((0, 0, 0, 0.25)) / 224
-        look = Look(0.4 * 3 ** rng.random() * POINT * scale, _paper_colours(rng, places), kernel, blur)
+        # Any of the ten colours, or the last one that occurs would tell how many there are.
+        colours = _paper_colours(rng, places, rng.sample(TAB10, len(TAB10)))
+        look = Look(0.4 * 3 ** rng.random() * POINT * scale, colours, kernel, blur)
     else:
         # Thin lines are faint enough without much blur.
         width = 0.5 * 8 ** rng.random() * POINT * scale
@@ -218,10 +224,14 @@ def _varied(rng: random.Random, label: tuple[Shape, int], size: int, scale: floa
             x, y = place * step + rng.uniform(-stray, stray), (row - 0.5) * down + rng.uniform(-stray, stray)
             centres.append((x * cos - y * sin, x * sin + y * cos))
         radius = side * (1 if shape == "circles" else CIRCUMRADIUS) + look.width
+        # Nine would find room there, too, or large shapes would be few and few ones near the border.
+        corners = [(place * step, (row - 0.5) * down) for place in (-MOST_PLACE, MOST_PLACE) for row in (0, 1)]
+        bounds = [(x * cos - y * sin, x * sin + y * cos) for x, y in corners]
+        radius += stray * side * math.sqrt(2)
         moves = []
         for axis, usual in ((0, 0.5), (1, PAPER_TOP + down * side / 2)):
-            low = MARGIN + radius - min(c[axis] for c in centres)
-            high = 1 - MARGIN - radius - max(c[axis] for c in centres)
+            low = MARGIN + radius - min(c[axis] for c in bounds)
+            high = 1 - MARGIN - radius - max(c[axis] for c in bounds)
             if low > high:
                 return None
             moved = usual + rng.uniform(-0.03, 0.03) if like_the_papers else rng.uniform(low, high)

@@ -253,8 +253,8 @@ class _Source:
         rows: list[Row] = []
         for table in tables:
             cells = table.drop_columns(["image"])
-            extra = features_of(table.schema)
-            names = {column: class_names(extra.get(column)) for column in _columns(layout)}
+            noted = features_of(table.schema)
+            names = {column: class_names(noted.get(column)) for column in _columns(layout)}
             for row in cells.to_pylist():
                 where = f"{source}, row {len(rows)}"
                 for column, known in names.items():
@@ -280,7 +280,7 @@ def _row(name: str, picture: Picture, cells: Mapping[str, Any], layout: Layout, 
     first = _checked(str(cells["label"]), layout.truth, where)
     second = _checked(str(cells["label_second"]), layout.truth, where) if layout.two_truths else first
     fields = {key: str(cells[key]) for key in layout.fields}
-    fields |= {key: _checked(str(cells[key]), read, where) for key, read in layout.extra.items() if cells.get(key)}
+    fields |= {key: _checked(str(cells[key]), read, where) for key, read in layout.noted.items() if cells.get(key)}
     return Row(name, picture, (first, second), fields)
 
 

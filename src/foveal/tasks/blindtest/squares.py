@@ -117,6 +117,13 @@ def _nested(
     return squares
 
 
+def _room(side: float, factor: float, padding: float) -> float:
+    """Side of the innermost of the most squares that are ever asked about; a size fits all numbers or none."""
+    for _ in range(LABELS[-1] - 1):
+        side = side * factor - padding
+    return side
+
+
 def _boxes(squares: Sequence[tuple[float, float, float]]) -> tuple[Box, ...]:
     return tuple((round(x - s / 2), round(y - s / 2), round(x + s / 2), round(y + s / 2)) for x, y, s in squares)
 
@@ -153,9 +160,11 @@ def _varied(rng: random.Random, number: int, _: int, scale: float) -> Sampler:
             length = LENGTH * rng.uniform(0.98, 1.02)
             x, y = (o + rng.uniform(-5.2, 5.2) * length for o in ORIGIN)
             side, factor = rng.uniform(7.8, 18.2), rng.uniform(0.73, 0.77)
-            squares = _nested(rng, number, x, y, side * length, factor, rng.uniform(0.7, 0.85) * length)
+            padding = rng.uniform(0.7, 0.85) * length
             # No published outline leaves less ground inside.
-            return Scene(_boxes(squares), width * scale, look) if squares[-1][2] > width + 50 else None
+            if _room(side * length, factor, padding) <= width + 50:
+                return None
+            return Scene(_boxes(_nested(rng, number, x, y, side * length, factor, padding)), width * scale, look)
 
         return like_paper
 
@@ -173,8 +182,10 @@ def _varied(rng: random.Random, number: int, _: int, scale: float) -> Sampler:
         x, y = (width + side / 2 + rng.random() * free for _ in range(2))
         # Outlines stay apart by a bit of ground.
         padding = 2 * (width + rng.uniform(40, 150))
-        squares = _nested(rng, number, x, y, side, rng.uniform(0.6, 0.9), padding)
-        return Scene(_boxes(squares), width * scale, look) if squares[-1][2] > 2 * width + 80 else None
+        factor = rng.uniform(0.6, 0.9)
+        if _room(side, factor, padding) <= 2 * width + 80:
+            return None
+        return Scene(_boxes(_nested(rng, number, x, y, side, factor, padding)), width * scale, look)
 
     return anywhere
 

@@ -44,6 +44,9 @@ Kind = tuple[int, int]
 #: How many routes join A and B, A and C, A and D; and so, as every station has as many, C and D, B and D, B and C.
 Plan = tuple[int, int, int]
 
+#: Share of the maps with neighbours asked about in which other routes may join opposite stations.
+CROSSING: Final = 0.2
+
 #: Colours that are well apart: matplotlib's, and others.
 COLOURS: Final = (*TAB10, (20, 20, 20), (0, 0, 140), (150, 0, 0), (255, 215, 0), (255, 0, 255))
 FONTS = ("DejaVuSans-Bold", "DejaVuSans-Bold", "DejaVuSans", "DejaVuSerif", "STIXGeneral")
@@ -197,15 +200,17 @@ def _maps(rng: random.Random, lay: Callable[[], tuple[Route, ...] | None]) -> It
 def _plan(rng: random.Random, label: Kind) -> tuple[int, Plan]:
     """Which kind of pair is asked about, its place in the plan, and a plan.
 
-    The kind is drawn first, and every other route of a station goes to either of the two other kinds: so neither the
-    pair nor the mean number of routes from one side to the other, and with it the map's length, tells the truth.
+    The kind is drawn first, so the pair does not tell the truth. Routes from one side to the other are the longer ones, and
+    where a pair of neighbours has all routes of its stations no map has such: so where neighbours are asked about, the
+    other routes seldom cross, or the length of the whole would tell the truth. About opposite stations it must.
     """
     number, count = label
     kind = rng.randrange(3)
     plan = [0, 0, 0]
     plan[kind] = count
+    others = (0, 2) if kind == 1 else (2 - kind, 1) if rng.random() < CROSSING else (2 - kind,)
     for _ in range(number - count):
-        plan[(kind + rng.choice((1, 2))) % 3] += 1
+        plan[rng.choice(others)] += 1
     return kind, (plan[0], plan[1], plan[2])
 
 

@@ -1,0 +1,33 @@
+"""Where a figure lies, how large it is and what lies on it do not tell whether its colour and shape are asked about."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from foveal.tasks.segmentation.generate import SceneOptions, Scenes
+from nuisance import DEVIATIONS, surplus
+
+
+def figures(kind: Any) -> tuple[list[dict[str, Any]], list[bool]]:
+    """A figure of each scene, and whether it is meant."""
+    found = Scenes(1400, "train", 5, SceneOptions(kinds=(kind,), min_objects=4, max_objects=4))
+    properties, meant = [], []
+    for i in range(len(found)):
+        scene, request, _ = found.asked(i)
+        which = random.Random(i).randrange(len(scene.figures))
+        figure = scene.figures[which]
+        properties.append({
+            "x": figure.x, "y": figure.y, "radius": figure.radius, "level": which, "shape": figure.shape,
+            "colour": figure.colour, "turn": figure.turn, "pattern": str(scene.ground.pattern), "paper": scene.ground.paper,
+        })  # fmt: skip
+        meant.append(which in request.select(scene.figures))
+    return properties, meant
+
+
+def test_no_nuisance_tells_which_figure_is_meant() -> None:
+    assert surplus(*figures("attribute")) < DEVIATIONS
+
+
+def test_a_place_that_is_asked_about_is_found() -> None:
+    assert surplus(*figures("place")) > DEVIATIONS
