@@ -4,7 +4,7 @@ Run it as ``python benchmarks/pictures.py``. In each round every way makes its p
 whatever else the machine does meets all of them. Each round makes new pictures, for what a generator keeps (masks of
 words, tables) is found more often in pictures it has made before; the first round, which fills that, is not counted. The
 clock is processor time, which leaves out the time that other programs had the core; all ways are single-threaded. Laying
-out the scene is in on both sides. No files are written.
+out the scene is in on both sides; rows that are not drawn lay it out alone. No files are written.
 
 matplotlib draws the scenes of the style ``paper``, each in a figure of its own, at the pixel size asked for; see
 ``matplotlib_scenes.py``. The ratio is that of the two rates of a round. The last column is how much the two pictures of a
@@ -30,6 +30,7 @@ from foveal.tasks.blindtest.generate import Scenes
 from foveal.tasks.blindtest.lines import Scene as LineScene
 
 Draw = Callable[[int], Image.Image]
+Make = Callable[[int], object]
 
 
 @dataclass(frozen=True)
@@ -45,18 +46,19 @@ class Row:
     """
 
     name: str
-    paper: Draw | None
-    varied: Draw | None
+    paper: Make | None
+    varied: Make | None
     matplotlib: Draw | None
     base: str
 
 
 def rows(puzzles: Sequence[str], size: int) -> list[Row]:
-    """A row for each puzzle; three for lines."""
+    """Two rows for each puzzle, with and without drawing; four for lines."""
     table = []
     for name in puzzles:
         paper, varied = (Scenes(PUZZLES[name], style, size, "train", 0) for style in ("paper", "varied"))
         table.append(Row(name, paper.draw, varied.draw, partial(_with_matplotlib, name, paper), name))
+        table.append(Row(f"{name}, not drawn", paper, varied, None, name))
         if name == "lines":
             move = matplotlib_scenes.reused_lines(size)
             table.append(Row("lines, figure reused", None, None, partial(_moved, move, paper), name))
@@ -75,7 +77,7 @@ def _moved(move: Callable[[LineScene], Image.Image], scenes: Scenes, index: int)
     return move(scene)
 
 
-def rate(draw: Draw, indices: range) -> float:
+def rate(draw: Make, indices: range) -> float:
     """Pictures per second of processor time."""
     start = time.process_time()
     for index in indices:
@@ -130,12 +132,12 @@ def main() -> None:
         f"{given.size} x {given.size} pixels, one core, pictures per second: median and range of {given.rounds} rounds"
     )
     cells = [("puzzle", "style paper", "style varied", "matplotlib, paper", "paper / matplotlib", "differs")]
-    papers = {row.name: row.paper for row in table}
+    papers = {name: Scenes(PUZZLES[name], "paper", given.size, "train", 0).draw for name in given.puzzles}
     for row in table:
         paper, varied, other = (rates.get((row.name, way), []) for way in ("paper", "varied", "matplotlib"))
         ratios, differs = "", ""
         base = papers[row.base]
-        if row.matplotlib is not None and base is not None:
+        if row.matplotlib is not None:
             ratios = spread([a / b for a, b in zip(rates[row.base, "paper"], other, strict=True)], 1)
             differs = f"{difference(base, row.matplotlib, min(given.plots, 20)):.2f}"
         cells.append((row.name, spread(paper), spread(varied), spread(other), ratios, differs))
