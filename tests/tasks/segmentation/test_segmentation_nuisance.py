@@ -15,13 +15,18 @@ def figures(kind: Any) -> tuple[list[dict[str, Any]], list[bool]]:
     properties, meant = [], []
     for i in range(len(found)):
         scene, request, _ = found.asked(i)
-        which = random.Random(i).randrange(len(scene.figures))
+        chosen = request.select(scene.figures)
+        # As many that are meant as others, or "not meant" would be right too often.
+        some = [k for k in range(len(scene.figures)) if (k in chosen) == (i % 2 == 0)]
+        if not some:
+            continue
+        which = random.Random(i).choice(some)
         figure = scene.figures[which]
         properties.append({
             "x": figure.x, "y": figure.y, "radius": figure.radius, "level": which, "shape": figure.shape,
             "colour": figure.colour, "turn": figure.turn, "pattern": str(scene.ground.pattern), "paper": scene.ground.paper,
         })  # fmt: skip
-        meant.append(which in request.select(scene.figures))
+        meant.append(which in chosen)
     return properties, meant
 
 
@@ -29,5 +34,10 @@ def test_no_nuisance_tells_which_figure_is_meant() -> None:
     assert surplus(*figures("attribute")) < DEVIATIONS
 
 
-def test_a_place_that_is_asked_about_is_found() -> None:
-    assert surplus(*figures("place")) > DEVIATIONS
+def test_meant_figures_that_are_never_on_the_right_are_found() -> None:
+    rows = [
+        (figure, meant)
+        for figure, meant in zip(*figures("attribute"), strict=True)
+        if not meant or figure["x"] < 0.5
+    ]
+    assert surplus([figure for figure, _ in rows], [meant for _, meant in rows]) > DEVIATIONS
