@@ -34,10 +34,10 @@ def test_no_nuisance_tells_which_figure_is_meant() -> None:
     assert surplus(*figures("attribute")) < DEVIATIONS
 
 
-def test_meant_figures_that_are_never_on_the_right_are_found() -> None:
+def test_meant_figures_that_are_seldom_on_the_right_are_found() -> None:
     rows = [
         (figure, meant)
         for figure, meant in zip(*figures("attribute"), strict=True)
-        if not meant or figure["x"] < 0.5
+        if meant == (figure["x"] < 0.5) or figure["y"] < 0.4
     ]
     assert surplus([figure for figure, _ in rows], [meant for _, meant in rows]) > DEVIATIONS
