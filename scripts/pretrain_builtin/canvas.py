@@ -42,10 +42,12 @@ class Scene:
     Attributes:
         images: Canvases; or functions that draw a picture so many pixels wide.
         questions: With their answers.
+        maps: What lies on each patch of a picture of so many pixels, for the dense losses; None where that is not known.
     """
 
     images: list[Any]
     questions: list[Question] = field(default_factory=list)
+    maps: Any = None
 
 
 def colour(rng: random.Random, name: str) -> tuple[int, int, int]:

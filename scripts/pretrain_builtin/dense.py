@@ -3,7 +3,7 @@
     torchrun --nproc-per-node 2 scripts/pretrain_builtin/dense.py --out build/tower --pictures 400000
 
 Stopped at any moment, the same command goes on (see ``stage.py``); a GPU is used where there is one. ``probe.json`` has what the
-tower knows of pictures that no batch held, and ``tower.safetensors`` its weights for ``train.py --tower``.
+tower knows of pictures that no batch held, and ``tower.safetensors`` and ``heads.safetensors`` the weights for ``train.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ BLOCK = 8
 #: The size at which the tower is probed.
 PROBED = 168
 #: Weight of each loss; those of rare bits are larger.
-WEIGHTS = {"bits": 6.0, "shape": 1.0, "colour": 0.7, "owner": 0.5, "owner_colour": 0.4, "direction": 0.4, "glyph": 0.7, "values": 0.3, "part": 0.4}  # fmt: skip
+WEIGHTS = {"bits": 6.0, "shape": 1.0, "colour": 0.7, "owner": 0.5, "owner_colour": 0.4, "direction": 0.4, "glyph": 0.7, "column": 0.3, "row": 0.3, "values": 0.3, "part": 0.4}  # fmt: skip
 Batch = dict[str, torch.Tensor]
 
 
@@ -75,11 +75,20 @@ def make_batch(key: str, count: int, size: int) -> Batch:
     """A batch of pictures of one size with their maps; pixels uint8 [B, 3, size, size]."""
     made = [scenes.make(random.Random(f"{key}/{i}"), size, size // PATCH) for i in range(count)]
     pixels = torch.from_numpy(np.stack([np.asarray(image) for image, _ in made])).permute(0, 3, 1, 2)
-    maps = {
-        name: torch.from_numpy(np.stack([getattr(m, name) for _, m in made]))
+    return {"pixels": pixels.contiguous(), **stacked([maps for _, maps in made])}
+
+
+def stacked(maps: Sequence[scenes.Maps]) -> Batch:
+    """The truth of several pictures, as ``losses`` takes it."""
+    return {
+        name: torch.from_numpy(np.stack([getattr(m, name) for m in maps]))
         for name in ("bits", "classes", "values", "part")
     }
-    return {"pixels": pixels.contiguous(), **maps}
+
+
+def total(parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The weighted sum of ``losses``."""
+    return torch.stack([WEIGHTS[name] * value for name, value in parts.items()]).sum()
 
 
 def losses(heads: Heads, hidden: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
@@ -234,8 +243,9 @@ def main() -> None:
         table = probe(tower, heads, device, batches)
         facts = {"pictures": seen, "minutes": stage.minutes(clock.seconds), "seed": args.seed, "probe": table}
         (args.out / "probe.json").write_text(json.dumps(facts, indent=1) + "\n")
-        weights = {n: p.detach().to("cpu", torch.float32).contiguous() for n, p in tower.state_dict().items()}
-        save_file(weights, args.out / "tower.safetensors")
+        for name, module in (("tower", tower), ("heads", heads)):
+            weights = {n: p.detach().to("cpu", torch.float32).contiguous() for n, p in module.state_dict().items()}
+            save_file(weights, args.out / f"{name}.safetensors")
         print(json.dumps(facts), flush=True)
 
     last = time.monotonic()
@@ -247,7 +257,7 @@ def main() -> None:
         with stage.autocast(device):
             hidden = tower(normalised(batch)).last_hidden_state
         parts = losses(heads, hidden.float(), batch)
-        sum(WEIGHTS[n] * v for n, v in parts.items()).backward()  # type: ignore[union-attr]
+        total(parts).backward()  # type: ignore[no-untyped-call]
         stage.average(parameters, world)
         nn.utils.clip_grad_norm_(rates.rest, 1.0)
         optimizer.step()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -20,6 +21,7 @@ from canvas import SHAPES as PLAIN_SHAPES
 from canvas import colour as ink_of
 from canvas import draw_shape, polygon
 from foveal.drawing.figures import COLOURS, SHAPES, Figure, drawn, make_ground
+from foveal.tasks.counting.pointing import CELLS
 from foveal.tasks.scenes.placing import Places
 
 Point = tuple[float, float]
@@ -38,10 +40,11 @@ GLYPHS = glyphs.DIGITS + glyphs.LETTERS
 #: Yes or no at each patch: a figure's middle; that it is marked; a stroke; two strokes crossing; an end; a corner; a glyph.
 BITS = ("centre", "marked", "stroke", "crossing", "end", "corner", "glyph")
 #: One of several at each patch, with the number of choices. ``owner`` is the shape of the figure that covers the patch,
-#: ``glyph`` the character with most ink in it.
+#: ``glyph`` the character with most ink in it, ``column`` and ``row`` the cell of a figure's middle as counting writes it:
+#: without them, the states of patches tell what is there and not where in the picture.
 CLASSES = {
     "shape": len(SHAPE_NAMES), "colour": len(COLOUR_NAMES), "owner": len(SHAPE_NAMES) + 1, "owner_colour": len(COLOUR_NAMES) + 1,
-    "direction": 12, "glyph": len(GLYPHS),
+    "direction": 12, "glyph": len(GLYPHS), "column": CELLS, "row": CELLS,
 }  # fmt: skip
 #: Numbers at a figure's middle: its place in the patch, in patches, and the logarithm of ten times its radius.
 VALUES = ("dx", "dy", "size")
@@ -93,6 +96,8 @@ class Maps:
         patch = self.put("centre", x, y)
         self.choose("shape", patch, SHAPE_NAMES.index(shape))
         self.choose("colour", patch, COLOUR_NAMES.index(colour))
+        self.choose("column", patch, min(CELLS - 1, int(x * CELLS)))
+        self.choose("row", patch, min(CELLS - 1, int(y * CELLS)))
         row, column = divmod(patch, self.side)
         self.values[patch] = x * self.side - column - 0.5, y * self.side - row - 0.5, math.log(10 * radius)
         return patch
@@ -140,17 +145,25 @@ def figures(rng: random.Random, size: int, side: int) -> tuple[Image.Image, Maps
         figure = Figure(shape, rng.choice(colours), 0.5, 0.5, radius, rng.uniform(-swing, swing))
         places.put(figure, (places.anywhere(rng, figure.reach) for _ in range(40)))
     image = drawn(make_ground(rng), places.figures, size)
+    maps = figure_maps(places.figures, size, side)
+    if places.figures and rng.random() < 0.4:
+        image = _marks(rng, image, places.figures, maps)
+    return image, maps
+
+
+def figure_maps(shown: Sequence[Figure], size: int, side: int) -> Maps:
+    """The maps of a picture of figures without marks."""
     maps = Maps(side)
     maps.known(*BITS)
     layer = Image.new("L", (size, size), 0)
     canvas = ImageDraw.Draw(layer)
-    for i, f in enumerate(places.figures):
-        maps.centre(f.x, f.y, f.radius, f.shape, f.colour)
+    for i, f in enumerate(shown):
+        left, top, right, bottom = f.box
+        # The middle that counting points at: that of a triangle's box is not the middle of its circle.
+        maps.centre((left + right) / 2, (top + bottom) / 2, f.radius, f.shape, f.colour)
         f.cover(canvas, size, i + 1)
-    _owners(maps, layer, [(f.shape, f.colour) for f in places.figures])
-    if places.figures and rng.random() < 0.4:
-        image = _marks(rng, image, places.figures, maps)
-    return image, maps
+    _owners(maps, layer, [(f.shape, f.colour) for f in shown])
+    return maps
 
 
 def _marks(rng: random.Random, image: Image.Image, shown: list[Figure], maps: Maps) -> Image.Image:
@@ -165,7 +178,8 @@ def _marks(rng: random.Random, image: Image.Image, shown: list[Figure], maps: Ma
             x, y = ((v + rng.uniform(-0.2, 0.2) * f.radius) * size * 2 for v in (f.x, f.y))
             r = f.radius * scale * size * 2 * 0.8
             canvas.ellipse((x - r, y - r, x + r, y + r), fill=round(255 * alpha))
-            maps.put("marked", f.x, f.y)
+            left, top, right, bottom = f.box
+            maps.put("marked", (left + right) / 2, (top + bottom) / 2)
     return Image.composite(Image.new("RGB", image.size, tint), image, veil.reduce(2))
 
 

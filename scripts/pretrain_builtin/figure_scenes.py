@@ -7,12 +7,15 @@ Seeds are others than the tasks' own, which never have a scene of these.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from functools import partial
 
 from PIL import Image
 
+from build import PATCH
 from canvas import Question, Scene
-from foveal.drawing.figures import COLOURS, SHAPES, make_ground
+from dense_scenes import Maps, figure_maps
+from foveal.drawing.figures import COLOURS, SHAPES, Figure, make_ground
 from foveal.tasks.counting.generate import Scene as Counted
 from foveal.tasks.counting.generate import SceneOptions, make_scene
 from foveal.tasks.counting.marking import mark
@@ -60,7 +63,15 @@ def points(rng: random.Random, most: int = 12) -> Scene:
         ask.append(Question("points", f"points {category}", write_points(places, _UNIT, "cells")))
         if rng.random() < 0.3:
             ask.append(Question("count", f"count {category}", str(len(places))))
-    return Scene([scene.draw], ask)
+    return Scene([scene.draw], ask, partial(_maps, scene.figures))
+
+
+def _maps(figures: Sequence[Figure], view: int, marked: Sequence[Point] = ()) -> Maps:
+    """What lies on each patch of a picture of figures, some of them marked at their middles."""
+    maps = figure_maps(figures, view, view // PATCH)
+    for x, y in marked:
+        maps.put("marked", x, y)
+    return maps
 
 
 def marked(rng: random.Random, most: int = 12) -> Scene:
@@ -84,7 +95,8 @@ def marked(rng: random.Random, most: int = 12) -> Scene:
         left = things[k:] if category == scene.category else _ordered(scene, category)
         answer = write_point(left[0].point, _UNIT, "cells") if left else DONE
         ask.append(Question("next", f"next {category}", answer))
-    return Scene([draw], ask)
+    middles = [(x / SIDE, y / SIDE) for x, y in (thing.point for thing in things[:k])]
+    return Scene([draw], ask, partial(_maps, scene.figures, marked=middles))
 
 
 def _moved(rng: random.Random, thing: Thing) -> Point:
@@ -115,7 +127,7 @@ def phrases(rng: random.Random) -> Scene:
         middles = [((left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in boxes]
         answer = f"{segmentation.explanation(figures, meant)} {write_points(middles, (1, 1), 'cells')}"
         ask.append(Question(f"phrase: {one.kind}", text, answer))
-    return Scene([scene.draw], ask)
+    return Scene([scene.draw], ask, partial(_maps, figures))
 
 
 def crowd(rng: random.Random) -> Scene:

@@ -46,7 +46,8 @@ def places(figures: list[Any], side: int) -> dict[str, torch.Tensor]:
     offsets = []
     for k, scene in enumerate(figures):
         for f in scene:
-            x, y = (min(side - 1e-6, v * side) for v in (f.x, f.y))
+            left, top, right, bottom = f.box
+            x, y = (min(side - 1e-6, v * side) for v in ((left + right) / 2, (top + bottom) / 2))
             rows.append((k, int(y) * side + int(x), list(SHAPES).index(f.shape), list(COLOURS).index(f.colour)))
             offsets.append((x % 1 - 0.5, y % 1 - 0.5))
     table = torch.tensor(rows)

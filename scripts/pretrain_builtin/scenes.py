@@ -369,4 +369,5 @@ def make(rng: random.Random, families: Families, view: int = VIEW) -> Scene:
         family = families[rng.choices(names, [families[n][1] for n in names])[0]][0]
         scene = family(rng)
         if scene.questions:
-            return Scene([im(view) if callable(im) else finish(rng, im, view) for im in scene.images], scene.questions)
+            images = [im(view) if callable(im) else finish(rng, im, view) for im in scene.images]
+            return Scene(images, scene.questions, scene.maps(view) if scene.maps else None)

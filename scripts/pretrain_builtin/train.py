@@ -1,6 +1,7 @@
 """The language stage of the built-in model: questions about synthetic scenes, on a tower of the dense stage.
 
-    torchrun --nproc-per-node 2 scripts/pretrain_builtin/train.py --tower build/tower/tower.safetensors --scenes 300000 --out build/builtin
+    torchrun --nproc-per-node 2 scripts/pretrain_builtin/train.py \
+        --tower build/tower/tower.safetensors --heads build/tower/heads.safetensors --scenes 300000 --out build/builtin
 
 Stopped at any moment, the same command goes on (see ``stage.py``). The rate is constant and falls to zero over the last
 ``--decay`` of the scenes. Every batch is a pure function of the seed and its number. ``scores.json`` beside the weights tells the
@@ -26,12 +27,15 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import AutoProcessor
 
+import dense
 import figure_scenes
 import glyphs
 import scenes
 import stage
-from build import build_model, build_processor, build_tokenizer, image_tokens
+from build import PATCH, build_model, build_processor, build_tokenizer, image_tokens
 from canvas import Scene
+from dense import Heads
+from dense_scenes import Maps
 
 PLAIN: scenes.Families = {
     "objects": (scenes.objects, 1.0), "profiles": (scenes.profiles, 4.0), "strokes": (scenes.strokes, 1.0),
@@ -111,7 +115,7 @@ def choose(rng: random.Random, scene: Scene) -> Scene:
     most = 5 if rest and rest[0].kind.startswith("phrase") else QUESTIONS
     chosen = (dense + rest)[:most] or scene.questions[:1]
     rng.shuffle(chosen)
-    return Scene(scene.images, chosen)
+    return Scene(scene.images, chosen, scene.maps)
 
 
 def collate(tokenizer: Any, made: list[Scene]) -> Batch:
@@ -137,7 +141,22 @@ def collate(tokenizer: Any, made: list[Scene]) -> Batch:
         input_ids[k, : len(ids)] = torch.tensor(ids)
         target[k, : len(labels)] = torch.tensor(labels)
     pixels = torch.from_numpy(np.stack([np.stack([np.asarray(im) for im in s.images]) for s in made]))
-    return {"pixels": pixels.permute(0, 1, 4, 2, 3), "input_ids": input_ids, "labels": target, "kinds": kinds}
+    batch = {"pixels": pixels.permute(0, 1, 4, 2, 3), "input_ids": input_ids, "labels": target, "kinds": kinds}
+    if any(s.maps for s in made):
+        unknown = Maps(pixels.shape[-2] // PATCH)
+        batch["maps"] = dense.stacked([s.maps or unknown for s in made])
+    return batch
+
+
+class Seen:
+    """The states of all patches in the newest forward pass of a model's tower, [pictures, patches, width]."""
+
+    def __init__(self, model: Any) -> None:
+        self.states = torch.empty(0)
+        model.model.vision_model.register_forward_hook(self._keep)
+
+    def _keep(self, _: Any, __: Any, out: Any) -> None:
+        self.states = out.last_hidden_state
 
 
 def forward(model: Any, batch: Batch, device: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -198,6 +217,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many; the same command goes on")
     parser.add_argument("--mixture", choices=list(MIXTURES), default="all")
     parser.add_argument("--tower", type=Path, help="tower.safetensors of the dense stage")
+    parser.add_argument("--heads", type=Path, help="heads.safetensors of the dense stage")
     parser.add_argument("--init", type=Path, help="folder of an earlier model to begin with")
     parser.add_argument("--batch", type=int, default=32, help="of each process")
     parser.add_argument("--seed", type=int, default=0)
@@ -206,6 +226,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--muon", type=float, default=0.02)
     parser.add_argument("--adam", type=float, default=1e-3)
     parser.add_argument("--tower_rate", type=float, default=0.25, help="the tower's rates over the others'")
+    parser.add_argument("--dense", type=float, default=0.3, help="weight of the dense losses, where maps are known")
     parser.add_argument("--decay", type=float, default=0.5, help="the last share of the scenes, with a falling rate")
     return parser.parse_args()
 
@@ -217,13 +238,22 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     model, processor = build(args)
-    model.to(device)
+    # What the tower learned of patches is not to fade, so its heads go on beside the questions.
+    heads = Heads(model.config.vision_config.hidden_size)
+    if args.heads:
+        heads.load_state_dict(load_file(args.heads))
+    for module in (model, heads):
+        module.to(device)
+    modules = {"model": model, "heads": heads}
+    seen_by, parameters = Seen(model), [p for m in modules.values() for p in m.parameters()]
     tokenizer = processor.tokenizer
-    rates = stage.rates_of(((model.model.vision_model, args.tower_rate), (model, 1.0)), args.muon, args.adam)
+    parts = ((model.model.vision_model, args.tower_rate), (model, 1.0), (heads, 1.0))
+    rates = stage.rates_of(parts, args.muon, args.adam)
     newest, seen, step, spent = args.out / "checkpoint.pt", 0, 0, 0.0
     if newest.is_file():
         state = torch.load(newest, map_location=device, weights_only=True)
-        model.load_state_dict(state["model"])
+        for name, module in modules.items():
+            module.load_state_dict(state[name])
         rates.optimizer.load_state_dict(state["optimizer"])
         seen, step, spent = state["scenes"], state["step"], state["seconds"]
     if rank == 0:
@@ -243,8 +273,12 @@ def main() -> None:
         with stage.autocast(device):
             logits, target = forward(model, batch, device)
         loss = torch.nn.functional.cross_entropy(logits.float(), target)
-        loss.backward()  # type: ignore[no-untyped-call]
-        stage.average(model.parameters(), world)
+        both = loss
+        if "maps" in batch and args.dense:
+            maps = {name: tensor.to(device) for name, tensor in batch["maps"].items()}
+            both = loss + args.dense * dense.total(dense.losses(heads, seen_by.states.float(), maps))
+        both.backward()  # type: ignore[no-untyped-call]
+        stage.average(parameters, world)
         torch.nn.utils.clip_grad_norm_(rates.rest, 1.0)
         rates.optimizer.step()
         rates.optimizer.zero_grad(set_to_none=True)
@@ -252,7 +286,9 @@ def main() -> None:
         losses.append(loss.item())
         if rank == 0 and clock.due():
             facts = {"scenes": seen, "step": step, "seconds": clock.seconds}
-            stage.save(newest, {"model": model.state_dict(), "optimizer": rates.optimizer.state_dict(), **facts})
+            stage.save(
+                newest, {n: m.state_dict() for n, m in (*modules.items(), ("optimizer", rates.optimizer))} | facts
+            )
         if rank == 0 and step % 200 == 0:
             rate = 200 * args.batch * world / (time.monotonic() - last)
             print(
@@ -265,7 +301,7 @@ def main() -> None:
             last = time.monotonic()
     if rank == 0:
         facts = {"scenes": seen, "step": step, "seconds": clock.seconds}
-        stage.save(newest, {"model": model.state_dict(), "optimizer": rates.optimizer.state_dict(), **facts})
+        stage.save(newest, {n: m.state_dict() for n, m in (*modules.items(), ("optimizer", rates.optimizer))} | facts)
         groups = 32 if seen >= args.scenes else 6
         save(args, model, processor, seen, clock.seconds, scores(model, tokenizer, device, args.mixture, groups))
 

@@ -16,9 +16,12 @@ from safetensors.torch import load_file, save_file
 
 import canvas
 import dense
+import dense_scenes
+import figure_scenes
 import scenes
 import stage
 import train
+from foveal.tasks.counting.pointing import read_points
 from foveal.vlm.finding import builtin_folder
 
 WORDS = ("--scenes", "48", "--batch", "4", "--seed", "3", "--init", str(builtin_folder()), "--mixture", "counting")
@@ -100,9 +103,66 @@ def test_a_family_draws_the_same_scene_again_at_each_size() -> None:
                 assert a.size == (view, view) and np.array_equal(np.asarray(a), np.asarray(b))
 
 
+def test_maps_tell_the_cells_that_the_replies_name() -> None:
+    names = list(dense_scenes.CLASSES)
+    compared = 0
+    for seed in range(60):
+        scene = scenes.make(random.Random(seed), {"points": (figure_scenes.points, 1.0)}, 168)
+        here = np.flatnonzero(scene.maps.bits[:, 0] == 1)
+        table = [dict(zip(names, row, strict=True)) for row in scene.maps.classes[here].tolist()]
+        if len(here) < int((scene.maps.part > 0).any()):
+            continue
+        for q in scene.questions:
+            if q.kind != "points":
+                continue
+            colour, shape = q.text.removeprefix("points ").split()
+            cells = {
+                f"{chr(97 + row['column'])},{chr(97 + row['row'])}" for row in table
+                if (dense_scenes.SHAPE_NAMES[row["shape"]], dense_scenes.COLOUR_NAMES[row["colour"]]) == (shape, colour)
+            }  # fmt: skip
+            said = set() if q.answer == "done" else set(q.answer.split("; "))
+            # Of two middles in one patch, one is in the maps.
+            assert cells <= said
+            compared += cells == said
+    assert compared > 60
+
+
+def test_a_marked_scene_knows_which_figures_are_marked() -> None:
+    bit = dense_scenes.BITS.index("marked")
+    for seed in range(30):
+        scene = scenes.make(random.Random(seed), {"marked": (figure_scenes.marked, 1.0)}, 168)
+        maps = scene.maps
+        marked, centre = maps.bits[:, bit] == 1, maps.bits[:, 0] == 1
+        assert not (marked & ~centre).any()
+        if scene.questions[0].answer == "done" and len(scene.questions) == 1 and centre.any():
+            colour, shape = scene.questions[0].text.removeprefix("next ").split()
+            target = (maps.classes[:, 0] == dense_scenes.SHAPE_NAMES.index(shape)) & (
+                maps.classes[:, 1] == dense_scenes.COLOUR_NAMES.index(colour)
+            )
+            assert (marked == target).all()
+
+
+def test_dense_losses_of_a_batch_count_only_scenes_that_have_maps(tower: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["train.py", *WORDS, "--tower", str(tower), "--out", str(tmp_path)])
+    model, processor = train.build(train.arguments())
+    seen = train.Seen(model)
+    with_maps = [scenes.make(random.Random(k), {"points": (figure_scenes.points, 1.0)}, 112) for k in range(3)]
+    without = [scenes.make(random.Random(k), {"objects": (scenes.objects, 1.0)}, 112) for k in range(2)]
+    assert "maps" not in train.collate(processor.tokenizer, without)
+    torch.manual_seed(0)
+    heads = train.Heads(128)
+    found = []
+    for made in (with_maps, with_maps + without):
+        batch = train.collate(processor.tokenizer, made)
+        train.forward(model, batch, "cpu")
+        assert seen.states.shape == (len(made), 64, 128)
+        found.append(dense.losses(heads, seen.states, batch["maps"]))
+    for name, value in found[0].items():
+        assert value.item() == pytest.approx(found[1][name].item(), rel=1e-4), name
+
+
 def test_questions_about_figures_are_answered_from_their_geometry() -> None:
     import figure_scenes
-    from foveal.tasks.counting.pointing import read_points
 
     for seed in range(40):
         scene: canvas.Scene = figure_scenes.points(random.Random(seed))
