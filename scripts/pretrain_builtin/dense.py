@@ -38,7 +38,7 @@ BLOCK = 8
 #: The size at which the tower is probed.
 PROBED = 168
 #: Weight of each loss; those of rare bits are larger.
-WEIGHTS = {"bits": 6.0, "shape": 1.0, "colour": 0.7, "owner": 0.5, "owner_colour": 0.4, "direction": 0.4, "glyph": 0.7, "column": 0.3, "row": 0.3, "values": 0.3, "part": 0.4}  # fmt: skip
+WEIGHTS = {"bits": 6.0, "shape": 1.0, "colour": 0.7, "owner": 0.5, "owner_colour": 0.4, "direction": 0.4, "glyph": 0.7, "column": 0.5, "row": 0.5, "values": 0.3, "part": 0.4}  # fmt: skip
 Batch = dict[str, torch.Tensor]
 
 
@@ -146,7 +146,22 @@ def build_tower() -> Idefics3VisionTransformer:
     for name, p in tower.named_parameters():
         if p.ndim == 2 and "embed" not in name:
             nn.init.normal_(p, std=1 / math.sqrt(p.shape[1]))
+    with torch.no_grad():
+        tower.embeddings.position_embedding.weight.copy_(waves(max(SIZES) // PATCH, config.hidden_size))
     return tower
+
+
+def waves(side: int, width: int, height: float = 1.0) -> torch.Tensor:
+    """Sines and cosines of the columns and rows of a square grid, [side * side, width], of half a wave to ``side / 2``.
+
+    Positions must be as loud as what is on a patch: with the usual embeddings of deviation 0.02, 190,000 pictures left the tower
+    without any trace of where a patch is (a linear probe names 17 % of 12 columns), and a model on it never learned to point.
+    """
+    place = (torch.arange(side) + 0.5) / side
+    rate = math.pi * torch.logspace(0, math.log2(side), width // 4, base=2.0)
+    one = torch.cat(((place[:, None] * rate).sin(), (place[:, None] * rate).cos()), 1)
+    grid = torch.cat((one.repeat(side, 1), one.repeat_interleave(side, 0)), 1)
+    return height * grid
 
 
 @torch.no_grad()

@@ -43,7 +43,7 @@ PLAIN: scenes.Families = {
     "digit grid": (glyphs.digit_grid, 0.5), "pair in one": (scenes.pair_in_one, 0.8),
 }  # fmt: skip
 FIGURES: scenes.Families = {
-    "points": (figure_scenes.points, 2.0), "few": (figure_scenes.few, 0.5), "marked": (figure_scenes.marked, 1.5),
+    "points": (figure_scenes.points, 3.0), "few": (figure_scenes.few, 2.0), "marked": (figure_scenes.marked, 2.0),
     "phrases": (figure_scenes.phrases, 2.0),
 }  # fmt: skip
 COUNTING: scenes.Families = {

@@ -60,3 +60,21 @@ def test_losses_fall_on_a_batch_that_is_learned_by_heart() -> None:
         optimizer.step()
         totals.append(total.item())
     assert set(parts) == set(dense.WEIGHTS) and totals[-1] < 0.6 * totals[0]
+
+
+def test_columns_and_rows_can_be_read_linearly_from_the_positions() -> None:
+    grid = dense.waves(18, 128).double()
+    place = torch.arange(18).double()
+    assert torch.equal(dense.build_tower().embeddings.position_embedding.weight, dense.waves(18, 128))
+    for truth in (place.repeat(18), place.repeat_interleave(18)):
+        read = torch.linalg.lstsq(grid, truth[:, None], driver="gelsd").solution
+        assert ((grid @ read)[:, 0] - truth).abs().max() < 0.1
+
+
+def test_positions_are_stretched_to_a_larger_grid() -> None:
+    name = "embeddings.position_embedding.weight"
+    old = {name: torch.arange(144.0)[:, None].expand(144, 4)}
+    grown = dense.fitted(old, 18)[name].view(18, 18, 4)
+    # Corners keep their values. The middle of the fourth of 18 columns lies at 3.5 / 18, which is 1.83 of 12 columns' middles.
+    assert grown[0, 0, 0].item() == 0 and grown[17, 17, 0].item() == pytest.approx(143)
+    assert grown[0, 3, 0].item() == pytest.approx(2 - 1 / 6, abs=1e-4)
