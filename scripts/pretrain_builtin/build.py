@@ -17,8 +17,8 @@ from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 
 from scenes import Families, make
 
-#: Side of a picture unless a recipe says otherwise, and the largest one that has positions of its own.
-VIEW, LARGEST = 112, 252
+#: Side of a picture unless a recipe says otherwise.
+VIEW = 112
 PATCH, SHUFFLE, WIDTH = 14, 2, 128
 VOCABULARY = 1024
 BOS, EOS, PAD = "<|im_start|>", "<end_of_utterance>", "<pad>"
@@ -106,7 +106,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> Idefics3Config:
     return Idefics3Config(
         vision_config={
             "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": 4, "num_attention_heads": 2,
-            "image_size": LARGEST, "patch_size": PATCH, "hidden_act": "relu", "initializer_range": WIDTH**-0.5,
+            "image_size": VIEW, "patch_size": PATCH, "hidden_act": "relu", "initializer_range": WIDTH**-0.5,
         },
         text_config={
             "model_type": "llama", "vocab_size": len(tokenizer), "hidden_size": WIDTH, "intermediate_size": 3 * WIDTH,

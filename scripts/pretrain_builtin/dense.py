@@ -33,6 +33,8 @@ import stage
 PATCH = 14
 #: Sizes of pictures that the model takes, and how often each is trained.
 SIZES = {168: 0.7, 112: 0.2, 252: 0.1}
+#: Pictures of this size have a learned position for each patch.
+POSITIONS = 112
 #: So many batches in a row have pictures of one size.
 BLOCK = 8
 #: The size at which the tower is probed.
@@ -126,19 +128,34 @@ def normalised(batch: Batch) -> torch.Tensor:
     return (batch["pixels"].float() / 255 - 0.98) / 0.25
 
 
-def fitted(weights: dict[str, torch.Tensor], side: int) -> dict[str, torch.Tensor]:
-    """Weights of a tower with its positions on a grid of ``side`` x ``side``, between those that it learned."""
-    name = "embeddings.position_embedding.weight"
-    old = math.isqrt(len(weights[name]))
-    grid = weights[name].T.reshape(1, -1, old, old)
-    grown = functional.interpolate(grid, (side, side), mode="bilinear", align_corners=False)
-    return weights | {name: grown[0].flatten(1).T.contiguous()}
+def stretched(table: torch.Tensor, side: int) -> torch.Tensor:
+    """Positions [n * n, width] on a grid of ``side`` x ``side``, between the learned ones: as ``model.resolution`` does it."""
+    old = math.isqrt(len(table))
+    if old == side:
+        return table
+    grid = table.T.reshape(1, -1, old, old)
+    return functional.interpolate(grid, (side, side), mode="bicubic", align_corners=False)[0].flatten(1).T
+
+
+class Positions(nn.Embedding):
+    """A table of positions that is stretched to pictures of any size while it is learned.
+
+    Args:
+        table: What it begins with, [n * n, width].
+    """
+
+    def __init__(self, table: torch.Tensor) -> None:
+        super().__init__(*table.shape, _weight=table)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Positions of all patches of square pictures, [pictures, patches, width]; ``ids`` is [pictures, patches]."""
+        return stretched(self.weight, math.isqrt(ids.shape[1])).expand(len(ids), -1, -1)
 
 
 def build_tower() -> Idefics3VisionTransformer:
-    """The tower with random weights, on a grid of positions for the largest size (seed torch first)."""
+    """The tower with random weights (seed torch first)."""
     config = Idefics3VisionConfig(
-        hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=2, image_size=max(SIZES),
+        hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=2, image_size=POSITIONS,
         patch_size=PATCH, hidden_act="relu", attention_dropout=0.0,
     )  # fmt: skip
     config._attn_implementation = "sdpa"
@@ -146,22 +163,21 @@ def build_tower() -> Idefics3VisionTransformer:
     for name, p in tower.named_parameters():
         if p.ndim == 2 and "embed" not in name:
             nn.init.normal_(p, std=1 / math.sqrt(p.shape[1]))
-    with torch.no_grad():
-        tower.embeddings.position_embedding.weight.copy_(waves(max(SIZES) // PATCH, config.hidden_size))
+    tower.embeddings.position_embedding = Positions(waves(POSITIONS // PATCH, config.hidden_size))
     return tower
 
 
-def waves(side: int, width: int, height: float = 1.0) -> torch.Tensor:
-    """Sines and cosines of the columns and rows of a square grid, [side * side, width], of half a wave to ``side / 2``.
+def waves(side: int, width: int) -> torch.Tensor:
+    """Sines and cosines of the columns and rows of a square grid, [side * side, width], from half a wave to ``side / 4`` waves.
 
     Positions must be as loud as what is on a patch: with the usual embeddings of deviation 0.02, 190,000 pictures left the tower
     without any trace of where a patch is (a linear probe names 17 % of 12 columns), and a model on it never learned to point.
+    Waves are no shorter than four places, so that the grid can be stretched.
     """
     place = (torch.arange(side) + 0.5) / side
-    rate = math.pi * torch.logspace(0, math.log2(side), width // 4, base=2.0)
+    rate = math.pi * torch.logspace(0, math.log2(side / 2), width // 4, base=2.0)
     one = torch.cat(((place[:, None] * rate).sin(), (place[:, None] * rate).cos()), 1)
-    grid = torch.cat((one.repeat(side, 1), one.repeat_interleave(side, 0)), 1)
-    return height * grid
+    return torch.cat((one.repeat(side, 1), one.repeat_interleave(side, 0)), 1)
 
 
 @torch.no_grad()
@@ -235,7 +251,7 @@ def main() -> None:
             print(f"goes on from {seen:,} pictures", flush=True)
     elif args.init:
         state = torch.load(args.init, map_location=device, weights_only=True)
-        tower.load_state_dict(fitted(state["tower"], max(SIZES) // PATCH))
+        tower.load_state_dict(state["tower"])
         heads.load_state_dict(state["heads"])
     # Batches are numbered by the pictures before them, so another number of processes repeats none.
     loader = DataLoader(

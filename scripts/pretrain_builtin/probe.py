@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import AutoModelForImageTextToText
 
+from foveal.config.sections import Model
 from foveal.drawing.figures import COLOURS, SHAPES
 from foveal.tasks.counting.generate import SceneOptions, Scenes
-from foveal.vlm.finding import BUILTINS, builtin_folder
+from foveal.vlm.loading import load
 
-PATCH = 14
+PATCH, SIZE = 14, 168
 
 
 @torch.no_grad()
@@ -72,7 +71,7 @@ def fitted(x: torch.Tensor, y: torch.Tensor, loss: Any, outputs: int) -> nn.Line
     return layer
 
 
-def probe(tower: nn.Module, train: int = 3000, test: int = 1000, size: int = 168) -> dict[str, float]:
+def probe(tower: nn.Module, train: int = 3000, test: int = 1000, size: int = SIZE) -> dict[str, float]:
     """Shares of held-out figures whose shape and colour are right and whose middle is found within one patch."""
     options, side = SceneOptions(0, 10, size, 4, 0.25), size // PATCH
     states, figures = features(tower.eval(), Scenes(train, "train", 11, options), size)
@@ -108,8 +107,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     for name in args.model:
-        folder = builtin_folder(name) if name in BUILTINS else Path(name)
-        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+        model: Any = load(Model(id=name, resolution=SIZE)).base
         table = {k: round(v, 4) for k, v in probe(model.model.vision_model).items()}
         print(json.dumps({"model": name} | table), flush=True)
 

@@ -34,7 +34,7 @@ import scenes
 import stage
 from build import PATCH, build_model, build_processor, build_tokenizer, image_tokens
 from canvas import Scene
-from dense import Heads
+from dense import Heads, Positions
 from dense_scenes import Maps
 
 PLAIN: scenes.Families = {
@@ -196,12 +196,14 @@ def build(args: argparse.Namespace) -> tuple[Any, Any]:
     """The model and its processor: of an earlier stage, or new; with the tower of the dense stage where one is given."""
     tokenizer = AutoProcessor.from_pretrained(args.init).tokenizer if args.init else build_tokenizer(PLAIN | TWO)
     model = build_model(tokenizer)
+    embeddings = model.model.vision_model.embeddings
+    embeddings.position_embedding = Positions(embeddings.position_embedding.weight.detach())
     for layer in model.modules():
         if hasattr(layer, "config") and hasattr(layer.config, "_attn_implementation"):
             layer.config._attn_implementation = "sdpa"
     if args.init:
         old = {k: v.float() for k, v in load_file(args.init / "model.safetensors").items()}
-        # An earlier tower has positions for smaller pictures, and its projector is of no use to another tower.
+        # The projector of another tower is of no use.
         parts = ("vision_model", "connector") if args.tower else ()
         model.load_state_dict({k: v for k, v in old.items() if not any(p in k for p in parts)}, strict=False)
     if args.tower:

@@ -12,6 +12,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "pretrain_builtin
 
 import dense
 import stage
+from foveal.config.sections import Model
+from foveal.vlm import resolution
+from foveal.vlm.loading import load
 
 WORDS = ("--pictures", "48", "--batch", "8", "--seed", "3", "--out")
 
@@ -62,19 +65,32 @@ def test_losses_fall_on_a_batch_that_is_learned_by_heart() -> None:
     assert set(parts) == set(dense.WEIGHTS) and totals[-1] < 0.6 * totals[0]
 
 
-def test_columns_and_rows_can_be_read_linearly_from_the_positions() -> None:
-    grid = dense.waves(18, 128).double()
-    place = torch.arange(18).double()
-    assert torch.equal(dense.build_tower().embeddings.position_embedding.weight, dense.waves(18, 128))
-    for truth in (place.repeat(18), place.repeat_interleave(18)):
+@pytest.mark.parametrize("size", dense.SIZES)
+def test_columns_and_rows_can_be_read_linearly_from_the_positions_of_each_size(size: int) -> None:
+    side = size // dense.PATCH
+    table = dense.build_tower().embeddings.position_embedding
+    grid = table(torch.zeros(1, side * side, dtype=torch.long))[0].detach().double()
+    place = torch.arange(side).double()
+    for truth in (place.repeat(side), place.repeat_interleave(side)):
         read = torch.linalg.lstsq(grid, truth[:, None], driver="gelsd").solution
-        assert ((grid @ read)[:, 0] - truth).abs().max() < 0.1
+        assert ((grid @ read)[:, 0] - truth).abs().max() < 0.5
 
 
-def test_positions_are_stretched_to_a_larger_grid() -> None:
-    name = "embeddings.position_embedding.weight"
-    old = {name: torch.arange(144.0)[:, None].expand(144, 4)}
-    grown = dense.fitted(old, 18)[name].view(18, 18, 4)
-    # Corners keep their values. The middle of the fourth of 18 columns lies at 3.5 / 18, which is 1.83 of 12 columns' middles.
-    assert grown[0, 0, 0].item() == 0 and grown[17, 17, 0].item() == pytest.approx(143)
-    assert grown[0, 3, 0].item() == pytest.approx(2 - 1 / 6, abs=1e-4)
+def test_positions_are_stretched_as_a_recipes_resolution_does_it() -> None:
+    torch.manual_seed(0)
+    table = torch.nn.Embedding(64, 8)
+    for side in (8, 12, 18):
+        ours = dense.stretched(table.weight.detach(), side)
+        torch.testing.assert_close(ours, resolution._stretched(table, side).weight.detach())
+
+
+def test_a_tower_in_the_recipes_loader_sees_what_it_saw_in_training(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vlm = load(Model(resolution=168))
+    tower = dense.build_tower()
+    own = load(Model()).base.model.vision_model.state_dict()
+    tower.load_state_dict(own)
+    pixels = torch.randn(2, 3, 168, 168)
+    with torch.no_grad():
+        ours, theirs = tower(pixels).last_hidden_state, vlm.base.model.vision_model(pixels).last_hidden_state
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
