@@ -145,7 +145,7 @@ class Positions(nn.Embedding):
     """
 
     def __init__(self, table: torch.Tensor) -> None:
-        super().__init__(*table.shape, _weight=table)
+        super().__init__(table.shape[0], table.shape[1], _weight=table)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Positions of all patches of square pictures, [pictures, patches, width]; ``ids`` is [pictures, patches]."""
