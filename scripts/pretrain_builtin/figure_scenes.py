@@ -140,5 +140,14 @@ def marked_crowd(rng: random.Random) -> Scene:
     return marked(rng, 30)
 
 
-#: One figure or two, from which pointing is learned first.
+def one(rng: random.Random) -> Scene:
+    """A single figure and nothing else: where it is."""
+    scene = make_scene(rng, 1, SceneOptions(1, 1, SIDE, 0, 0.0))
+    places = [thing.point for thing in _ordered(scene, scene.category)]
+    word = rng.choice(("points", "next"))
+    ask = [Question(word, f"{word} {scene.category}", write_points(places, _UNIT, "cells"))]
+    return Scene([scene.draw], ask, partial(_maps, scene.figures))
+
+
+#: One figure of a kind or two.
 few = partial(points, most=2)

@@ -103,6 +103,22 @@ def test_a_family_draws_the_same_scene_again_at_each_size() -> None:
                 assert a.size == (view, view) and np.array_equal(np.asarray(a), np.asarray(b))
 
 
+def test_lone_figures_come_first_and_crowds_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[set[str]] = []
+    monkeypatch.setattr(
+        train.scenes, "make", lambda rng, families, view: drawn.append(set(families)) or canvas.Scene([], [])
+    )
+    monkeypatch.setattr(train, "collate", lambda *_: {})
+    monkeypatch.setattr(train, "choose", lambda _, scene: scene)
+    batches = train.Batches(None, 0, 16, "all")
+    for number, scene in ((0, 0), (120, 7_680), (400, 25_600), (700, 44_800)):
+        drawn.clear()
+        batches.group(number)
+        now = set.union(*drawn) - {"pairs"}
+        assert ("one" in now, "few" in now, "phrases" in now) == (scene < 40_000, scene >= 6_000, scene >= 20_000)
+        assert set(train.PLAIN) <= now
+
+
 def test_maps_tell_the_cells_that_the_replies_name() -> None:
     names = list(dense_scenes.CLASSES)
     compared = 0
