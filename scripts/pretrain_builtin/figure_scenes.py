@@ -142,7 +142,16 @@ def marked_crowd(rng: random.Random) -> Scene:
 
 def one(rng: random.Random) -> Scene:
     """A single figure and nothing else: where it is."""
-    scene = make_scene(rng, 1, SceneOptions(1, 1, SIDE, 0, 0.0))
+    return _single(rng, 0)
+
+
+def pick(rng: random.Random) -> Scene:
+    """A single figure of a kind beside up to three others: where it is."""
+    return _single(rng, 3)
+
+
+def _single(rng: random.Random, others: int) -> Scene:
+    scene = make_scene(rng, 1, SceneOptions(1, 1, SIDE, others, 0.0))
     places = [thing.point for thing in _ordered(scene, scene.category)]
     word = rng.choice(("points", "next"))
     ask = [Question(word, f"{word} {scene.category}", write_points(places, _UNIT, "cells"))]

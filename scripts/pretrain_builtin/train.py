@@ -43,7 +43,7 @@ PLAIN: scenes.Families = {
     "digit grid": (glyphs.digit_grid, 0.5), "pair in one": (scenes.pair_in_one, 0.8),
 }  # fmt: skip
 FIGURES: scenes.Families = {
-    "one": (figure_scenes.one, 8.0), "points": (figure_scenes.points, 3.0), "few": (figure_scenes.few, 2.0), "marked": (figure_scenes.marked, 2.0),
+    "one": (figure_scenes.one, 6.0), "pick": (figure_scenes.pick, 4.0), "points": (figure_scenes.points, 3.0), "few": (figure_scenes.few, 2.0), "marked": (figure_scenes.marked, 2.0),
     "phrases": (figure_scenes.phrases, 2.0),
 }  # fmt: skip
 COUNTING: scenes.Families = {
@@ -53,8 +53,8 @@ COUNTING: scenes.Families = {
 #: From which scene on a family is drawn, and up to which. A model that is to point learns first to write the cell of a lone figure,
 #: in a few thousand scenes; with others around it from the start, it was still at chance after 50,000.
 TERMS = {
-    "one": (0, 40_000), "few": (6_000, math.inf), "points": (12_000, math.inf), "marked": (12_000, math.inf),
-    "phrases": (20_000, math.inf),
+    "one": (0, 60_000), "pick": (6_000, 100_000), "few": (20_000, math.inf), "points": (30_000, math.inf),
+    "marked": (30_000, math.inf), "phrases": (40_000, math.inf),
 }  # fmt: skip
 #: What a stage asks about, and at which sizes of pictures, with their weights.
 MIXTURES: dict[str, tuple[scenes.Families, dict[int, float]]] = {
