@@ -213,9 +213,7 @@ def build(args: argparse.Namespace) -> tuple[Any, Any]:
     model = build_model(tokenizer)
     embeddings = model.model.vision_model.embeddings
     embeddings.position_embedding = Positions(embeddings.position_embedding.weight.detach())
-    for layer in model.modules():
-        if hasattr(layer, "config") and hasattr(layer.config, "_attn_implementation"):
-            layer.config._attn_implementation = "sdpa"
+    model.set_attn_implementation("sdpa")
     if args.init:
         old = {k: v.float() for k, v in load_file(args.init / "model.safetensors").items()}
         # The projector of another tower is of no use.
@@ -284,6 +282,12 @@ def main() -> None:
         num_workers=args.workers, prefetch_factor=8 if args.workers else None,
     )  # fmt: skip
     clock, losses, last = stage.Clock(spent), [], time.monotonic()
+
+    def keep() -> None:
+        state = {name: module.state_dict() for name, module in modules.items()}
+        facts = {"optimizer": rates.optimizer.state_dict(), "scenes": seen, "step": step, "seconds": clock.seconds}
+        stage.save(newest, state | facts)
+
     for batch in loader:
         if stage.agreed(seen >= args.scenes or clock.now > 60 * args.minutes, world):
             break
@@ -303,10 +307,7 @@ def main() -> None:
         seen, step = seen + args.batch * world, step + 1
         losses.append(loss.item())
         if rank == 0 and clock.due():
-            facts = {"scenes": seen, "step": step, "seconds": clock.seconds}
-            stage.save(
-                newest, {n: m.state_dict() for n, m in (*modules.items(), ("optimizer", rates.optimizer))} | facts
-            )
+            keep()
         if rank == 0 and step % 200 == 0:
             rate = 200 * args.batch * world / (time.monotonic() - last)
             print(
@@ -318,8 +319,7 @@ def main() -> None:
             save(args, model, processor, seen, clock.seconds, scores(model, tokenizer, device, args.mixture, 3))
             last = time.monotonic()
     if rank == 0:
-        facts = {"scenes": seen, "step": step, "seconds": clock.seconds}
-        stage.save(newest, {n: m.state_dict() for n, m in (*modules.items(), ("optimizer", rates.optimizer))} | facts)
+        keep()
         groups = 32 if seen >= args.scenes else 6
         save(args, model, processor, seen, clock.seconds, scores(model, tokenizer, device, args.mixture, groups))
 

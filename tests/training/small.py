@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from safetensors.torch import load_file
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (30, 50, 220)}
 
@@ -52,3 +53,15 @@ def source_of(recipe: Path) -> str:
     import yaml
 
     return str(yaml.safe_load(recipe.read_text())["data"]["source"])
+
+
+def change(run: Path, old: str, new: str) -> None:
+    text = (run / "recipe.yaml").read_text()
+    assert old in text
+    (run / "recipe.yaml").write_text(text.replace(old, new))
+
+
+def is_whole(run: Path) -> bool:
+    """Whether the run's last checkpoint can be read and nothing temporary lies about."""
+    load_file(run / "checkpoints" / "last" / "model.safetensors")
+    return not list(run.rglob(".*"))

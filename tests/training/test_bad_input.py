@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small import source_of
+from small import is_whole, source_of
 from torch.utils.data import get_worker_info
 
 from foveal.tasks.classification.task import Classification
@@ -25,18 +25,6 @@ OUT_OF_MEMORY = (
         "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
     ),
 )
-
-
-def change(run: Path, old: str, new: str) -> None:
-    text = (run / "recipe.yaml").read_text()
-    assert old in text
-    (run / "recipe.yaml").write_text(text.replace(old, new))
-
-
-def is_whole(run: Path) -> bool:
-    """Whether the run's last checkpoint can be read and nothing temporary lies about."""
-    load_file(run / "checkpoints" / "last" / "model.safetensors")
-    return not list(run.rglob(".*"))
 
 
 # ---------------------------------------------------------------- rows that do not fit

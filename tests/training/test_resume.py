@@ -11,19 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small import source_of
-
-
-def change(run: Path, old: str, new: str) -> None:
-    text = (run / "recipe.yaml").read_text()
-    assert old in text
-    (run / "recipe.yaml").write_text(text.replace(old, new))
-
-
-def is_whole(run: Path) -> bool:
-    """Whether the run's last checkpoint can be read and nothing temporary lies about."""
-    load_file(run / "checkpoints" / "last" / "model.safetensors")
-    return not list(run.rglob(".*"))
+from small import change, is_whole, source_of
 
 
 def test_a_finished_run_says_so_and_keeps_its_weights(run, command):
