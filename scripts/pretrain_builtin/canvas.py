@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+Point = tuple[float, float]
 CANVAS = 224
 VIEW = 112
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -23,16 +24,23 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }  # fmt: skip
 DARK_GROUND_COLOURS = ("red", "yellow", "orange", "white", "green", "purple")
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "diamond", "bar")
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question about a scene. ``kind`` names the skill, for the table of scores."""
+    """One question about a scene.
+
+    Attributes:
+        kind: Names the skill, for the table of scores.
+        text: What is asked.
+        answer: Ends with the cells of ``points``.
+        points: What the answer points at, in its order, in parts of the picture's width and height.
+    """
 
     kind: str
     text: str
     answer: str
+    points: tuple[Point, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from foveal.tasks.counting.generate import SceneOptions, make_scene
 from foveal.tasks.counting.marking import mark
 from foveal.tasks.counting.objects import Point, Thing
 from foveal.tasks.counting.ordering import order
-from foveal.tasks.counting.pointing import DONE, write_point, write_points
+from foveal.tasks.counting.pointing import write_points
 from foveal.tasks.segmentation import generate as segmentation
 from foveal.tasks.segmentation.sentences import KINDS, Kind, Request
 
@@ -55,15 +55,22 @@ def _categories(rng: random.Random, scene: Counted, count: int) -> list[str]:
 
 
 def points(rng: random.Random, most: int = 12) -> Scene:
-    """All points of up to three kinds of figures, and how many there are."""
+    """All points of up to four kinds of figures, and how many there are."""
     scene = _scene(rng, most)
     ask = []
-    for category in _categories(rng, scene, 3):
+    for category in _categories(rng, scene, 4):
         places = [thing.point for thing in _ordered(scene, category)]
-        ask.append(Question("points", f"points {category}", write_points(places, _UNIT, "cells")))
+        ask.append(_pointing("points", f"points {category}", places))
         if rng.random() < 0.3:
             ask.append(Question("count", f"count {category}", str(len(places))))
     return Scene([scene.draw], ask, partial(_maps, scene.figures))
+
+
+def _pointing(kind: str, text: str, places: Sequence[Point], before: str = "") -> Question:
+    """A question whose answer ends with places, given in pixels of ``SIDE``."""
+    return Question(
+        kind, text, before + write_points(places, _UNIT, "cells"), tuple((x / SIDE, y / SIDE) for x, y in places)
+    )
 
 
 def _maps(figures: Sequence[Figure], view: int, marked: Sequence[Point] = ()) -> Maps:
@@ -93,8 +100,7 @@ def marked(rng: random.Random, most: int = 12) -> Scene:
     ask = []
     for category in _categories(rng, scene, 2):
         left = things[k:] if category == scene.category else _ordered(scene, category)
-        answer = write_point(left[0].point, _UNIT, "cells") if left else DONE
-        ask.append(Question("next", f"next {category}", answer))
+        ask.append(_pointing("next", f"next {category}", [thing.point for thing in left[:1]]))
     middles = [(x / SIDE, y / SIDE) for x, y in (thing.point for thing in things[:k])]
     return Scene([draw], ask, partial(_maps, scene.figures, marked=middles))
 
@@ -125,8 +131,8 @@ def phrases(rng: random.Random) -> Scene:
         meant = one.select(figures)
         boxes = sorted((figures[i].box for i in meant), key=lambda box: (box[0], box[1]))
         middles = [((left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in boxes]
-        answer = f"{segmentation.explanation(figures, meant)} {write_points(middles, (1, 1), 'cells')}"
-        ask.append(Question(f"phrase: {one.kind}", text, answer))
+        places = [(x * SIDE, y * SIDE) for x, y in middles]
+        ask.append(_pointing(f"phrase: {one.kind}", text, places, f"{segmentation.explanation(figures, meant)} "))
     return Scene([scene.draw], ask, partial(_maps, figures))
 
 
@@ -152,9 +158,12 @@ def pick(rng: random.Random) -> Scene:
 
 def _single(rng: random.Random, others: int) -> Scene:
     scene = make_scene(rng, 1, SceneOptions(1, 1, SIDE, others, 0.0))
-    places = [thing.point for thing in _ordered(scene, scene.category)]
-    word = rng.choice(("points", "next"))
-    ask = [Question(word, f"{word} {scene.category}", write_points(places, _UNIT, "cells"))]
+    ask = []
+    # Several kinds of one picture: only the question tells which place is meant.
+    for category in _categories(rng, scene, 4):
+        places = [thing.point for thing in _ordered(scene, category)]
+        word = rng.choice(("points", "next"))
+        ask.append(_pointing(word, f"{word} {category}", places if word == "points" else places[:1]))
     return Scene([scene.draw], ask, partial(_maps, scene.figures))
 
 

@@ -38,10 +38,10 @@ def device() -> str:
 
 
 def average(parameters: Iterable[nn.Parameter], world: int) -> None:
-    """Averages gradients over all processes; one that has none counts as 0."""
+    """Averages gradients over all processes; one that has none counts as 0. Frozen parameters get none."""
     if world == 1:
         return
-    parameters = list(parameters)
+    parameters = [p for p in parameters if p.requires_grad]
     flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
     distributed.all_reduce(flat)
     flat /= world

@@ -30,6 +30,7 @@ from transformers import AutoProcessor
 import dense
 import figure_scenes
 import glyphs
+import looking
 import scenes
 import stage
 from build import PATCH, build_model, build_processor, build_tokenizer, image_tokens
@@ -43,26 +44,27 @@ PLAIN: scenes.Families = {
     "digit grid": (glyphs.digit_grid, 0.5), "pair in one": (scenes.pair_in_one, 0.8),
 }  # fmt: skip
 FIGURES: scenes.Families = {
-    "one": (figure_scenes.one, 6.0), "pick": (figure_scenes.pick, 4.0), "points": (figure_scenes.points, 3.0), "few": (figure_scenes.few, 2.0), "marked": (figure_scenes.marked, 2.0),
-    "phrases": (figure_scenes.phrases, 2.0),
+    "one": (figure_scenes.one, 4.0), "pick": (figure_scenes.pick, 6.0), "few": (figure_scenes.few, 3.0), "points": (figure_scenes.points, 4.0),
+    "marked": (figure_scenes.marked, 2.0), "phrases": (figure_scenes.phrases, 3.0),
 }  # fmt: skip
 COUNTING: scenes.Families = {
     "points": (figure_scenes.points, 2.0), "crowd": (figure_scenes.crowd, 1.0), "marked": (figure_scenes.marked, 3.0),
     "marked crowd": (figure_scenes.marked_crowd, 1.0),
 }  # fmt: skip
 #: From which scene on a family is drawn, and up to which. A model that is to point learns first to write the cell of a lone figure,
-#: in a few thousand scenes; with others around it from the start, it was still at chance after 50,000.
+#: in a few thousand scenes; with others around it from the start, it was still at chance after 50,000. Others begin at ``OTHERS``.
 TERMS = {
-    "one": (0, 60_000), "pick": (6_000, 100_000), "few": (20_000, math.inf), "points": (30_000, math.inf),
-    "marked": (30_000, math.inf), "phrases": (40_000, math.inf),
+    "one": (0, 10_000), "pick": (2_000, 100_000), "few": (6_000, math.inf), "points": (10_000, math.inf),
+    "marked": (24_000, math.inf), "phrases": (30_000, math.inf),
 }  # fmt: skip
+OTHERS = (24_000, math.inf)
 #: What a stage asks about, and at which sizes of pictures, with their weights.
 MIXTURES: dict[str, tuple[scenes.Families, dict[int, float]]] = {
-    "all": (PLAIN | FIGURES, {112: 0.5, 168: 0.5}),
+    "all": (PLAIN | FIGURES, {112: 0.25, 168: 0.75}),
     "counting": (COUNTING, {168: 1.0}),
 }
 TWO: scenes.Families = {"pairs": (scenes.pairs, 1.0)}
-QUESTIONS = 3
+QUESTIONS = 4
 #: So many groups in a row have pictures of one size.
 BLOCK = 8
 #: Answers that tell the most are asked for first, three times in four.
@@ -99,16 +101,15 @@ class Batches(IterableDataset[Batch]):
         """The four batches of a number."""
         families, sizes = MIXTURES[self.mixture]
         scene = number * 4 * self.size
-        always = (0, math.inf)
         families = {
             name: family for name, family in families.items()
-            if self.mixture != "all" or TERMS.get(name, always)[0] <= scene < TERMS.get(name, always)[1]
+            if self.mixture != "all" or TERMS.get(name, OTHERS)[0] <= scene < TERMS.get(name, OTHERS)[1]
         }  # fmt: skip
         # Processes learn from neighbouring groups at the same time, which should take equally long: sizes of pictures and the
         # order of lengths are those of a block.
         block = random.Random(f"{self.seed}/block {number // BLOCK}")
         view = block.choices(list(sizes), list(sizes.values()))[0]
-        two = self.mixture == "all" and block.random() < 1 / 6
+        two = self.mixture == "all" and scene >= OTHERS[0] and block.random() < 1 / 6
         rng = random.Random(f"{self.seed}/{number}")
         made = [choose(rng, scenes.make(rng, families, view)) for _ in range(self.size * (2 if two else 4))]
         made.sort(key=lambda s: sum(len(q.text) + 2 * len(q.answer) + 20 for q in s.questions))
@@ -131,16 +132,21 @@ def choose(rng: random.Random, scene: Scene) -> Scene:
 
 
 def collate(tokenizer: Any, made: list[Scene]) -> Batch:
-    """Scenes as one batch: pixels uint8 [B, N, 3, size, size], input_ids and labels [B, L] (answers only)."""
+    """Scenes as one batch: pixels uint8 [B, N, 3, size, size], input_ids and labels [B, L] (answers only), looks [n, 4]."""
     count = image_tokens(made[0].images[0].width)
     picture = "<fake_token_around_image><global-img>" + "<image>" * count + "<fake_token_around_image>"
     rows, kinds = [], []
-    for scene in made:
+    looks: list[looking.Look] = []
+    for row, scene in enumerate(made):
         head = "<|im_start|>User:" + picture * len(scene.images)
-        ids, labels = [], []
+        ids: list[int] = []
+        labels: list[int] = []
         for q in scene.questions:
-            ask = tokenizer(head + q.text + "<end_of_utterance>\nAssistant:", add_special_tokens=False)["input_ids"]
+            text = tokenizer(head + q.text, add_special_tokens=False)["input_ids"]
+            ask = text + tokenizer("<end_of_utterance>\nAssistant:", add_special_tokens=False)["input_ids"]
             say = tokenizer(q.answer + "<end_of_utterance>", add_special_tokens=False)["input_ids"]
+            begin = len(ids)
+            looks += looking.looks_of(tokenizer, q, row, begin + len(ask), begin + len(text) - 1, math.isqrt(count))
             ids += ask + say
             labels += [IGNORE] * len(ask) + say
             head = "\nUser:"
@@ -154,6 +160,8 @@ def collate(tokenizer: Any, made: list[Scene]) -> Batch:
         target[k, : len(labels)] = torch.tensor(labels)
     pixels = torch.from_numpy(np.stack([np.stack([np.asarray(im) for im in s.images]) for s in made]))
     batch = {"pixels": pixels.permute(0, 1, 4, 2, 3), "input_ids": input_ids, "labels": target, "kinds": kinds}
+    if looks:
+        batch["looks"] = torch.tensor(looks)
     if any(s.maps for s in made):
         unknown = Maps(pixels.shape[-2] // PATCH)
         batch["maps"] = dense.stacked([s.maps or unknown for s in made])
@@ -213,7 +221,7 @@ def build(args: argparse.Namespace) -> tuple[Any, Any]:
     model = build_model(tokenizer)
     embeddings = model.model.vision_model.embeddings
     embeddings.position_embedding = Positions(embeddings.position_embedding.weight.detach())
-    model.set_attn_implementation("sdpa")
+    model.set_attn_implementation({"vision_config": "sdpa", "text_config": "eager"})
     if args.init:
         old = {k: v.float() for k, v in load_file(args.init / "model.safetensors").items()}
         # The projector of another tower is of no use.
@@ -239,10 +247,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--muon", type=float, default=0.02)
+    parser.add_argument("--muon", type=float, default=0.015)
     parser.add_argument("--adam", type=float, default=1e-3)
     parser.add_argument("--tower_rate", type=float, default=0.25, help="the tower's rates over the others'")
     parser.add_argument("--dense", type=float, default=0.3, help="weight of the dense losses, where maps are known")
+    parser.add_argument(
+        "--looking", type=float, default=0.5, help="weight of the loss of where the language model looks"
+    )
+    parser.add_argument(
+        "--frozen", type=float, default=0.0, help="the first share of the scenes, with the tower as it is"
+    )
     parser.add_argument("--decay", type=float, default=0.5, help="the last share of the scenes, with a falling rate")
     return parser.parse_args()
 
@@ -261,7 +275,9 @@ def main() -> None:
     for module in (model, heads):
         module.to(device)
     modules = {"model": model, "heads": heads}
-    seen_by, parameters = Seen(model), [p for m in modules.values() for p in m.parameters()]
+    seen_by, attention = Seen(model), looking.Attention(model)
+    parameters = [p for m in modules.values() for p in m.parameters()]
+    picture = model.config.image_token_id
     tokenizer = processor.tokenizer
     parts = ((model.model.vision_model, args.tower_rate), (model, 1.0), (heads, 1.0))
     rates = stage.rates_of(parts, args.muon, args.adam)
@@ -281,7 +297,9 @@ def main() -> None:
         Batches(tokenizer, args.seed, args.batch, args.mixture, first, world), batch_size=None,
         num_workers=args.workers, prefetch_factor=8 if args.workers else None,
     )  # fmt: skip
-    clock, losses, last = stage.Clock(spent), [], time.monotonic()
+    clock, last = stage.Clock(spent), time.monotonic()
+    losses: list[float] = []
+    missed: list[float] = []
 
     def keep() -> None:
         state = {name: module.state_dict() for name, module in modules.items()}
@@ -292,13 +310,21 @@ def main() -> None:
         if stage.agreed(seen >= args.scenes or clock.now > 60 * args.minutes, world):
             break
         rates.set(step, seen / args.scenes, args.decay)
+        learns = seen >= args.frozen * args.scenes
+        for module in (model.model.vision_model, heads):
+            module.requires_grad_(learns)
         with stage.autocast(device):
             logits, target = forward(model, batch, device)
         loss = torch.nn.functional.cross_entropy(logits.float(), target)
         both = loss
-        if "maps" in batch and args.dense:
+        if "looks" in batch and args.looking:
+            first = int((batch["input_ids"][0] == picture).nonzero()[0])
+            look = looking.loss(attention.weights.float(), batch["looks"].to(device), first)
+            both = both + args.looking * look
+            missed.append(look.item())
+        if "maps" in batch and args.dense and learns:
             maps = {name: tensor.to(device) for name, tensor in batch["maps"].items()}
-            both = loss + args.dense * dense.total(dense.losses(heads, seen_by.states.float(), maps))
+            both = both + args.dense * dense.total(dense.losses(heads, seen_by.states.float(), maps))
         both.backward()  # type: ignore[no-untyped-call]
         stage.average(parameters, world)
         torch.nn.utils.clip_grad_norm_(rates.rest, 1.0)
@@ -311,7 +337,8 @@ def main() -> None:
         if rank == 0 and step % 200 == 0:
             rate = 200 * args.batch * world / (time.monotonic() - last)
             print(
-                f"{stage.minutes(clock.seconds):6.1f} min  {seen:>9,} scenes  {rate:5.0f}/s  loss {np.mean(losses[-200:]):.3f}",
+                f"{stage.minutes(clock.seconds):6.1f} min  {seen:>9,} scenes  {rate:5.0f}/s  loss {np.mean(losses[-200:]):.3f}"
+                f"  looking {np.mean(missed[-200:]) if missed else math.nan:.3f}",
                 flush=True,
             )
             last = time.monotonic()
