@@ -100,7 +100,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> Idefics3Processor:
 
 
 def build_config(tokenizer: PreTrainedTokenizerFast) -> Idefics3Config:
-    """Width 128; 4 vision layers of 2 heads, 3 language layers of 4; relu, which is three times cheaper than gelu on CPU."""
+    """Width 128; 4 vision layers of 2 heads, 4 language layers of 4; relu, which is three times cheaper than gelu on CPU."""
     ids = {k: tokenizer.convert_tokens_to_ids(t) for k, t in (("bos", BOS), ("eos", EOS), ("pad", PAD))}
     shared = {f"{k}_token_id": v for k, v in ids.items()}
     return Idefics3Config(
@@ -109,17 +109,24 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> Idefics3Config:
             "image_size": VIEW, "patch_size": PATCH, "hidden_act": "relu", "initializer_range": WIDTH**-0.5,
         },
         text_config={
-            "model_type": "llama", "vocab_size": len(tokenizer), "hidden_size": WIDTH, "intermediate_size": 3 * WIDTH,
-            "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 4, "hidden_act": "relu",
+            "model_type": "llama", "vocab_size": len(tokenizer), "hidden_size": WIDTH, "intermediate_size": 2 * WIDTH,
+            "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 4, "hidden_act": "relu",
             "max_position_embeddings": 2048, "initializer_range": WIDTH**-0.5, "tie_word_embeddings": True, **shared,
         },
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"), scale_factor=SHUFFLE, tie_word_embeddings=True, **shared,
     )  # fmt: skip
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast) -> Idefics3ForConditionalGeneration:
-    """The model with random weights (seed it first). Eager attention: at these lengths it beats the fused kernel."""
-    config = build_config(tokenizer)
+def build_model(
+    tokenizer: PreTrainedTokenizerFast, config: Idefics3Config | None = None
+) -> Idefics3ForConditionalGeneration:
+    """The model with random weights (seed it first). Eager attention: at these lengths it beats the fused kernel.
+
+    Args:
+        tokenizer: Its tokenizer.
+        config: Of an earlier model; ``build_config`` by default.
+    """
+    config = config or build_config(tokenizer)
     config._attn_implementation = "eager"
     model = Idefics3ForConditionalGeneration(config)
     model.generation_config.eos_token_id = tokenizer.eos_token_id

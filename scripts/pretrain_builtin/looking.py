@@ -1,28 +1,38 @@
-"""Where the language model looks: one of its attention heads is told which picture tokens a question and its answer are about.
+"""Where the language model looks: three of its attention heads are told which tokens a question and its answer are about.
 
 Without this a small language model learns to point at a lone figure in minutes, and then for a hundred thousand scenes at any of
-several, whichever kind is asked for. Told where to look, it chooses by kind after some thousands. The head is an ordinary one: at
-the last token of a question it should attend to all places that are meant, and before each letter of a cell to the cell's own.
+several, whichever kind is asked for. Told where to look, it chooses by kind after some thousands. The heads are ordinary ones:
+
+* at the last token of a question, one looks at all places that are meant;
+* before each letter of a cell, one looks back at that token, and in the next layer one looks at the cell's place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from canvas import Point, Question
 
-#: Layer and head of the language model that are told where to look. The layer before it brings the words of a kind together,
-#: the one after it makes letters of what was seen.
-LAYER, HEAD = 1, 0
-#: Look: row of the batch, place of the token that looks, number of the picture token to see, and whether an answer looks.
+
+class Head(NamedTuple):
+    """A head that is told where to look. The layer before the first brings the words of a kind together."""
+
+    layer: int
+    number: int
+
+
+#: From a question to all its places, from a letter back to the question, and from a letter to its place.
+HEADS = (Head(1, 0), Head(1, 3), Head(2, 0))
+ASKED, BACK, SAID = range(len(HEADS))
+#: One of ``HEADS``, row of the batch, place of the token that looks, and of the one that it is to see.
 Look = tuple[int, int, int, int]
 
 
-def looks_of(tokenizer: Any, question: Question, row: int, start: int, asked: int, side: int) -> list[Look]:
+def looks_of(tokenizer: Any, question: Question, row: int, start: int, asked: int, first: int, side: int) -> list[Look]:
     """What the tokens of one question and its answer should see.
 
     Args:
@@ -31,16 +41,17 @@ def looks_of(tokenizer: Any, question: Question, row: int, start: int, asked: in
         row: Of the batch.
         start: Place of the answer's first token in the row.
         asked: Place of the last token of the question's own text.
+        first: Place of the first picture token.
         side: Picture tokens in a row of the picture.
     """
-    seen = [token_of(point, side) for point in question.points]
-    looks = [(row, asked, token, 0) for token in sorted(set(seen))]
+    seen = [first + token_of(point, side) for point in question.points]
+    looks = [(ASKED, row, asked, token) for token in sorted(set(seen))]
     words = tokenizer.convert_ids_to_tokens(tokenizer(question.answer, add_special_tokens=False)["input_ids"])
     letters = [k for k, word in enumerate(words) if len(word.lstrip("\u0120")) == 1 and word[-1].isalpha()]
     # Words before the cells may be spelled in letters, too.
     for k, place in enumerate(letters[len(letters) - 2 * len(seen) :]):
         # A token is said by the one before it.
-        looks.append((row, start + place - 1, seen[k // 2], 1))
+        looks += [(BACK, row, start + place - 1, asked), (SAID, row, start + place - 1, seen[k // 2])]
     return looks
 
 
@@ -51,30 +62,37 @@ def token_of(point: Point, side: int) -> int:
 
 
 class Attention:
-    """The newest attention of the head that is told where to look, [rows, tokens, tokens]. The language model must be eager."""
+    """The newest attention of those of ``HEADS`` that a model has, each [rows, tokens, tokens]. Its language must be eager."""
 
     def __init__(self, model: Any) -> None:
-        self.weights = torch.empty(0)
-        model.model.text_model.layers[LAYER].self_attn.register_forward_hook(self._keep)
+        self.weights: dict[int, torch.Tensor] = {}
+        for layer in {head.layer for head in HEADS}:
+            model.model.text_model.layers[layer].self_attn.register_forward_hook(self._keeper(layer))
 
-    def _keep(self, _: nn.Module, __: Any, out: Any) -> None:
-        self.weights = out[1][:, HEAD]
+    def _keeper(self, layer: int) -> Any:
+        def keep(_: nn.Module, __: Any, out: Any) -> None:
+            for k, head in enumerate(HEADS):
+                if head.layer == layer and head.number < out[1].shape[1]:
+                    self.weights[k] = out[1][:, head.number]
+
+        return keep
 
 
-def loss(weights: torch.Tensor, looks: Sequence[Look] | torch.Tensor, first: int) -> torch.Tensor:
-    """Mean negative logarithm of the attention on what should be seen; questions and answers weigh alike.
+def loss(weights: dict[int, torch.Tensor], looks: Sequence[Look] | torch.Tensor) -> torch.Tensor:
+    """Negative logarithm of the attention on what should be seen: the sum of the heads' means.
 
     Args:
-        weights: Of the head, [rows, tokens, tokens].
+        weights: By number of the head, [rows, tokens, tokens].
         looks: [n, 4], see ``Look``.
-        first: Place of the first picture token, the same in each row.
     """
-    row, place, token, answer = torch.as_tensor(looks, device=weights.device).T
-    length = weights.shape[1]
-    # All picture tokens that one token should see count together.
-    who, index = torch.unique(row * length + place, return_inverse=True)
-    mass = torch.zeros(len(who), device=weights.device).index_add(0, index, weights[row, place, first + token])
-    said = torch.zeros_like(who).index_put((index,), answer)
-    each = -torch.log(mass + 1e-6)
-    parts = [each[said == kind].mean() for kind in (0, 1) if (said == kind).any()]
+    table = torch.as_tensor(looks)
+    parts = []
+    for k, weight in weights.items():
+        row, place, token = table[table[:, 0] == k, 1:].to(weight.device).T
+        if not len(row):
+            continue
+        # All tokens that one token should see count together.
+        who, index = torch.unique(row * weight.shape[1] + place, return_inverse=True)
+        mass = torch.zeros(len(who), device=weight.device).index_add(0, index, weight[row, place, token].float())
+        parts.append(-torch.log(mass + 1e-6).mean())
     return torch.stack(parts).sum()

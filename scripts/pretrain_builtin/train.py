@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-from transformers import AutoProcessor
+from transformers import AutoConfig, AutoProcessor
 
 import dense
 import figure_scenes
@@ -135,6 +135,7 @@ def collate(tokenizer: Any, made: list[Scene]) -> Batch:
     """Scenes as one batch: pixels uint8 [B, N, 3, size, size], input_ids and labels [B, L] (answers only), looks [n, 4]."""
     count = image_tokens(made[0].images[0].width)
     picture = "<fake_token_around_image><global-img>" + "<image>" * count + "<fake_token_around_image>"
+    dot = tokenizer.convert_tokens_to_ids("<image>")
     rows, kinds = [], []
     looks: list[looking.Look] = []
     for row, scene in enumerate(made):
@@ -146,7 +147,10 @@ def collate(tokenizer: Any, made: list[Scene]) -> Batch:
             ask = text + tokenizer("<end_of_utterance>\nAssistant:", add_special_tokens=False)["input_ids"]
             say = tokenizer(q.answer + "<end_of_utterance>", add_special_tokens=False)["input_ids"]
             begin = len(ids)
-            looks += looking.looks_of(tokenizer, q, row, begin + len(ask), begin + len(text) - 1, math.isqrt(count))
+            first = (ids + ask).index(dot)
+            looks += looking.looks_of(
+                tokenizer, q, row, begin + len(ask), begin + len(text) - 1, first, math.isqrt(count)
+            )
             ids += ask + say
             labels += [IGNORE] * len(ask) + say
             head = "\nUser:"
@@ -218,7 +222,7 @@ def build(args: argparse.Namespace) -> tuple[Any, Any]:
     """The model and its processor: of an earlier stage, or new; with the tower of the dense stage where one is given."""
     source = args.init or args.tokenizer
     tokenizer = AutoProcessor.from_pretrained(source).tokenizer if source else build_tokenizer(PLAIN | TWO)
-    model = build_model(tokenizer)
+    model = build_model(tokenizer, AutoConfig.from_pretrained(args.init, dtype="float32") if args.init else None)
     embeddings = model.model.vision_model.embeddings
     embeddings.position_embedding = Positions(embeddings.position_embedding.weight.detach())
     model.set_attn_implementation({"vision_config": "sdpa", "text_config": "eager"})
@@ -277,7 +281,6 @@ def main() -> None:
     modules = {"model": model, "heads": heads}
     seen_by, attention = Seen(model), looking.Attention(model)
     parameters = [p for m in modules.values() for p in m.parameters()]
-    picture = model.config.image_token_id
     tokenizer = processor.tokenizer
     parts = ((model.model.vision_model, args.tower_rate), (model, 1.0), (heads, 1.0))
     rates = stage.rates_of(parts, args.muon, args.adam)
@@ -318,8 +321,7 @@ def main() -> None:
         loss = torch.nn.functional.cross_entropy(logits.float(), target)
         both = loss
         if "looks" in batch and args.looking:
-            first = int((batch["input_ids"][0] == picture).nonzero()[0])
-            look = looking.loss(attention.weights.float(), batch["looks"].to(device), first)
+            look = looking.loss(attention.weights, batch["looks"])
             both = both + args.looking * look
             missed.append(look.item())
         if "maps" in batch and args.dense and learns:

@@ -28,14 +28,17 @@ def tokenizer():
 
 
 def test_a_question_looks_at_all_places_and_each_letter_at_its_own(tokenizer) -> None:
-    question = Question("points", "points red star", "k,c; m,d", ((0.40, 0.10), (0.48, 0.13)))
-    # 6 x 6 picture tokens: column 2 of row 0 for both points.
-    looks = looking.looks_of(tokenizer, question, 3, 50, 40, 6)
-    assert looks[0] == (3, 40, 2, 0)
+    question = Question("points", "points red star", "k,c; m,t", ((0.40, 0.10), (0.48, 0.73)))
+    # 6 x 6 picture tokens from place 5 on: column 2 of rows 0 and 4.
+    looks = looking.looks_of(tokenizer, question, 3, 50, 47, 5, 6)
     words = tokenizer.convert_ids_to_tokens(tokenizer(question.answer, add_special_tokens=False)["input_ids"])
-    said = {place: words[place - 49].lstrip("\u0120") for _, place, _, answer in looks if answer}
-    assert list(said.values()) == ["k", "c", "m", "d"]
-    assert [token for *_, token, answer in looks if answer] == [2, 2, 2, 2]
+    assert [(row, place, token) for head, row, place, token in looks if head == looking.ASKED] == [
+        (3, 47, 7),
+        (3, 47, 31),
+    ]
+    for head, tokens in ((looking.SAID, [7, 7, 31, 31]), (looking.BACK, [47] * 4)):
+        said = [(words[place - 49].lstrip("\u0120"), token) for k, row, place, token in looks if k == head]
+        assert said == list(zip("kcmt", tokens, strict=True))
 
 
 @pytest.mark.parametrize(("point", "token"), [((0.0, 0.0), 0), ((0.99, 0.0), 5), ((0.0, 0.99), 30), ((1.0, 1.0), 35), ((0.5, 0.34), 15)])  # fmt: skip
@@ -49,28 +52,34 @@ def test_looks_of_a_batch_lead_from_letters_to_the_cells_that_they_name(tokenize
     made = [train.choose(random.Random(k), scenes.make(random.Random(k), families, view)) for k in range(24)]
     batch = train.collate(tokenizer, made)
     side = view // 28
-    answers = batch["looks"][batch["looks"][:, 3] == 1].tolist()
-    assert len(answers) == 2 * sum(len(q.points) for scene in made for q in scene.questions) > 40
+    pictures = batch["input_ids"] == tokenizer.convert_tokens_to_ids("<image>")
+    first = int(pictures[0].nonzero()[0])
+    asked, back, said = (batch["looks"][batch["looks"][:, 0] == k, 1:].tolist() for k in range(3))
+    assert len(said) == len(back) == 2 * sum(len(q.points) for scene in made for q in scene.questions) > 40
     near = []
-    for (row, at, token, _), (_, below, same, _) in zip(answers[::2], answers[1::2], strict=True):
+    for (row, at, token), (_, below, same) in zip(said[::2], said[1::2], strict=True):
         column, line = (tokenizer.decode([batch["input_ids"][row, k + 1]]).strip() for k in (at, below))
         assert token == same
+        assert pictures[row, token]
         assert batch["labels"][row, at + 1] != train.IGNORE
         # The cell's centre lies on the token's square or within half a cell of it.
         x, y = ((ord(letter) - ord("a") + 0.5) / 26 * side for letter in (column, line))
-        near.append(max(abs(x - token % side - 0.5), abs(y - token // side - 0.5)))
+        near.append(max(abs(x - (token - first) % side - 0.5), abs(y - (token - first) // side - 0.5)))
     assert max(near) <= 0.5 + 0.5 / 26 * side + 1e-6
-    questions = batch["looks"][batch["looks"][:, 3] == 0]
-    assert (batch["labels"][questions[:, 0], questions[:, 1]] == train.IGNORE).all()
+    assert {(row, token) for row, _, token in back} == {(row, place) for row, place, _ in asked}
+    for row, place, _ in asked:
+        assert tokenizer.decode([batch["input_ids"][row, place + 1]]) == "<end_of_utterance>"
 
 
 def test_the_loss_is_the_logarithm_of_the_attention_on_what_is_meant() -> None:
-    weights = torch.zeros(2, 8, 8)
-    weights[0, 5, 2], weights[0, 5, 3] = 0.2, 0.3  # one question, two places
-    weights[1, 6, 4], weights[1, 7, 2] = 0.25, 0.5
-    looks = [(0, 5, 0, 0), (0, 5, 1, 0), (1, 6, 2, 1), (1, 7, 0, 1)]
+    weights = {k: torch.zeros(2, 8, 8) for k in range(3)}
+    weights[looking.ASKED][0, 5, 2], weights[looking.ASKED][0, 5, 3] = 0.2, 0.3  # one question, two places
+    weights[looking.SAID][1, 6, 4], weights[looking.SAID][1, 7, 2] = 0.25, 0.5
+    looks = [
+        (looking.ASKED, 0, 5, 2), (looking.ASKED, 0, 5, 3), (looking.SAID, 1, 6, 4), (looking.SAID, 1, 7, 2),
+    ]  # fmt: skip
     expected = -math.log(0.5) - (math.log(0.25) + math.log(0.5)) / 2
-    assert looking.loss(weights, looks, 2).item() == pytest.approx(expected, rel=1e-4)
+    assert looking.loss(weights, looks).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_attention_that_is_read_is_that_of_the_named_layer_and_head(tokenizer) -> None:
@@ -82,5 +91,6 @@ def test_the_attention_that_is_read_is_that_of_the_named_layer_and_head(tokenize
     batch = train.collate(tokenizer, made)
     pixels = (batch["pixels"].float() / 255 - 0.98) / 0.25
     out = model(input_ids=batch["input_ids"], pixel_values=pixels, output_attentions=True)
-    assert torch.equal(attention.weights, out.attentions[looking.LAYER][:, looking.HEAD])
-    torch.testing.assert_close(attention.weights.sum(-1), torch.ones(1, batch["input_ids"].shape[1]))
+    for k, (layer, number) in enumerate(looking.HEADS):
+        assert torch.equal(attention.weights[k], out.attentions[layer][:, number])
+        torch.testing.assert_close(attention.weights[k].sum(-1), torch.ones(1, batch["input_ids"].shape[1]))
