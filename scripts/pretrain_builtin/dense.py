@@ -241,15 +241,12 @@ def main() -> None:
     rates = stage.rates_of([(nn.ModuleDict({"tower": tower, "heads": heads}), 1.0)], args.muon, args.adam)
     optimizer = rates.optimizer
     modules = {"tower": tower, "heads": heads, "optimizer": optimizer}
-    newest, seen, step, spent = args.out / "checkpoint.pt", 0, 0, 0.0
-    if newest.is_file():
-        state = torch.load(newest, map_location=device, weights_only=True)
-        for name, module in modules.items():
-            module.load_state_dict(state[name])
-        seen, step, spent = state["pictures"], state["step"], state["seconds"]
-        if rank == 0:
-            print(f"goes on from {seen:,} pictures", flush=True)
-    elif args.init:
+    newest = args.out / "checkpoint.pt"
+    start = stage.restored(newest, modules, "pictures", device)
+    seen, step = start.seen, start.step
+    if rank == 0 and seen:
+        print(f"goes on from {seen:,} pictures", flush=True)
+    if args.init and not seen:
         state = torch.load(args.init, map_location=device, weights_only=True)
         tower.load_state_dict(state["tower"])
         heads.load_state_dict(state["heads"])
@@ -258,7 +255,7 @@ def main() -> None:
         Batches(args.seed, args.batch, seen // args.batch + rank, world), batch_size=None, num_workers=args.workers,
         prefetch_factor=8 if args.workers else None,
     )  # fmt: skip
-    clock = stage.Clock(spent)
+    clock = stage.Clock(start.seconds)
     parameters = [p for m in (tower, heads) for p in m.parameters()]
     recent: dict[str, list[float]] = defaultdict(list)
 

@@ -141,6 +141,38 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     os.replace(part, path)
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage is.
+
+    Attributes:
+        seen: Pictures or scenes.
+        step: Steps.
+        seconds: Of all commands so far.
+    """
+
+    seen: int = 0
+    step: int = 0
+    seconds: float = 0.0
+
+
+def restored(path: Path, parts: Mapping[str, Any], what: str, device: str) -> Progress:
+    """Brings modules and optimizer to where a checkpoint left them, if there is one.
+
+    Args:
+        path: Of the checkpoint.
+        parts: By their names in it.
+        what: Its name for what was seen.
+        device: Where the weights go.
+    """
+    if not path.is_file():
+        return Progress()
+    state = torch.load(path, map_location=device, weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return Progress(state[what], state["step"], state["seconds"])
+
+
 def autocast(device: str) -> torch.autocast:
     """bfloat16 on a GPU; few CPUs have instructions for it."""
     return torch.autocast(device.split(":", maxsplit=1)[0], torch.bfloat16, enabled=device.startswith("cuda"))

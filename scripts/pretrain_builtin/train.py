@@ -278,19 +278,15 @@ def main() -> None:
         heads.load_state_dict(load_file(args.heads))
     for module in (model, heads):
         module.to(device)
-    modules = {"model": model, "heads": heads}
+    modules: dict[str, torch.nn.Module] = {"model": model, "heads": heads}
     seen_by, attention = Seen(model), looking.Attention(model)
     parameters = [p for m in modules.values() for p in m.parameters()]
     tokenizer = processor.tokenizer
     parts = ((model.model.vision_model, args.tower_rate), (model, 1.0), (heads, 1.0))
     rates = stage.rates_of(parts, args.muon, args.adam)
-    newest, seen, step, spent = args.out / "checkpoint.pt", 0, 0, 0.0
-    if newest.is_file():
-        state = torch.load(newest, map_location=device, weights_only=True)
-        for name, module in modules.items():
-            module.load_state_dict(state[name])
-        rates.optimizer.load_state_dict(state["optimizer"])
-        seen, step, spent = state["scenes"], state["step"], state["seconds"]
+    newest = args.out / "checkpoint.pt"
+    start = stage.restored(newest, modules | {"optimizer": rates.optimizer}, "scenes", device)
+    seen, step = start.seen, start.step
     if rank == 0:
         number = sum(p.numel() for p in model.parameters())
         print(f"{number:,} parameters, {len(tokenizer)} tokens, {device}, from {seen:,} scenes on", flush=True)
@@ -300,7 +296,7 @@ def main() -> None:
         Batches(tokenizer, args.seed, args.batch, args.mixture, first, world), batch_size=None,
         num_workers=args.workers, prefetch_factor=8 if args.workers else None,
     )  # fmt: skip
-    clock, last = stage.Clock(spent), time.monotonic()
+    clock, last = stage.Clock(start.seconds), time.monotonic()
     losses: list[float] = []
     missed: list[float] = []
 
