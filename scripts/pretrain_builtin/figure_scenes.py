@@ -66,11 +66,13 @@ def points(rng: random.Random, most: int = 12) -> Scene:
     return Scene([scene.draw], ask, partial(_maps, scene.figures))
 
 
-def _pointing(kind: str, text: str, places: Sequence[Point], before: str = "") -> Question:
-    """A question whose answer ends with places, given in pixels of ``SIDE``."""
-    return Question(
-        kind, text, before + write_points(places, _UNIT, "cells"), tuple((x / SIDE, y / SIDE) for x, y in places)
-    )
+def _pointing(
+    kind: str, text: str, places: Sequence[Point], before: str = "", size: tuple[int, int] = _UNIT
+) -> Question:
+    """A question whose answer ends with places, given in pixels of a picture of ``size``."""
+    width, height = size
+    shares = tuple((x / width, y / height) for x, y in places)
+    return Question(kind, text, before + write_points(places, size, "cells"), shares)
 
 
 def _maps(figures: Sequence[Figure], view: int, marked: Sequence[Point] = ()) -> Maps:
@@ -131,8 +133,8 @@ def phrases(rng: random.Random) -> Scene:
         meant = one.select(figures)
         boxes = sorted((figures[i].box for i in meant), key=lambda box: (box[0], box[1]))
         middles = [((left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in boxes]
-        places = [(x * SIDE, y * SIDE) for x, y in middles]
-        ask.append(_pointing(f"phrase: {one.kind}", text, places, f"{segmentation.explanation(figures, meant)} "))
+        before = f"{segmentation.explanation(figures, meant)} "
+        ask.append(_pointing(f"phrase: {one.kind}", text, middles, before, (1, 1)))
     return Scene([scene.draw], ask, partial(_maps, figures))
 
 

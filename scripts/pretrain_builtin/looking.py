@@ -1,7 +1,7 @@
 """Where the language model looks: three of its attention heads are told which tokens a question and its answer are about.
 
-Without this a small language model learns to point at a lone figure in minutes, and then for a hundred thousand scenes at any of
-several, whichever kind is asked for. Told where to look, it chooses by kind after some thousands. The heads are ordinary ones:
+Without this a small language model learns to point at a lone figure in minutes, and then for fifty thousand scenes at any of
+several, whichever kind is asked for. Told where to look, it begins to choose by kind after ten thousand. The heads are ordinary ones:
 
 * at the last token of a question, one looks at all places that are meant;
 * before each letter of a cell, one looks back at that token, and in the next layer one looks at the cell's place.
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from canvas import Point, Question
+from canvas import Point
 
 
 class Head(NamedTuple):
@@ -32,21 +32,22 @@ ASKED, BACK, SAID = range(len(HEADS))
 Look = tuple[int, int, int, int]
 
 
-def looks_of(tokenizer: Any, question: Question, row: int, start: int, asked: int, first: int, side: int) -> list[Look]:
+def looks_of(
+    points: Sequence[Point], words: Sequence[str], row: int, start: int, asked: int, first: int, side: int
+) -> list[Look]:
     """What the tokens of one question and its answer should see.
 
     Args:
-        tokenizer: Of the model.
-        question: With the points of its answer.
+        points: What the answer points at.
+        words: The answer's tokens; the last letters of cells are those of the points.
         row: Of the batch.
         start: Place of the answer's first token in the row.
         asked: Place of the last token of the question's own text.
         first: Place of the first picture token.
         side: Picture tokens in a row of the picture.
     """
-    seen = [first + token_of(point, side) for point in question.points]
+    seen = [first + token_of(point, side) for point in points]
     looks = [(ASKED, row, asked, token) for token in sorted(set(seen))]
-    words = tokenizer.convert_ids_to_tokens(tokenizer(question.answer, add_special_tokens=False)["input_ids"])
     letters = [k for k, word in enumerate(words) if len(word.lstrip("\u0120")) == 1 and word[-1].isalpha()]
     # Words before the cells may be spelled in letters, too.
     for k, place in enumerate(letters[len(letters) - 2 * len(seen) :]):

@@ -147,10 +147,12 @@ def collate(tokenizer: Any, made: list[Scene]) -> Batch:
             ask = text + tokenizer("<end_of_utterance>\nAssistant:", add_special_tokens=False)["input_ids"]
             say = tokenizer(q.answer + "<end_of_utterance>", add_special_tokens=False)["input_ids"]
             begin = len(ids)
-            first = (ids + ask).index(dot)
-            looks += looking.looks_of(
-                tokenizer, q, row, begin + len(ask), begin + len(text) - 1, first, math.isqrt(count)
-            )
+            if q.points:
+                words = tokenizer.convert_ids_to_tokens(say[:-1])
+                first = (ids or ask).index(dot)
+                looks += looking.looks_of(
+                    q.points, words, row, begin + len(ask), begin + len(text) - 1, first, math.isqrt(count)
+                )
             ids += ask + say
             labels += [IGNORE] * len(ask) + say
             head = "\nUser:"

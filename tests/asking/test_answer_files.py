@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import json
 import os
 import random
@@ -8,201 +7,20 @@ import signal
 import subprocess
 import sys
 import time
-import tracemalloc
-from contextlib import nullcontext
-from itertools import islice
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from small_answers import FACTS, SIZE, Fake, both, content, every, go, rows_of, table, write_pictures
 
 from foveal.asking import answer_files
 from foveal.asking.answer_files import open_answers
 from foveal.asking.answered import Answered, Tally
-from foveal.asking.asker import Asker
-from foveal.asking.models import OwnModel
-from foveal.asking.pictures import find_pictures, stream
-from foveal.config.sections import Evaluation
 from foveal.errors import ImageError, UserError
-from foveal.examples import Example, Loaded
-from foveal.images import Picture, walk_images
+from foveal.examples import Example
+from foveal.images import walk_images
 from foveal.results import Prediction
-from foveal.tasks.capabilities import UserWords, check_words
-from foveal.tasks.task import Task
-
-FACTS = {"task": "brightness", "model": "m", "text": None, "recipe": "0123"}
-SIZE = 4
-BLACK = Image.new("RGB", (8, 8))
-
-
-class Brightness(Task):
-    name = "brightness"
-
-    def load(self, split):
-        return Loaded((), "")
-
-    def prompt(self, example, rng=None):
-        raise NotImplementedError
-
-    def parse(self, reply, example=None):
-        return reply
-
-    def measure(self, examples, predictions):
-        return {}
-
-
-class Drawn(Brightness):
-    """Pictures without files."""
-
-    def example_of(self, pictures, words=None):
-        return Example(pictures[0].name, (Picture(pictures[0].name, lambda: BLACK),))
-
-
-class Named(UserWords, Brightness):
-    name = "named"
-
-
-class Fake(OwnModel):
-    """Answers depend on the whole batch, as a padded batch's last digits do."""
-
-    size = SIZE
-
-    def __init__(self, pause=0.0):
-        self.pause, self.batches = pause, []
-
-    def evaluating(self):
-        return nullcontext()
-
-    def predict(self, rows):
-        time.sleep(self.pause)
-        self.batches.append([Path(r.id).name for r in rows])
-        levels = [r.images[0].open().getpixel((0, 0))[0] for r in rows]
-        found = []
-        for row, level in zip(rows, levels, strict=True):
-            share = level / 255 / 3 + sum(levels) / 1e6
-            value = "light" if level > 127 else "dark"
-            chances = {"light": share, "dark": 1 - share}
-            found.append(Prediction(row.id, value, value + "!", chances, extra={"levels": levels}))
-        return found
-
-
-def asker(task, fake=None):
-    fake = fake or Fake()
-    return Asker(task, fake, Evaluation(batch_size=fake.size))
-
-
-def write_pictures(folder: Path, count: int) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for i in range(count):
-        Image.new("RGB", (8, 8), (i * 37 % 256, 0, 0)).save(folder / f"{i:03}.png")
-    return folder
-
-
-def go(folder: Path, out: Path, fake: Fake | None = None, facts=FACTS, each=None, **options):
-    with open_answers(out, facts, SIZE) as answers:
-        return stream(asker(Brightness(None), fake), find_pictures([folder]), answers, each=each, **options)
-
-
-def rows_of(path: Path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def both(tmp_path: Path):
-    return [tmp_path / "a.jsonl", tmp_path / "a.parquet"]
-
-
-def every(tmp_path: Path):
-    return [*both(tmp_path), tmp_path / "a.csv"]
-
-
-def table(path: Path):
-    return pq.read_table(path).to_pylist()
-
-
-def content(path: Path):
-    return table(path) if path.suffix == ".parquet" else path.read_bytes()
-
-
-# ------------------------------------------------------------------------------------------------------------- asking
-
-
-def test_an_endless_stream_is_read_two_batches_ahead_and_answered_in_order():
-    taken = []
-
-    def endless():
-        for i in range(10**9):
-            taken.append(i)
-            yield Drawn(None).example_of([Picture(f"{i}.png", BLACK)])
-
-    batches = list(islice(asker(Drawn(None)).batches(endless()), 3))
-    assert [a.path.name for b in batches for a in b] == [f"{i}.png" for i in range(3 * SIZE)]
-    assert len(taken) == 4 * SIZE
-
-
-class Quick(Fake):
-    size = 100
-
-    def predict(self, rows):
-        return [Prediction(r.id, "dark", "dark", {"dark": 1.0}) for r in rows]
-
-
-def peak(count: int, out: Path, each=None) -> int:
-    """Most bytes that Python held while so many pictures were asked, beyond those that it held before."""
-    names = (Path(f"pictures/{i:07}.png") for i in range(count))
-    gc.collect()
-    tracemalloc.start()
-    try:
-        with open_answers(out, FACTS, 100) as answers:
-            stream(asker(Drawn(None), Quick()), names, answers, each=each)
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
-def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(answer_files, "PART_ROWS", 200)
-    kept = []
-    peak(200, tmp_path / f"warm.{suffix}")  # what is imported and cached at first
-    small, large = (peak(n, tmp_path / f"{n}.{suffix}") for n in (500, 4000))
-    holding = peak(4000, tmp_path / f"kept.{suffix}", each=kept.append)
-    assert sum(map(len, kept)) == 4000 and holding - small > 1_000_000
-    assert large - small < (holding - small) / 4
-    if suffix == "jsonl":
-        assert len(rows_of(tmp_path / "4000.jsonl")) == 4000
-        return
-    facts = pq.read_metadata(tmp_path / "4000.parquet")
-    assert facts.num_rows == 4000
-    assert max(facts.row_group(i).num_rows for i in range(facts.num_row_groups)) <= 2 * answer_files.PART_ROWS
-
-
-def test_pictures_are_decoded_while_the_model_computes(tmp_path):
-    class Slow(Brightness):
-        def example_of(self, pictures, words=None):
-            def draw():
-                time.sleep(0.05)
-                return Image.new("RGB", (8, 8))
-
-            return Example(pictures[0].name, (Picture(pictures[0].name, draw),))
-
-    started = time.monotonic()
-    tally = stream(asker(Slow(None), Fake(pause=0.1)), (Path(str(i)) for i in range(5 * SIZE)), None)
-    # One after the other: 5 batches of 0.1 s and 20 pictures of 0.05 s.
-    assert tally.rows == 20 and time.monotonic() - started < 1.3
-
-
-def test_words_are_taken_by_tasks_that_need_them_only():
-    with pytest.raises(UserError, match=r"^text: brightness takes no words about a picture; leave it out\.$"):
-        stream(asker(Brightness(None)), [], None, text="red")
-    for text in (None, " "):
-        with pytest.raises(UserError, match=r"^text: named needs words about the pictures; give them, e\.g\. --text"):
-            stream(asker(Named(None)), [], None, text=text)
-    check_words(Named, "the red cup")
-
-
-# ------------------------------------------------------------------------------------------------------------- the files
 
 
 def test_a_line_and_a_row_for_each_picture_say_the_same(tmp_path):
@@ -432,7 +250,7 @@ def test_a_killed_process_is_continued_to_the_same_rows(tmp_path, name):
     source = (
         "import sys; from pathlib import Path; from foveal.asking import answer_files\n"
         "answer_files.PART_ROWS = 8\n"
-        "from test_answer_files import Fake, go\n"
+        "from small_answers import Fake, go\n"
         "go(Path(sys.argv[1]), Path(sys.argv[2]), Fake(pause=0.1), each=lambda b: print(len(b), flush=True))"
     )
     environment = {

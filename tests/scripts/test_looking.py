@@ -28,10 +28,9 @@ def tokenizer():
 
 
 def test_a_question_looks_at_all_places_and_each_letter_at_its_own(tokenizer) -> None:
-    question = Question("points", "points red star", "k,c; m,t", ((0.40, 0.10), (0.48, 0.73)))
     # 6 x 6 picture tokens from place 5 on: column 2 of rows 0 and 4.
-    looks = looking.looks_of(tokenizer, question, 3, 50, 47, 5, 6)
-    words = tokenizer.convert_ids_to_tokens(tokenizer(question.answer, add_special_tokens=False)["input_ids"])
+    words = tokenizer.convert_ids_to_tokens(tokenizer("k,c; m,t", add_special_tokens=False)["input_ids"])
+    looks = looking.looks_of([(0.40, 0.10), (0.48, 0.73)], words, 3, 50, 47, 5, 6)
     assert [(row, place, token) for head, row, place, token in looks if head == looking.ASKED] == [
         (3, 47, 7),
         (3, 47, 31),

@@ -79,6 +79,19 @@ def test_it_begins_with_the_given_tower_and_the_language_of_the_earlier_model(
     assert not torch.equal(state[connector], old[connector].float())
 
 
+def test_a_tower_that_rests_stays_as_it_is_while_the_language_learns(
+    tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "scores", lambda *_: {})
+    rested = run(monkeypatch, tmp_path / "rested", "--tower", str(tower), "--frozen", "1")
+    before = {f"model.vision_model.{n}": p.to(torch.bfloat16) for n, p in load_file(tower).items()}
+    assert before and all(torch.equal(rested[n], p) for n, p in before.items())
+    learned = run(monkeypatch, tmp_path / "learned", "--tower", str(tower))
+    assert not all(torch.equal(learned[n], p) for n, p in before.items())
+    old = load_file(builtin_folder() / "model.safetensors")
+    assert any(not torch.equal(rested[n], p) for n, p in old.items() if "text_model" in n)
+
+
 @pytest.mark.parametrize("view", [112, 168, 252])
 def test_a_batch_has_as_many_picture_tokens_as_the_model_makes_of_its_pictures(view: int, tower: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["train.py", *WORDS, "--tower", str(tower), "--out", str(tmp_path)])
