@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import AutoConfig, AutoProcessor
 
@@ -40,28 +40,31 @@ from dense_scenes import Maps
 
 PLAIN: scenes.Families = {
     "objects": (scenes.objects, 1.0), "profiles": (scenes.profiles, 4.0), "strokes": (scenes.strokes, 1.0),
-    "textures": (scenes.textures, 0.3), "character": (glyphs.character, 1.5), "word": (glyphs.word, 0.3),
+    "textures": (scenes.textures, 0.3), "character": (glyphs.character, 3.0), "word": (glyphs.word, 0.3),
     "digit grid": (glyphs.digit_grid, 0.5), "pair in one": (scenes.pair_in_one, 0.8),
 }  # fmt: skip
 FIGURES: scenes.Families = {
     "one": (figure_scenes.one, 4.0), "pick": (figure_scenes.pick, 6.0), "few": (figure_scenes.few, 3.0), "points": (figure_scenes.points, 4.0),
     "marked": (figure_scenes.marked, 2.0), "phrases": (figure_scenes.phrases, 3.0),
 }  # fmt: skip
-COUNTING: scenes.Families = {
+MANY_FIGURES: scenes.Families = {
     "points": (figure_scenes.points, 2.0), "crowd": (figure_scenes.crowd, 1.0), "marked": (figure_scenes.marked, 3.0),
-    "marked crowd": (figure_scenes.marked_crowd, 1.0),
+    "marked crowd": (figure_scenes.marked_crowd, 1.0), "phrases": (figure_scenes.phrases, 5.0),
 }  # fmt: skip
 #: From which scene on a family is drawn, and up to which. A model that is to point learns first to write the cell of a lone figure,
 #: in a few thousand scenes; with others around it from the start, it was still at chance after 50,000. Others begin at ``OTHERS``.
+#: A model that begins with an earlier one has these terms behind it.
 TERMS = {
-    "one": (0, 10_000), "pick": (2_000, 100_000), "few": (6_000, math.inf), "points": (10_000, math.inf),
+    "one": (0, 10_000), "pick": (2_000, 100_000), "few": (6_000, 100_000), "points": (10_000, math.inf),
     "marked": (24_000, math.inf), "phrases": (30_000, math.inf),
 }  # fmt: skip
 OTHERS = (24_000, math.inf)
+#: Beyond the terms of all families that are left out later.
+ENDLESS = 1_000_000
 #: What a stage asks about, and at which sizes of pictures, with their weights.
 MIXTURES: dict[str, tuple[scenes.Families, dict[int, float]]] = {
-    "all": (PLAIN | FIGURES, {112: 0.25, 168: 0.75}),
-    "counting": (COUNTING, {168: 1.0}),
+    "all": (PLAIN | FIGURES, {112: 0.4, 168: 0.6}),
+    "figures": (MANY_FIGURES, {168: 1.0}),
 }
 TWO: scenes.Families = {"pairs": (scenes.pairs, 1.0)}
 QUESTIONS = 4
@@ -85,11 +88,14 @@ class Batches(IterableDataset[Batch]):
         mixture: One of ``MIXTURES``.
         first: Number of the first group.
         every: From one group to the next.
+        begun: The model points already: all families are drawn whose terms have no end.
     """
 
-    def __init__(self, tokenizer: Any, seed: int, size: int, mixture: str, first: int = 0, every: int = 1) -> None:
+    def __init__(
+        self, tokenizer: Any, seed: int, size: int, mixture: str, first: int = 0, every: int = 1, begun: bool = False
+    ) -> None:
         self.tokenizer, self.seed, self.size, self.mixture = tokenizer, seed, size, mixture
-        self.first, self.every = first, every
+        self.first, self.every, self.begun = first, every, begun
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
@@ -100,7 +106,7 @@ class Batches(IterableDataset[Batch]):
     def group(self, number: int) -> list[Batch]:
         """The four batches of a number."""
         families, sizes = MIXTURES[self.mixture]
-        scene = number * 4 * self.size
+        scene = ENDLESS if self.begun else number * 4 * self.size
         families = {
             name: family for name, family in families.items()
             if self.mixture != "all" or TERMS.get(name, OTHERS)[0] <= scene < TERMS.get(name, OTHERS)[1]
@@ -202,8 +208,7 @@ def scores(model: Any, tokenizer: Any, device: str, mixture: str, groups: int) -
     model.eval()
     right: dict[str, list[float]] = defaultdict(list)
     held_out = Batches(tokenizer, 987_654_321, 64, mixture)
-    # Beyond the terms of all families that are left out later.
-    first = 1_000_000 // (4 * held_out.size)
+    first = ENDLESS // (4 * held_out.size)
     for batch in itertools.chain.from_iterable(map(held_out.group, range(first, first + groups))):
         logits, target = forward(model, batch, device)
         good = (logits.argmax(-1) == target).cpu().tolist()
@@ -246,7 +251,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many; the same command goes on")
     parser.add_argument("--mixture", choices=list(MIXTURES), default="all")
     parser.add_argument("--tower", type=Path, help="tower.safetensors of the dense stage")
-    parser.add_argument("--heads", type=Path, help="heads.safetensors of the dense stage")
+    parser.add_argument("--heads", type=Path, help="heads.safetensors of the dense stage or of an earlier one of this")
     parser.add_argument("--init", type=Path, help="folder of an earlier model to begin with")
     parser.add_argument("--tokenizer", type=Path, help="folder of a model whose tokenizer a new one gets")
     parser.add_argument("--batch", type=int, default=32, help="of each process")
@@ -295,7 +300,7 @@ def main() -> None:
     # Groups are numbered by the scenes before them; one that was begun is left out.
     first = math.ceil(seen / args.batch / 4) + rank
     loader = DataLoader(
-        Batches(tokenizer, args.seed, args.batch, args.mixture, first, world), batch_size=None,
+        Batches(tokenizer, args.seed, args.batch, args.mixture, first, world, bool(args.init)), batch_size=None,
         num_workers=args.workers, prefetch_factor=8 if args.workers else None,
     )  # fmt: skip
     clock, last = stage.Clock(start.seconds), time.monotonic()
@@ -343,18 +348,19 @@ def main() -> None:
             )
             last = time.monotonic()
         if rank == 0 and step % 1500 == 0:
-            save(args, model, processor, seen, clock.seconds, scores(model, tokenizer, device, args.mixture, 3))
+            save(args, model, heads, processor, seen, clock.seconds, scores(model, tokenizer, device, args.mixture, 3))
             last = time.monotonic()
     if rank == 0:
         keep()
         groups = 32 if seen >= args.scenes else 6
-        save(args, model, processor, seen, clock.seconds, scores(model, tokenizer, device, args.mixture, groups))
+        save(args, model, heads, processor, seen, clock.seconds, scores(model, tokenizer, device, args.mixture, groups))
 
 
 def save(
-    args: argparse.Namespace, model: Any, processor: Any, seen: int, seconds: float, table: dict[str, dict[str, float]]
-) -> None:
-    """Writes weights (bfloat16), processor and scores to ``args.out``."""
+    args: argparse.Namespace, model: Any, heads: Heads, processor: Any, seen: int, seconds: float,
+    table: dict[str, dict[str, float]],
+) -> None:  # fmt: skip
+    """Writes weights (bfloat16), processor, scores, and the heads of the dense losses for a next stage to ``args.out``."""
     args.out.mkdir(parents=True, exist_ok=True)
     state = {k: v.to(torch.bfloat16) for k, v in model.state_dict().items()}
     config = model.config.dtype
@@ -362,6 +368,7 @@ def save(
     model.save_pretrained(args.out, state_dict=state)
     model.config.dtype = config
     processor.save_pretrained(args.out)
+    save_file(heads.state_dict(), args.out / "heads.safetensors")
     facts = {
         "scenes": seen,
         "minutes": stage.minutes(seconds),

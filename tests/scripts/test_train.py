@@ -24,7 +24,7 @@ import train
 from foveal.tasks.counting.pointing import read_points
 from foveal.vlm.finding import builtin_folder
 
-WORDS = ("--scenes", "48", "--batch", "4", "--seed", "3", "--init", str(builtin_folder()), "--mixture", "counting")
+WORDS = ("--scenes", "48", "--batch", "4", "--seed", "3", "--init", str(builtin_folder()), "--mixture", "figures")
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_batch_has_as_many_picture_tokens_as_the_model_makes_of_its_pictures(v
 
 
 def test_a_family_draws_the_same_scene_again_at_each_size() -> None:
-    for name, (family, _) in (train.PLAIN | train.FIGURES | train.COUNTING).items():
+    for name, (family, _) in (train.PLAIN | train.FIGURES | train.MANY_FIGURES).items():
         for view in (112, 168):
             one, two = (scenes.make(random.Random(f"{name} 5"), {name: (family, 1.0)}, view) for _ in range(2))
             assert one.questions == two.questions and one.questions
@@ -130,6 +130,32 @@ def test_lone_figures_come_first_and_crowds_later(monkeypatch: pytest.MonkeyPatc
         now = set.union(*drawn) - {"pairs"}
         assert ("one" in now, "few" in now, "phrases" in now) == (scene < 10_000, scene >= 6_000, scene >= 30_000)
         assert set(train.PLAIN) & now == (set(train.PLAIN) if scene >= 24_000 else set())
+
+
+def test_a_model_that_began_with_an_earlier_one_meets_all_families_that_stay_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[set[str]] = []
+    monkeypatch.setattr(
+        train.scenes, "make", lambda rng, families, view: drawn.append(set(families)) or canvas.Scene([], [])
+    )
+    monkeypatch.setattr(train, "collate", lambda *_: {})
+    monkeypatch.setattr(train, "choose", lambda _, scene: scene)
+    train.Batches(None, 0, 16, "all", begun=True).group(0)
+    assert set.union(*drawn) - {"pairs"} == {*train.PLAIN, "points", "marked", "phrases"}
+
+
+def test_heads_are_written_for_a_next_stage(tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "scores", lambda *_: {})
+    heads = tmp_path / "heads.safetensors"
+    torch.manual_seed(4)
+    save_file(train.Heads(128).state_dict(), heads)
+    run(monkeypatch, tmp_path / "one", "--tower", str(tower), "--heads", str(heads), "--frozen", "1")
+    before, after = load_file(heads), load_file(tmp_path / "one" / "heads.safetensors")
+    assert before.keys() == after.keys() and all(torch.equal(before[n], p) for n, p in after.items())
+    run(monkeypatch, tmp_path / "two", "--tower", str(tower), "--heads", str(heads))
+    after = load_file(tmp_path / "two" / "heads.safetensors")
+    assert not all(torch.equal(before[n], p) for n, p in after.items())
 
 
 def test_maps_tell_the_cells_that_the_replies_name() -> None:

@@ -29,6 +29,7 @@ from foveal.tasks.segmentation.model import (
 )
 from foveal.tasks.segmentation.sam import FINE, NEW, SamParts, load_sam
 from foveal.tasks.segmentation.square import Square, SquarePictures, geometry_error, probe_picture
+from foveal.tasks.segmentation.start import begin
 from foveal.tasks.segmentation.task import Segmentation, SegmenterData, SegmenterModel, segmenter_section
 from foveal.tasks.specialist import Batch, Specialist
 from foveal.vlm.components import register_components, register_prefix
@@ -83,6 +84,8 @@ class Segmenter(Specialist[Segmentation]):
         model = SharedEncoderSegmenter(config, vlm.model, sam).to(vlm.device)
         if weights is not None:
             model.load_checkpoint(weights / "model.safetensors")
+        elif section.sam in NEW:
+            begin(model, Path(vlm.source))
         if training:
             _choose_trainable(model, recipe.data.segmenter, small=section.sam in NEW)
             if "head" in section.freeze:

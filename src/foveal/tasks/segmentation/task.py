@@ -53,7 +53,8 @@ class SegmenterModel(Model):
     which then serves both; separate, each part has its own."""
     sam: str = "small"
     """Mask decoder: a SAM of any size (facebook/sam-vit-base) as a folder or Hub id; small starts a new one of 1.0M
-    parameters; fine, the same on a grid twice as fine as the patches that it draws from, for outlines that are sharper."""
+    parameters; fine, the same on a grid twice as fine as the patches that it draws from, for outlines that are sharper.
+    Where the folder of model.id has a mask decoder of that kind beside it, that is begun with."""
 
 
 def segmenter_section(section: Model) -> SegmenterModel:
