@@ -15,12 +15,13 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -28,6 +29,8 @@ from transformers import Idefics3VisionConfig
 from transformers.models.idefics3.modeling_idefics3 import Idefics3VisionTransformer
 
 import dense_scenes as scenes
+import figure_scenes
+import scenes as questions
 import stage
 
 PATCH = 14
@@ -39,6 +42,25 @@ POSITIONS = 112
 BLOCK = 8
 #: The size at which the tower is probed.
 PROBED = 168
+#: The mixture ``figures``: the scenes of counting and segmentation, for a tower that is to see these best.
+FIGURES: questions.Families = {
+    "points": (figure_scenes.points, 3.0), "crowd": (figure_scenes.crowd, 1.5), "marked": (figure_scenes.marked, 3.0),
+    "marked crowd": (figure_scenes.marked_crowd, 1.5), "phrases": (figure_scenes.phrases, 1.0),
+}  # fmt: skip
+Make = Callable[[random.Random, int, int], tuple[Image.Image, scenes.Maps]]
+
+
+def make_figures(rng: random.Random, size: int, side: int) -> tuple[Image.Image, scenes.Maps]:
+    """A picture of the mixture ``figures`` and its maps, like ``dense_scenes.make``."""
+    scene = questions.make(rng, FIGURES, size)
+    assert scene.maps is not None and scene.maps.side == side
+    return scene.images[0], scene.maps
+
+
+#: How pictures of a mixture are made, and at which sizes.
+MIXTURES: dict[str, tuple[Make, dict[int, float]]] = {
+    "all": (scenes.make, SIZES), "figures": (make_figures, {PROBED: 1.0}),
+}  # fmt: skip
 #: Weight of each loss; those of rare bits are larger.
 WEIGHTS = {"bits": 6.0, "shape": 1.0, "colour": 0.7, "owner": 0.5, "owner_colour": 0.4, "direction": 0.4, "glyph": 0.7, "column": 0.5, "row": 0.5, "values": 0.3, "part": 0.4}  # fmt: skip
 Batch = dict[str, torch.Tensor]
@@ -61,8 +83,8 @@ class Heads(nn.Module):
 class Batches(IterableDataset[Batch]):
     """Endless batches: ``first`` and every ``every``-th one after it. Batch k is a pure function of (seed, k)."""
 
-    def __init__(self, seed: int, size: int, first: int = 0, every: int = 1) -> None:
-        self.seed, self.size, self.first, self.every = seed, size, first, every
+    def __init__(self, seed: int, size: int, mixture: str, first: int = 0, every: int = 1) -> None:
+        self.seed, self.size, self.mixture, self.first, self.every = seed, size, mixture, first, every
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
@@ -70,12 +92,15 @@ class Batches(IterableDataset[Batch]):
         for k in itertools.count(self.first + start * self.every, step * self.every):
             # Processes learn from neighbouring batches at the same time, which should take equally long.
             rng = random.Random(f"{self.seed}/size {k // BLOCK}")
-            yield make_batch(f"{self.seed}/{k}", self.size, rng.choices(list(SIZES), list(SIZES.values()))[0])
+            sizes = MIXTURES[self.mixture][1]
+            view = rng.choices(list(sizes), list(sizes.values()))[0]
+            yield make_batch(f"{self.seed}/{k}", self.size, view, self.mixture)
 
 
-def make_batch(key: str, count: int, size: int) -> Batch:
+def make_batch(key: str, count: int, size: int, mixture: str = "all") -> Batch:
     """A batch of pictures of one size with their maps; pixels uint8 [B, 3, size, size]."""
-    made = [scenes.make(random.Random(f"{key}/{i}"), size, size // PATCH) for i in range(count)]
+    make = MIXTURES[mixture][0]
+    made = [make(random.Random(f"{key}/{i}"), size, size // PATCH) for i in range(count)]
     pixels = torch.from_numpy(np.stack([np.asarray(image) for image, _ in made])).permute(0, 3, 1, 2)
     return {"pixels": pixels.contiguous(), **stacked([maps for _, maps in made])}
 
@@ -167,6 +192,14 @@ def build_tower() -> Idefics3VisionTransformer:
     return tower
 
 
+def tower_of(folder: Path) -> dict[str, torch.Tensor]:
+    """The tower's weights in the folder of this stage, or of the language stage."""
+    file, start = folder / "tower.safetensors", ""
+    if not file.is_file():
+        file, start = folder / "model.safetensors", "model.vision_model."
+    return {name.removeprefix(start): p.float() for name, p in load_file(file).items() if name.startswith(start)}
+
+
 def waves(side: int, width: int) -> torch.Tensor:
     """Sines and cosines of the columns and rows of a square grid, [side * side, width], from half a wave to ``side / 4`` waves.
 
@@ -181,7 +214,7 @@ def waves(side: int, width: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def probe(tower: nn.Module, heads: Heads, device: str, batches: int = 16) -> dict[str, float]:
+def probe(tower: nn.Module, heads: Heads, device: str, batches: int = 16, mixture: str = "all") -> dict[str, float]:
     """What is right on held-out pictures of ``PROBED`` pixels, by head; and the middles that are found.
 
     Returns:
@@ -191,7 +224,7 @@ def probe(tower: nn.Module, heads: Heads, device: str, batches: int = 16) -> dic
     tower.eval()
     right: dict[str, list[float]] = defaultdict(list)
     for k in range(batches):
-        batch = {n: t.to(device) for n, t in make_batch(f"held out/{k}", 64, PROBED).items()}
+        batch = {n: t.to(device) for n, t in make_batch(f"held out/{k}", 64, PROBED, mixture).items()}
         with stage.autocast(device):
             hidden = tower(normalised(batch)).last_hidden_state
         bits, *classes, values, _ = heads(hidden)
@@ -226,7 +259,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--muon", type=float, default=0.01)
     parser.add_argument("--adam", type=float, default=1e-3)
-    parser.add_argument("--init", type=Path, help="a checkpoint whose weights this run begins with")
+    parser.add_argument("--mixture", choices=list(MIXTURES), default="all")
+    parser.add_argument(
+        "--init", type=Path, help="folder of an earlier stage whose tower and heads this one begins with"
+    )
     return parser.parse_args()
 
 
@@ -247,12 +283,11 @@ def main() -> None:
     if rank == 0 and seen:
         print(f"goes on from {seen:,} pictures", flush=True)
     if args.init and not seen:
-        state = torch.load(args.init, map_location=device, weights_only=True)
-        tower.load_state_dict(state["tower"])
-        heads.load_state_dict(state["heads"])
+        tower.load_state_dict(tower_of(args.init))
+        heads.load_state_dict(load_file(args.init / "heads.safetensors"))
     # Batches are numbered by the pictures before them, so another number of processes repeats none.
     loader = DataLoader(
-        Batches(args.seed, args.batch, seen // args.batch + rank, world), batch_size=None, num_workers=args.workers,
+        Batches(args.seed, args.batch, args.mixture, seen // args.batch + rank, world), batch_size=None, num_workers=args.workers,
         prefetch_factor=8 if args.workers else None,
     )  # fmt: skip
     clock = stage.Clock(start.seconds)
@@ -268,7 +303,7 @@ def main() -> None:
         if rank:
             return
         args.out.mkdir(parents=True, exist_ok=True)
-        table = probe(tower, heads, device, batches)
+        table = probe(tower, heads, device, batches, args.mixture)
         facts = {"pictures": seen, "minutes": stage.minutes(clock.seconds), "seed": args.seed, "probe": table}
         (args.out / "probe.json").write_text(json.dumps(facts, indent=1) + "\n")
         for name, module in (("tower", tower), ("heads", heads)):

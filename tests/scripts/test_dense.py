@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "pretrain_builtin"))
 
@@ -94,3 +95,28 @@ def test_a_tower_in_the_recipes_loader_sees_what_it_saw_in_training(tmp_path: Pa
     with torch.no_grad():
         ours, theirs = tower(pixels).last_hidden_state, vlm.base.model.vision_model(pixels).last_hidden_state
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_the_mixture_of_figures_begins_with_the_tower_of_a_language_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(5)
+    model = {f"model.vision_model.{n}": p for n, p in dense.build_tower().state_dict().items()}
+    save_file(model | {"lm_head.weight": torch.zeros(2, 2)}, tmp_path / "model.safetensors")
+    heads = dense.Heads(128)
+    save_file(heads.state_dict(), tmp_path / "heads.safetensors")
+    monkeypatch.setattr(sys, "argv", ["dense.py", "--pictures", "0", "--mixture", "figures", "--init", str(tmp_path), "--out", str(tmp_path / "a")])  # fmt: skip
+    dense.main()
+    for name, p in load_file(tmp_path / "a" / "tower.safetensors").items():
+        assert torch.equal(p, model[f"model.vision_model.{name}"])
+    assert torch.equal(load_file(tmp_path / "a" / "heads.safetensors")["read.weight"], heads.read.weight)
+
+
+def test_pictures_of_figures_come_with_maps_of_all_their_figures() -> None:
+    batch = dense.make_batch("a", 24, 168, "figures")
+    assert batch["pixels"].shape == (24, 3, 168, 168) and batch["bits"].shape[:2] == (24, 144)
+    middle = batch["bits"][..., 0]
+    assert not middle.isnan().any() and 24 < middle.sum() < 24 * 34
+    known = batch["classes"][..., 0] != -100
+    assert torch.equal(known, middle == 1)
+    assert batch["bits"][..., dense.scenes.BITS.index("marked")].sum() > 0
