@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import random
@@ -17,6 +18,7 @@ from scipy.ndimage import label as components
 
 from foveal.errors import UserError
 from foveal.examples import SPLITS, Split
+from foveal.tasks.blindtest import subway_routes
 from foveal.tasks.blindtest.drawing.colours import TAB10
 from foveal.tasks.blindtest.drawing.subway import EM, UNITS, Look
 from foveal.tasks.blindtest.generate import Scenes, block_of
@@ -145,6 +147,24 @@ def test_connect_gives_up_where_routes_cannot_be_laid() -> None:
     assert None in found and any(found)
     for routes in filter(None, found):
         assert [station(r[0]) + station(r[-1]) for r in routes] == ["BD"] * 3 + ["AC"] * 3
+
+
+def test_a_route_that_is_taken_up_leaves_no_trace() -> None:
+    rng = random.Random(3)
+    for _ in range(200):
+        plan = subway_routes._Map(dict.fromkeys("ABCD", (8, 9, 10)))
+        kept = plan.lay(rng, "B", "D", 1.0)
+        assert kept is not None
+        before = copy.deepcopy((plan.rows, plan.columns, plan.routes))
+        free = {station: sorted(exits) for station, exits in plan.free.items()}
+        start, end = rng.sample("ABCD", 2)
+        route = plan.lay(rng, start, end, 1.0)
+        if route is None:
+            continue
+        assert (plan.rows, plan.columns, plan.routes) != before
+        plan.take_up(route)
+        assert (plan.rows, plan.columns, plan.routes) == before
+        assert {station: sorted(exits) for station, exits in plan.free.items()} == free
 
 
 def test_the_papers_parameters() -> None:

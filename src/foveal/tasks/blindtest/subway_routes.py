@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import accumulate, permutations
 from typing import Final, Literal, NamedTuple
@@ -143,6 +143,8 @@ _PLACES: Final = (1 << _LINES) - 1
 _EXIT: Final = 1 << _LINES
 _ALL_OPEN: Final = (_PLACES | _EXIT,) * _LINES
 _ORDERS: Final = tuple(permutations(MIDDLE))
+#: How often a route of a map is taken up before the map is given up.
+_TRIES: Final = 6
 
 
 class _Frame(NamedTuple):
@@ -155,20 +157,6 @@ class _Frame(NamedTuple):
 
     along: list[int]
     ahead: list[int]
-
-
-class _State(NamedTuple):
-    """What is laid of a map.
-
-    Attributes:
-        rows: Edges that are taken, as walks from A and C see them.
-        columns: The same edges for walks from B and D.
-        free: Exits of each station that are not taken.
-    """
-
-    rows: _Frame
-    columns: _Frame
-    free: dict[str, tuple[int, ...]]
 
 
 def _reached(taken: int, places: int) -> int:
@@ -211,19 +199,25 @@ def _walk(
     Every way has the probability that ``choices`` gives it among those from which the walk can get to its end.
     """
     walked: list[tuple[int, int, int]] = []
-    pick, place = rng.random, start
+    pick, place, add = rng.random, start, walked.append
     for here, line, ahead in zip(choices, lines, open_ahead, strict=True):
         ways, weights, sums, total = here[place]
         taken = along[line]
         edges, needs, to = ways[bisect(sums, pick() * total)]
-        if taken & edges or not ahead & needs:
+        tries = 3
+        while taken & edges or not ahead & needs:
+            # Drawn again, which is the same as drawing among the free ones, and mostly quicker than looking for these.
+            if tries:
+                tries -= 1
+                edges, needs, to = ways[bisect(sums, pick() * total)]
+                continue
             free = [k for k, (edges, needs, _) in enumerate(ways) if not taken & edges and ahead & needs]
             k = free[0]
             if len(free) > 1:
                 some = list(accumulate([weights[k] for k in free]))
                 k = free[bisect(some, pick() * some.pop())]
             edges, needs, to = ways[k]
-        walked.append((line, place, to))
+        add((line, place, to))
         if needs == _EXIT:
             break
         place = to
@@ -234,27 +228,43 @@ class _Direction(NamedTuple):
     """How walks go from one station to another.
 
     Attributes:
+        stations: The two.
+        out: Where their exits are: y of those of A and C, x of those of B and D.
         upright: Whether in the frame of A and C.
         forward: Whether to higher lines.
         lines: The lines in their order.
         side: Where they end.
+        exits: By the end's free exits in any order, where they are among places or lines, sorted.
     """
 
+    stations: tuple[str, str]
+    out: tuple[int, int]
     upright: bool
     forward: bool
     lines: Sequence[int]
     side: _Side
+    exits: Mapping[tuple[int, ...], tuple[int, ...]]
 
 
 @cache
 def _direction(start: str, end: str) -> _Direction:
     upright, forward = start in "AC", _OUT[start] < LOW
     side: _Side = "ahead" if (end in "AC") == upright else "low" if _OUT[end] < LOW else "high"
-    return _Direction(upright, forward, range(_LINES) if forward else range(_LINES)[::-1], side)
+    lines = range(_LINES) if forward else range(_LINES)[::-1]
+    straight = forward or side == "ahead"
+    exits = {
+        free: tuple(sorted([i - LOW if straight else HIGH - i for i in free]))
+        for number in range(len(MIDDLE) + 1)
+        for free in permutations(MIDDLE, number)
+    }
+    return _Direction((start, end), (_OUT[start], _OUT[end]), upright, forward, lines, side, exits)
 
 
 def connect(rng: random.Random, ends: Sequence[tuple[str, str]], onward: float = 1.0) -> tuple[Route, ...] | None:
-    """Routes between stations, each from the first named to the second; None where one cannot be laid.
+    """Routes between stations, each from the first named to the second; None where some cannot be laid.
+
+    Where there is no way for a route, any other one is taken up and laid again behind it: half of all maps come to that, and
+    would cost twice as much from the beginning.
 
     Args:
         rng: The source of randomness.
@@ -262,50 +272,104 @@ def connect(rng: random.Random, ends: Sequence[tuple[str, str]], onward: float =
         onward: How much likelier a step straight on is than another; 1 in published routes.
     """
     free = {station: _ORDERS[int(rng.random() * len(_ORDERS))] for station in STATIONS}
-    along, ahead, across, down = ([0] * _LINES for _ in range(4))
-    state = _State(_Frame(along, ahead), _Frame(across, down), free)
-    routes: list[Route] = []
-    for start, end in ends:
-        route = _route(rng, start, end, state, onward, is_first=not routes)
-        if route is None:
+    plan = _Map(free)
+    laid: dict[int, _Laid] = {}
+    waiting = list(range(len(ends)))[::-1]
+    tries = _TRIES
+    while waiting:
+        number = waiting.pop()
+        route = plan.lay(rng, *ends[number], onward)
+        if route is not None:
+            laid[number] = route
+        elif tries:
+            tries -= 1
+            other = list(laid)[int(rng.random() * len(laid))]
+            plan.take_up(laid.pop(other))
+            waiting += (other, number)
+        else:
             return None
-        routes.append(route)
-    return tuple(routes)
+    return tuple([laid[number].corners() for number in range(len(ends))])
 
 
-def _route(rng: random.Random, start: str, end: str, state: _State, onward: float, *, is_first: bool) -> Route | None:
-    """A route that is added to what is laid; None where there is no way."""
-    upright, forward, lines, side = _direction(start, end)
-    frame, crosswise = (state.rows, state.columns) if upright else (state.columns, state.rows)
-    *others, first = state.free[start]
-    state.free[start] = tuple(others)
-    exits = tuple(sorted([i - LOW if forward or side == "ahead" else HIGH - i for i in state.free[end]]))
-    open_ahead = _ALL_OPEN if is_first else _open(side, exits, frame, forward, first - LOW)
-    if open_ahead is None:
-        return None
-    walked = _walk(rng, first - LOW, _choices(side, exits, onward), lines, frame.along, open_ahead)
-    _take(walked, forward, frame, crosswise)
-    corners = [(first, _OUT[start]), *_corners(walked, _OUT[end], side)]
-    last = corners[-1][0] if side == "ahead" else corners[-1][1]
-    state.free[end] = tuple([i for i in state.free[end] if i != last])
-    return tuple(corners) if upright else tuple([(y, x) for x, y in corners])
+class _Laid(NamedTuple):
+    """A route on the map.
+
+    Attributes:
+        way: How it goes from one station to the other.
+        first: Place of the exit where it starts, on the lattice.
+        last: Of the one where it ends.
+        walked: See ``_walk``.
+    """
+
+    way: _Direction
+    first: int
+    last: int
+    walked: list[tuple[int, int, int]]
+
+    def corners(self) -> Route:
+        """Its corners, the two exits included."""
+        start, end = self.way.out
+        nodes = [(self.first, start), *_corners(self.walked, end, self.way.side)]
+        return tuple(nodes) if self.way.upright else tuple([(y, x) for x, y in nodes])
 
 
-def _take(walked: Sequence[tuple[int, int, int]], forward: bool, frame: _Frame, crosswise: _Frame) -> None:
-    """Takes a walk's edges, in its own frame and in that of walks across it."""
-    (along, ahead), (across, down) = frame, crosswise
-    below = 0 if forward else -1  # Of two neighbouring lines the lower one names the edges between them.
-    for line, place, to in walked:
-        if place != to:
-            low, high = (place, to) if place < to else (to, place)
-            along[line] |= (1 << high) - (1 << low)
-            bit = 1 << line
-            for i in range(low, high):
-                down[i] |= bit
-    for line, _, to in walked[:-1]:
-        edge = line + below
-        ahead[edge] |= 1 << to
-        across[to] |= 1 << edge
+class _Map:
+    """What is laid of a map.
+
+    Attributes:
+        rows: Edges that are taken, as walks from A and C see them.
+        columns: The same edges for walks from B and D.
+        free: Exits of each station that are not taken.
+        routes: How many there are.
+    """
+
+    def __init__(self, free: dict[str, tuple[int, ...]]) -> None:
+        self.rows = _Frame([0] * _LINES, [0] * _LINES)
+        self.columns = _Frame([0] * _LINES, [0] * _LINES)
+        self.free, self.routes = free, 0
+
+    def lay(self, rng: random.Random, start: str, end: str, onward: float) -> _Laid | None:
+        """Adds a route; None where there is no way."""
+        way = _direction(start, end)
+        frame = self.rows if way.upright else self.columns
+        *others, first = self.free[start]
+        ends = self.free[end]
+        exits = way.exits[ends]
+        open_ahead = _open(way.side, exits, frame, way.forward, first - LOW) if self.routes else _ALL_OPEN
+        if open_ahead is None:
+            return None
+        walked = _walk(rng, first - LOW, _choices(way.side, exits, onward), way.lines, frame.along, open_ahead)
+        line, _, place = walked[-1]
+        laid = _Laid(way, first, (place if way.side == "ahead" else line) + LOW, walked)
+        self.free[start] = tuple(others)
+        self.free[end] = tuple([i for i in ends if i != laid.last])
+        self.routes += 1
+        self._change(laid)
+        return laid
+
+    def take_up(self, laid: _Laid) -> None:
+        """Removes a route."""
+        start, end = laid.way.stations
+        self.free[start] += (laid.first,)
+        self.free[end] += (laid.last,)
+        self.routes -= 1
+        self._change(laid)
+
+    def _change(self, laid: _Laid) -> None:
+        """Takes a route's edges, or gives them back, in its own frame and in that of walks across it."""
+        (along, ahead), (across, down) = (self.rows, self.columns) if laid.way.upright else (self.columns, self.rows)
+        below = 0 if laid.way.forward else -1  # Of two neighbouring lines the lower one names the edges between them.
+        for line, place, to in laid.walked:
+            if place != to:
+                low, high = (place, to) if place < to else (to, place)
+                along[line] ^= (1 << high) - (1 << low)
+                bit = 1 << line
+                for i in range(low, high):
+                    down[i] ^= bit
+        for line, _, to in laid.walked[:-1]:
+            edge = line + below
+            ahead[edge] ^= 1 << to
+            across[to] ^= 1 << edge
 
 
 def _corners(walked: Sequence[tuple[int, int, int]], out: int, side: _Side) -> list[Node]:
