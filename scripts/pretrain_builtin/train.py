@@ -236,7 +236,7 @@ def build(args: argparse.Namespace) -> tuple[Any, Any]:
     if args.init:
         old = {k: v.float() for k, v in load_file(args.init / "model.safetensors").items()}
         # The projector of another tower is of no use.
-        parts = ("vision_model", "connector") if args.tower else ()
+        parts = () if not args.tower else ("vision_model",) if args.grown else ("vision_model", "connector")
         model.load_state_dict({k: v for k, v in old.items() if not any(p in k for p in parts)}, strict=False)
     if args.tower:
         model.model.vision_model.load_state_dict(load_file(args.tower))
@@ -251,6 +251,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many; the same command goes on")
     parser.add_argument("--mixture", choices=list(MIXTURES), default="all")
     parser.add_argument("--tower", type=Path, help="tower.safetensors of the dense stage")
+    parser.add_argument(
+        "--grown", action="store_true", help="the tower of --tower was that of --init once, whose projector is kept"
+    )
     parser.add_argument("--heads", type=Path, help="heads.safetensors of the dense stage or of an earlier one of this")
     parser.add_argument("--init", type=Path, help="folder of an earlier model to begin with")
     parser.add_argument("--tokenizer", type=Path, help="folder of a model whose tokenizer a new one gets")

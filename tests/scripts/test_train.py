@@ -77,6 +77,10 @@ def test_it_begins_with_the_given_tower_and_the_language_of_the_earlier_model(
             assert torch.equal(state[name], p.float())
     connector = next(n for n in old if "connector" in n)
     assert not torch.equal(state[connector], old[connector].float())
+    monkeypatch.setattr(sys, "argv", ["train.py", *WORDS, "--tower", str(tower), "--grown", "--out", str(tmp_path)])
+    grown = train.build(train.arguments())[0].state_dict()
+    assert torch.equal(grown[connector], old[connector].float())
+    assert torch.equal(grown["model.vision_model.post_layernorm.weight"], load_file(tower)["post_layernorm.weight"])
 
 
 def test_a_tower_that_rests_stays_as_it_is_while_the_language_learns(
