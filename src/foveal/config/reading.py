@@ -24,8 +24,10 @@ from foveal.config.yaml_files import flatten, read_yaml
 from foveal.errors import UserError
 from foveal.runs import Run, is_run
 
-#: Keys that every recipe once had and only some tasks' have now -> the value that says nothing.
-RETIRED = {"model.vision": "vlm", "model.sam": "small"}
+#: Keys that recipes once had and only some tasks', or none, have now -> the value that says nothing.
+RETIRED = {
+    "model.vision": "vlm", "model.sam": "small", "data.counter.coordinate_weight": 1.0, "data.counter.done_weight": 0.5,
+}  # fmt: skip
 
 
 def read_recipe(path: Path | None, arguments: Sequence[str] = ()) -> Recipe:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import shutil
 from collections.abc import Callable
@@ -9,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from clip_files import write_clip
+from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
-from torch.nn import functional
 from transformers import CLIPConfig
 
 from foveal.asking.opening import make_asker, open_model
@@ -20,7 +21,13 @@ from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.images import Picture
 from foveal.runs import Run, open_run
-from foveal.tasks.counting.model import PointCounter, PointCounterConfig, _divergence, grid_positions
+from foveal.tasks.counting.model import (
+    PointCounter,
+    PointCounterConfig,
+    _divergence,
+    grid_positions,
+    heat_map,
+)
 from foveal.tasks.counting.objective import PointObjective, _changed
 from foveal.tasks.counting.specialist import Counter
 from foveal.tasks.counting.task import Counting
@@ -34,81 +41,107 @@ def small(**more) -> PointCounter:
     return PointCounter(PointCounterConfig(24, 16, hidden=32, heads=2, dropout=0.0, **more)).eval()
 
 
-def test_it_has_0_9_million_parameters_on_clip_vit_b_32() -> None:
+def test_it_has_1_3_million_parameters_on_clip_vit_b_32() -> None:
     clip = CLIPConfig()  # The defaults are ViT-B/32's sizes.
     assert (clip.vision_config.patch_size, clip.vision_config.hidden_size, clip.projection_dim) == (32, 768, 512)
     with torch.device("meta"):
         model = PointCounter(PointCounterConfig(clip.vision_config.hidden_size, clip.projection_dim))
-    number = sum(p.numel() for p in model.parameters())
-    assert number == 890_116
-    assert 800_000 < number < 1_000_000
+    assert sum(p.numel() for p in model.parameters()) == 1_317_892
+
+
+def test_a_heat_map_has_each_centre_in_its_patch_and_the_first_of_several() -> None:
+    points = [(0.1, 0.1), (0.3, 0.2), (0.99, 0.5), (1.0, 1.0), (0.05, 0.3)]
+    heat, offset = heat_map(points, 3)
+    assert heat.tolist() == [1, 0, 0, 0, 0, 1, 0, 0, 1]
+    # The first patch holds the first, second and last point.
+    assert offset[0].tolist() == pytest.approx([0.3, 0.3])
+    assert offset[5].tolist() == pytest.approx([0.97, 0.5], abs=1e-6) and offset[8].tolist() == [1, 1]
+    assert heat_map([], 3)[0].sum() == 0
 
 
 def test_the_losses_equal_their_definitions_row_by_row() -> None:
-    model = small(coordinate_weight=2.0, done_weight=0.7, consistency_weight=0.3)
-    patches, again, text = torch.randn(5, 9, 24), torch.randn(5, 9, 24), torch.randn(5, 16)
-    target = torch.tensor([[0.1, 0.1], [0.99, 0.5], [0.4, 0.9], [0.0, 0.0], [1.0, 1.0]])
-    done = torch.tensor([False, False, True, False, False])
-    out = model(patches, text, target, done, again)
-    logits, end, offsets = model.predict(patches, text)
-    other, other_end, _ = model.predict(again, text)
-    coord = ends = same = 0.0
-    for i in range(5):
-        ends += float(functional.binary_cross_entropy_with_logits(end[i], done[i].float()))
-        p = torch.cat((logits[i].softmax(0) * (1 - end[i].sigmoid()), end[i].sigmoid()[None]))
-        q = torch.cat((other[i].softmax(0) * (1 - other_end[i].sigmoid()), other_end[i].sigmoid()[None]))
-        same += float(
-            0.5 * (functional.kl_div(q.log(), p, reduction="sum") + functional.kl_div(p.log(), q, reduction="sum"))
-        )
-        if not done[i]:
-            column, row = (min(2, math.floor(float(v) * 3)) for v in target[i])
-            cell = row * 3 + column
-            coord += float(-logits[i].log_softmax(0)[cell])
-            for axis, place in enumerate((column, row)):
-                miss = abs(float(offsets[i, cell, axis]) - (float(target[i, axis]) * 3 - place))
-                coord += 0.5 * miss**2 / 0.1 if miss < 0.1 else miss - 0.05
-    assert float(out.losses["coord"]) == pytest.approx(coord / 5, rel=1e-4)
-    assert float(out.losses["done"]) == pytest.approx(ends / 5, rel=1e-4)
-    assert float(out.losses["consistency"]) == pytest.approx(same / 5, rel=1e-4)
-    assert float(out.loss) == pytest.approx((2 * coord + 0.7 * ends + 0.3 * same) / 5, rel=1e-4)
+    model = small(heat_weight=2.0, offset_weight=0.7, consistency_weight=0.3)
+    patches, again, text = torch.randn(3, 9, 24), torch.randn(3, 9, 24), torch.randn(3, 16)
+    rows = [[(0.1, 0.1), (0.99, 0.5), (0.12, 0.2)], [], [(0.4, 0.9)]]
+    heat, offset = (torch.stack(t) for t in zip(*(heat_map(points, 3) for points in rows), strict=True))
+    out = model(patches, text, heat, offset, again)
+    with torch.inference_mode():
+        logits, inside = model.predict(patches, text)
+        other, _ = model.predict(again, text)
+    hot = away = same = 0.0
+    for i, points in enumerate(rows):
+        cells: dict[int, tuple[float, float]] = {}
+        for x, y in points:
+            column, row = math.floor(x * 3), math.floor(y * 3)
+            cells.setdefault(row * 3 + column, (x * 3 - column, y * 3 - row))
+        for k in range(9):
+            p, q = float(logits[i, k].sigmoid()), float(other[i, k].sigmoid())
+            hot -= math.log(p if k in cells else 1 - p)
+            same += 0.5 * (p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q)))
+            same += 0.5 * (q * math.log(q / p) + (1 - q) * math.log((1 - q) / (1 - p)))
+        for k, centre in cells.items():
+            for axis in (0, 1):
+                miss = abs(float(inside[i, k, axis]) - centre[axis])
+                away += 0.5 * miss**2 / 0.1 if miss < 0.1 else miss - 0.05
+    assert float(out.losses["heat"]) == pytest.approx(hot / 3, rel=1e-4)
+    assert float(out.losses["offset"]) == pytest.approx(away / 3, rel=1e-4)
+    assert float(out.losses["consistency"]) == pytest.approx(same / 3, rel=1e-3)
+    assert float(out.loss) == pytest.approx((2 * hot + 0.7 * away + 0.3 * same) / 3, rel=1e-4)
 
 
-def test_done_rows_teach_no_coordinate() -> None:
+def test_pictures_without_anything_left_teach_no_offset() -> None:
     model = small()
-    patches, text = torch.randn(2, 9, 24), torch.randn(2, 16)
-    out = model(patches, text, torch.rand(2, 2), torch.tensor([True, True]))
-    assert float(out.losses["coord"]) == 0
+    out = model(torch.randn(2, 9, 24), torch.randn(2, 16), torch.zeros(2, 9), torch.rand(2, 9, 2))
+    assert float(out.losses["offset"]) == 0
 
 
-def test_a_point_lies_in_its_patch_and_is_recovered_from_its_offset() -> None:
-    model = small()
-    out = model(torch.randn(7, 16, 24), torch.randn(7, 16))
-    best = out.point_logits.argmax(1)
-    cell = torch.stack((best % 4, best // 4), 1)
-    inside = out.points * 4 - cell
-    assert ((inside > 0) & (inside < 1)).all()
+def test_each_patch_has_its_point_inside_it() -> None:
+    out = small()(torch.randn(7, 16, 24), torch.randn(7, 16))
+    place = torch.arange(16)
+    inside = out.points * 4 - torch.stack((place % 4, place // 4), 1)
+    assert out.points.shape == (7, 16, 2) and ((inside > 0) & (inside < 1)).all()
+
+
+def test_it_learns_which_patches_have_what_the_text_names() -> None:
+    """Colour and shape are told by two features each; only the patch that has both of the text's is the target."""
+    generator = torch.Generator().manual_seed(0)
+    model = small().train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    kinds = torch.randn(4, 24, generator=generator), torch.randn(4, 24, generator=generator)
+    words = torch.randn(4, 16, generator=generator), torch.randn(4, 16, generator=generator)
+
+    def batch(size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        colour, shape = (torch.randint(4, (size, 9), generator=generator) for _ in range(2))
+        asked = [torch.randint(4, (size,), generator=generator) for _ in range(2)]
+        hot = (colour == asked[0][:, None]) & (shape == asked[1][:, None])
+        return kinds[0][colour] + kinds[1][shape], words[0][asked[0]] + words[1][asked[1]], hot.float()
+
+    for _ in range(300):
+        patches, text, heat = batch(32)
+        optimiser.zero_grad()
+        model(patches, text, heat, torch.zeros(32, 9, 2)).loss.backward()
+        optimiser.step()
+    patches, text, heat = batch(400)
+    with torch.inference_mode():
+        said = model.eval()(patches, text).logits > 0
+    assert 0.04 < float(heat.mean()) < 0.09
+    assert float((said == heat.bool()).float().mean()) > 0.99
 
 
 def test_two_halves_of_a_batch_sum_to_the_whole() -> None:
     model = small()
-    inputs = (
-        torch.randn(6, 9, 24),
-        torch.randn(6, 16),
-        torch.rand(6, 2),
-        torch.arange(6) % 3 == 0,
-        torch.randn(6, 9, 24),
-    )
+    heat = (torch.rand(6, 9) < 0.3).float()
+    inputs = (torch.randn(6, 9, 24), torch.randn(6, 16), heat, torch.rand(6, 9, 2), torch.randn(6, 9, 24))
     whole = model(*inputs, normaliser=6.0).loss
     parts = [model(*(x[s] for x in inputs), normaliser=6.0).loss for s in (slice(0, 2), slice(2, 6))]
     torch.testing.assert_close(whole, sum(parts))
 
 
 def test_re_encodings_that_look_alike_cost_nothing_and_others_do() -> None:
-    logits, done = torch.randn(3, 9), torch.randn(3)
-    assert _divergence(logits, done, logits, done).abs().max() < 1e-6
-    assert _divergence(logits, done, logits.flip(1), done).min() > 0
-    # Shifting all logits of the patches says the same.
-    assert _divergence(logits, done, logits + 5, done).abs().max() < 1e-5
+    logits = torch.randn(3, 9)
+    assert _divergence(logits, logits).abs().max() == 0
+    assert _divergence(logits, logits.flip(1)).sum() > 0
+    assert (_divergence(logits, logits + 1) > 0).all()
 
 
 def test_grid_positions_tell_all_places_apart() -> None:
@@ -126,7 +159,7 @@ def test_it_is_saved_and_loaded(tmp_path) -> None:
     model.save_pretrained(tmp_path)
     again = PointCounter.from_pretrained(tmp_path).eval()
     patches, text = torch.randn(2, 9, 24), torch.randn(2, 16)
-    torch.testing.assert_close(again(patches, text).point_logits, model(patches, text).point_logits)
+    torch.testing.assert_close(again(patches, text).logits, model(patches, text).logits)
     assert again.config.tower == "builtin"
 
 
@@ -186,14 +219,14 @@ def table(run: Run) -> list[dict[str, str]]:
 
 def test_each_epoch_is_a_row_with_the_parts_of_the_loss(run: Run) -> None:
     rows = table(run)
-    parts = ("total", "coord", "done", "consistency")
+    parts = ("total", "heat", "offset", "consistency")
     wanted = {"epoch", "learning_rate", "timestamp", "val_mae"}
     wanted |= {f"{s}_{p}_loss" for s in ("train", "val") for p in parts}
     assert wanted <= rows[0].keys() and [float(r["epoch"]) for r in rows] == [1, 2]
     for row in rows:
         for split in ("train", "val"):
-            total, coord, done, consistency = (float(row[f"{split}_{p}_loss"]) for p in parts)
-            assert total == pytest.approx(coord + 0.5 * done + 0.1 * consistency, rel=1e-4)
+            total, heat, offset, consistency = (float(row[f"{split}_{p}_loss"]) for p in parts)
+            assert total == pytest.approx(heat + offset + 0.1 * consistency, rel=1e-4)
             assert total == float(row[f"{split}_loss"])
     assert float(rows[1]["train_total_loss"]) < float(rows[0]["train_total_loss"])
 
@@ -248,7 +281,7 @@ def test_four_batches_of_one_are_one_of_four(read: Read) -> None:
         for b in (4, 1)
     ]
     four, one = (table(r)[0] for r in runs)
-    for part in ("total", "coord", "done", "consistency"):
+    for part in ("total", "heat", "offset", "consistency"):
         assert float(one[f"train_{part}_loss"]) == pytest.approx(float(four[f"train_{part}_loss"]), rel=1e-3), part
     for name, tensor in weights(runs[0]).items():
         # Adam divides by the root of its second moment, which lifts rounding: 2 steps at rate 1e-3.
@@ -292,16 +325,22 @@ def test_a_batch_holds_the_pictures_and_where_the_next_point_is(read: Read) -> N
     task = Counting(recipe.data)
     rows = TrainingRows(task, task.load("train").examples, 0)
     chosen = [rows[i] for i in range(12)]
-    batch = PointObjective(56, "plain", True).collate(chosen)
+    batch = PointObjective(56, 4, True).collate(chosen)
     assert batch["pixels"].shape == batch["again"].shape == (12, 3, 56, 56)
     assert len({len(v) for v in batch.values()}) == 1 and len(set(batch["keys"].tolist())) == 12
     for i, row in enumerate(chosen):
-        done = row.prompt.answer == "done"
-        assert bool(batch["is_done"][i]) == done
-        if not done:
-            there = torch.tensor([t.point for t in row.example.fields["things"]]) / 84
-            assert (there - batch["target"][i]).abs().amax(1).min() <= 0.0005 + 1e-6
-    assert {bool(v) for v in batch["is_done"]} == {False, True}
+        things, left = row.example.fields["things"], row.prompt.left
+        # What is left is what has no mark, of which the first is the answer.
+        assert left == things[len(things) - len(left) :] and (row.prompt.answer == "done") == (not left)
+        shown, plain = row.prompt.opened()[0], row.example.images[0].open()
+        marks = [shown.getpixel(p) != plain.getpixel(p) for p in (tuple(map(int, t.point)) for t in things)]
+        assert marks == [True] * (len(things) - len(left)) + [False] * len(left)
+        cells = {(int(x / 21), int(y / 21)) for x, y in (t.point for t in left)}
+        assert batch["heat"][i].sum() == len(cells)
+        for k in torch.nonzero(batch["heat"][i])[:, 0].tolist():
+            x, y = ((batch["offset"][i, k] + torch.tensor((k % 4, k // 4))) * 21).tolist()
+            assert min(math.dist((x, y), t.point) for t in left) < 1e-3
+    assert {bool(heat.any()) for heat in batch["heat"]} == {False, True}
 
 
 def test_a_changed_picture_looks_other_but_nothing_moves() -> None:
@@ -317,11 +356,9 @@ def test_a_changed_picture_looks_other_but_nothing_moves() -> None:
 
 
 def test_a_point_is_given_in_pixels_of_the_picture(read: Read, tmp_path: Path) -> None:
-    from PIL import Image
-
     recipe = read("--data.categories", "[red dots]", "--data.max_points", 1)
     counter = opened(recipe)
-    counter.model.done[-1].bias.data.fill_(-100)
+    counter.model.level.data.fill_(100)
     names = []
     for size in ((300, 100), (56, 56)):
         names.append(tmp_path / f"{size[0]}.png")
@@ -337,7 +374,7 @@ def test_a_point_is_given_in_pixels_of_the_picture(read: Read, tmp_path: Path) -
 
 def test_mixed_precision_does_not_move_points(read: Read) -> None:
     counter = opened(read("--data.min_objects", 3))
-    counter.model.done[-1].bias.data.fill_(-100)
+    counter.model.level.data.fill_(100)
     rows = counter.task.load("test").examples[:2]
     with torch.inference_mode():
         exact = counter.ask(rows)
@@ -360,7 +397,12 @@ def test_mixed_precision_does_not_move_points(read: Read) -> None:
         ("--data.counter.hidden 36", "data.counter.hidden: 36 is not possible with 2 heads; give a multiple of 8 "),
         ("--data.counter.heads 0", "data.counter.heads: 0 is out of range; give 1 to 64."),
         ("--data.counter.dropout 1", "data.counter.dropout: 1.0 is out of range; give 0 to 0.9."),
-        ("--data.counter.done_weight -1", "data.counter.done_weight: -1.0 is out of range; "),
+        ("--data.counter.heat_weight -1", "data.counter.heat_weight: -1.0 is out of range; "),
+        (
+            "--data.counter.heat_weight 0 --data.counter.offset_weight 0 --data.counter.consistency_weight 0",
+            "data.counter: heat_weight, offset_weight and consistency_weight are all 0, so nothing would be learned; ",
+        ),
+        ("--data.counter.done_weight 0.5", "There is no key --data.counter.done_weight; "),
         (
             "--data.counter.tower nobody/nothing --model.resolution null",
             "data.counter.tower: 'nobody/nothing' cannot be ",
@@ -388,3 +430,25 @@ def test_keys_of_models_that_draw_masks_are_unknown_here(read):
     for words, key in ((("--model.vision", "sam"), "vision"), (("--model.sam", "some/sam"), "sam")):
         with pytest.raises(UserError, match=rf"^There is no key --model\.{key}; "):
             opened(read(*words))
+
+
+def test_a_checkpoint_from_before_the_heat_map_is_refused_and_its_recipe_is_read(
+    run: Run, read: Read, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(run.checkpoint("best"), tmp_path / "old")
+    config = json.loads((folder / "config.json").read_text())
+    del config["heat_weight"], config["offset_weight"]
+    (folder / "config.json").write_text(json.dumps({**config, "coordinate_weight": 1.0, "done_weight": 0.5}))
+    with pytest.raises(UserError) as error:
+        opened(read(), weights=folder)
+    assert str(error.value) == (
+        f"{folder}: is a point-counter of an earlier version, which had no heat map and cannot be read any more; train it "
+        "again."
+    )
+    # Runs kept all keys, also those of models that have no network of their own.
+    kept = RECIPE.replace("dropout: 0.1", "dropout: 0.1, coordinate_weight: 1.0, done_weight: 0.5")
+    (tmp_path / "kept.yaml").write_text(kept)
+    assert read_recipe(tmp_path / "kept.yaml").data.counter == read().data.counter
+    (tmp_path / "kept.yaml").write_text(kept.replace("done_weight: 0.5", "done_weight: 0.25"))
+    with pytest.raises(UserError, match=r"there is no key 'data\.counter\.done_weight'; "):
+        read_recipe(tmp_path / "kept.yaml")

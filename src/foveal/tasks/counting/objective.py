@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from foveal.config.sections import Recipe
 from foveal.errors import UserError
-from foveal.tasks.counting.pointing import DONE, read_point
+from foveal.tasks.counting.model import heat_map
 from foveal.tasks.counting.specialist import CATEGORY_BYTES, Counter, category_bytes
 from foveal.tasks.counting.tower import FrozenTower
 from foveal.tasks.specialist import Batch, Specialist
@@ -23,39 +23,39 @@ from foveal.vlm.loading import Vlm
 
 
 class PointObjective(Objective):
-    """The losses of ``PointCounter``: coord, done and consistency.
+    """The losses of ``PointCounter``: heat, offset and consistency.
 
     Args:
         side: Width and height of the tower's pictures.
-        form: The format of points in the rows' answers.
+        grid: Its patches along a side.
         again: Whether batches hold changed copies of the pictures, for the consistency loss.
     """
 
-    def __init__(self, side: int, form: Any, again: bool) -> None:
-        self.side, self.form, self.again = side, form, again
+    def __init__(self, side: int, grid: int, again: bool) -> None:
+        self.side, self.grid, self.again = side, grid, again
 
     @classmethod
     def make(cls, recipe: Recipe, task: Task, model: Vlm | Specialist[Any]) -> Self:
         """See ``Objective.make``."""
         if not isinstance(model, Counter):
             raise UserError(f"objective: points is for point-counter, not for {recipe.model.id}; use answer.")
-        data = model.task.data
-        return cls(model.tower.side, data.point_format, data.counter.consistency_weight > 0)
+        return cls(model.tower.side, model.tower.grid, model.task.data.counter.consistency_weight > 0)
 
     def collate(self, rows: Sequence[Any]) -> Batch:
-        """Pictures [B, 3, side, side] (uint8), targets [B, 2] as shares, done [B], categories (bytes), picture keys [B]."""
-        pixels, targets, done, names, keys = [], [], [], [], []
+        """Pictures [B, 3, side, side] (uint8), heat maps [B, P] and offsets [B, P, 2] of what is left in them, categories
+        (bytes), picture keys [B]."""
+        pixels, maps, names, keys = [], [], [], []
         for row in rows:
             picture = row.prompt.opened()[0].convert("RGB").resize((self.side, self.side), Image.Resampling.BOX)
             array = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)
-            answer = read_point(row.prompt.answer, (1, 1), self.form)
-            done.append(answer == DONE)
-            targets.append((0.0, 0.0) if answer == DONE else answer)
+            width, height = row.example.fields["size"]
+            maps.append(heat_map([(t.point[0] / width, t.point[1] / height) for t in row.prompt.left], self.grid))
             pixels.append(array)
             names.append(category_bytes(row.example))
             keys.append(_key(array))
         batch: Batch = {
-            "pixels": torch.stack(pixels), "target": torch.tensor(targets), "is_done": torch.tensor(done),
+            "pixels": torch.stack(pixels), "heat": torch.stack([heat for heat, _ in maps]),
+            "offset": torch.stack([offset for _, offset in maps]),
             "category": torch.tensor([list(n.ljust(CATEGORY_BYTES, b"\0")) for n in names], dtype=torch.uint8),
             "keys": torch.tensor(keys),
         }  # fmt: skip
@@ -73,15 +73,16 @@ class PointObjective(Objective):
         keys = batch["keys"].tolist()
         names = [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in batch["category"].tolist()]
         out = model(
-            tower.encode(batch["pixels"], keys), tower.text(names), batch["target"], batch["is_done"],
+            tower.encode(batch["pixels"], keys), tower.text(names), batch["heat"], batch["offset"],
             tower.encode(batch["again"], [~k for k in keys]) if "again" in batch else None, normaliser,
         )  # fmt: skip
         return NamedLosses(out.loss, out.losses)
 
     def preview(self, rows: Sequence[Any]) -> str:
-        """The first row, with its answer in [[ ]]."""
+        """The first row, with what is to be found in [[ ]]."""
         row = rows[0]
-        return f"picture {self.side} x {self.side} of {row.example.id}, {row.prompt.user} [[{row.prompt.answer}]]"
+        left = f"{len(row.prompt.left)} left"
+        return f"picture {self.side} x {self.side} of {row.example.id}, {row.prompt.user} [[{left}]]"
 
 
 def _key(pixels: torch.Tensor) -> int:

@@ -13,8 +13,10 @@ from foveal.config.sections import Recipe
 from foveal.errors import UserError
 from foveal.examples import Example
 from foveal.results import Prediction
-from foveal.tasks.counting.episodes import counted
+from foveal.tasks.counting.episodes import Count, counted
 from foveal.tasks.counting.model import PointCounter, PointCounterConfig
+from foveal.tasks.counting.objects import Point, Thing
+from foveal.tasks.counting.ordering import order
 from foveal.tasks.counting.pointing import DONE
 from foveal.tasks.counting.task import CounterData, Counting
 from foveal.tasks.counting.tower import FrozenTower
@@ -31,8 +33,8 @@ class Counter(Specialist[Counting]):
     family: ClassVar[str] = "point_counter"
     objective: ClassVar[str] = "points"
     components: ClassVar[Mapping[str, str]] = {
-        r"(vision_projection|text_projection|patch_norm|text_norm|seen_norm|patch_attention)\b": "projector",
-        r"(cross_attention|pointer_norm|offset|done|scale)\b": "head",
+        r"(vision_projection|text_projection|patch_norm|text_norm|film|seen_norm|patch_attention)\b": "projector",
+        r"(feed_norm|feed_forward|cross_attention|pointer_norm|offset|scale|level)\b": "head",
     }
 
     def __init__(self, task: Counting, model: PointCounter, tower: FrozenTower) -> None:
@@ -50,13 +52,18 @@ class Counter(Specialist[Counting]):
         tower = FrozenTower(options.tower, recipe.model)
         config = PointCounterConfig(
             tower.vision_width, tower.text_width, options.hidden, options.heads, options.dropout, options.tower,
-            options.coordinate_weight, options.done_weight, options.consistency_weight,
+            options.heat_weight, options.offset_weight, options.consistency_weight,
         )  # fmt: skip
         model = (PointCounter(config) if weights is None else _read_weights(weights, config)).to(tower.device)
         return cls(task, model if training else model.eval().requires_grad_(False), tower)
 
     def ask(self, examples: Sequence[Example]) -> list[Prediction]:
-        """Counts all pictures of the batch together."""
+        """Counts all pictures of the batch together.
+
+        Patches whose probability is at least one half hold an object that is left. The first of them in the recipe's order
+        is pointed at; the count is done when there is none. The confidence of a point is its patch's probability, that of
+        done is 1 minus the largest one of all patches.
+        """
         counts = [self.task.count(e) for e in examples]
         text = self.tower.text([category_bytes(e).decode(errors="ignore") for e in examples])
         while running := [i for i, c in enumerate(counts) if c.end is None]:
@@ -64,15 +71,29 @@ class Counter(Specialist[Counting]):
             # In bfloat16, with a mantissa of eight bits, points would be off by pixels.
             with torch.autocast(self.device.type, enabled=False):
                 out = self.model(self.tower.encode(pixels), text[running])
-            done_chances = out.done_logits.float().sigmoid().tolist()
-            point_chances = out.point_logits.float().softmax(1).max(1).values.tolist()
-            for i, done, chance, (x, y) in zip(running, done_chances, point_chances, out.points.tolist(), strict=True):
+            chances = out.logits.float().sigmoid().tolist()
+            for i, own, shares in zip(running, chances, out.points.tolist(), strict=True):
                 width, height = counts[i].picture.size
-                if done >= 0.5:
-                    counts[i].take("done", DONE, done)
-                else:
-                    counts[i].take((x * width, y * height), f"{x:.3f}, {y:.3f}", (1 - done) * chance)
+                hot = [k for k, chance in enumerate(own) if chance >= 0.5]
+                if not hot:
+                    counts[i].take("done", DONE, 1 - max(own))
+                    continue
+                places = [(shares[k][0] * width, shares[k][1] * height) for k in hot]
+                first = self._first(places, counts[i], examples[i].id)
+                x, y = shares[hot[first]]
+                counts[i].take(places[first], f"{x:.3f}, {y:.3f}", own[hot[first]])
         return [counted(e, c) for e, c in zip(examples, counts, strict=True)]
+
+    def _first(self, places: Sequence[Point], count: Count, seed: str) -> int:
+        """Which of some places is next in the recipe's order, among those that are counted already and all of these."""
+        width, height = count.picture.size
+        # Predicted objects have no box. A patch is the least that tells two of them apart, so it stands for one.
+        half = width / self.tower.grid / 2, height / self.tower.grid / 2
+        things = [
+            Thing((x, y), (x - half[0], y - half[1], x + half[0], y + half[1])) for x, y in (*count.points, *places)
+        ]
+        known = len(count.points)
+        return next(i - known for i in order(things, self.task.data.order, (width, height), seed) if i >= known)
 
 
 def _check(recipe: Recipe) -> None:
@@ -96,13 +117,13 @@ def _check(recipe: Recipe) -> None:
 def _check_sizes(options: CounterData) -> None:
     """Refuses options that are out of range."""
     check_ranges(
-        options, "data.counter.", heads=(1, 64), dropout=(0, 0.9), coordinate_weight=(0, 1e6), done_weight=(0, 1e6),
+        options, "data.counter.", heads=(1, 64), dropout=(0, 0.9), heat_weight=(0, 1e6), offset_weight=(0, 1e6),
         consistency_weight=(0, 1e6),
     )  # fmt: skip
-    if not options.coordinate_weight + options.done_weight + options.consistency_weight:
+    if not options.heat_weight + options.offset_weight + options.consistency_weight:
         raise UserError(
-            "data.counter: coordinate_weight, done_weight and consistency_weight are all 0, so nothing would be learned; give "
-            "one more than 0."
+            "data.counter: heat_weight, offset_weight and consistency_weight are all 0, so nothing would be learned; give one "
+            "more than 0."
         )
     if options.hidden % (4 * options.heads) or not 16 <= options.hidden <= 2048:
         raise UserError(
@@ -115,9 +136,15 @@ def _read_weights(folder: Path, config: PointCounterConfig) -> PointCounter:
     """The network of a checkpoint.
 
     Raises:
-        UserError: It cannot be read, or has other sizes than the recipe.
+        UserError: It cannot be read, is of the network before the heat map, or has other sizes than the recipe.
     """
     try:
+        # Its weights have other names, and what is missing would be random.
+        if hasattr(PointCounterConfig.from_pretrained(folder), "done_weight"):
+            raise UserError(
+                f"{folder}: is a point-counter of an earlier version, which had no heat map and cannot be read any more; "
+                "train it again."
+            )
         model: PointCounter = PointCounter.from_pretrained(folder, use_safetensors=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{folder}: is no checkpoint of a point-counter ({str(error).splitlines()[0]}).") from error

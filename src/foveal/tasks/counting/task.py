@@ -69,17 +69,17 @@ class CounterData:
     """Frozen vision tower and text encoder: builtin, builtin-counting (which has learned to point), a model trained from
     them, or a CLIP model such as openai/clip-vit-base-patch32."""
     hidden: int = 256
-    """Width of the trainable network: 128, 256 (0.9M parameters) or 512."""
+    """Width of the trainable network: 128, 256 (1.3M parameters) or 512."""
     heads: int = 4
     """Attention heads."""
     dropout: float = 0.1
-    """In front of the done head."""
-    coordinate_weight: float = 1.0
-    """Weight of the coordinate loss."""
-    done_weight: float = 0.5
-    """Weight of the done loss."""
+    """In the feed-forward layer."""
+    heat_weight: float = 1.0
+    """Weight of the heat loss: in which patches an object that is not marked has its centre."""
+    offset_weight: float = 1.0
+    """Weight of the offset loss: where in its patch the centre is."""
     consistency_weight: float = 0.1
-    """Weight of the consistency loss: the same next point under a re-encoding of the picture; 0 leaves it out."""
+    """Weight of the consistency loss: the same heat map under a re-encoding of the picture; 0 leaves it out."""
 
 
 @dataclass
@@ -156,6 +156,17 @@ class CountingData:
     """A point is right within so many extents of an object (0.06 of the picture where it has no box)."""
     counter: CounterData = field(default_factory=CounterData)
     """The network of model.id: point-counter."""
+
+
+@dataclass(frozen=True)
+class Marked(Prompt):
+    """A picture with marks on some of its objects.
+
+    Attributes:
+        left: The objects that are not marked, in the recipe's order.
+    """
+
+    left: tuple[Thing, ...] = ()
 
 
 class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
@@ -312,7 +323,7 @@ class Counting(BlindGuess, Episodes, Drawing, Films, OwnModels, Task):
         )  # fmt: skip
         shown = things[:marked] if rng is None else [self._jittered(t, size, rng) for t in things[:marked]]
         marks = self._marks if rng is None or not data.marking.vary else self._varied_marks(str(rng.random()))
-        return Prompt((picture.edited(partial(marks, things=shown)),), user, answer=answer)
+        return Marked((picture.edited(partial(marks, things=shown)),), user, answer=answer, left=tuple(things[marked:]))
 
     def _varied_marks(self, seed: str) -> partial[Image.Image]:
         """Draws marks whose looks the seed decides."""
