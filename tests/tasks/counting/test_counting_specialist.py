@@ -50,7 +50,7 @@ class Perfect(torch.nn.Module):
             heat, offset = heat_map(left, self.grid)
             place = torch.arange(self.grid**2)
             points.append((torch.stack((place % self.grid, place // self.grid), 1) + offset) / self.grid)
-            chances = torch.where(heat > 0, self.chance, 0.125)
+            chances = torch.where(heat > 0, self.chance, 2.0**-10)
             logits.append(chances.logit())
         return PointOutput(logits=torch.stack(logits), points=torch.stack(points))
 
@@ -62,14 +62,14 @@ def asked(order: str, points: list[tuple[float, float]], chance: float = 0.75) -
     return counter.ask([task.example_of([Picture("x.png", picture)])])[0]
 
 
-def test_it_points_in_the_recipes_order_at_every_patch_above_one_half_until_there_is_none() -> None:
+def test_it_points_in_the_recipes_order_at_every_patch_above_one_half_until_nothing_is_left() -> None:
     # Two rows, of which the second is a little aslant; then one far below.
     points = [(0.9, 0.21), (0.1, 0.2), (0.5, 0.24), (0.6, 0.52), (0.2, 0.5), (0.5, 0.9)]
     told = asked("reading_order", points)
     assert told.extra["points"] == [[12, 24], [60, 28.8], [108, 25.2], [24, 60], [72, 62.4], [60, 108]]
     assert (told.value, told.extra["end"], told.extra["repeats"]) == (6, "done", 0)
-    # A point's chance is its patch's; that of done is 1 minus the largest one.
-    assert told.extra["step_confidence"] == [0.75] * 6 + [0.875]
+    # A point's chance is its patch's; that of done is that no patch has any.
+    assert told.extra["step_confidence"] == [0.75] * 6 + [round((1 - 2.0**-10) ** 144, 4)]
     beside = asked("left_to_right", points)
     assert [x for x, _ in beside.extra["points"]] == [12, 24, 60, 60, 72, 108]
     # From the first in reading order, each time to the nearest that is left; 47.7 and 48.1 pixels are equally near.
@@ -78,6 +78,11 @@ def test_it_points_in_the_recipes_order_at_every_patch_above_one_half_until_ther
     assert asked("random", points).value == 6
 
 
-def test_patches_below_one_half_are_not_pointed_at() -> None:
+def test_it_points_on_while_half_an_object_is_expected_though_no_patch_reaches_one_half() -> None:
+    # Two chances of 0.4375 are nearly one object; one of them with what all other patches have is 0.58; 0.14 is left of none.
     told = asked("reading_order", [(0.1, 0.2), (0.5, 0.5)], chance=0.4375)
-    assert (told.value, told.extra["end"], told.extra["step_confidence"]) == (0, "done", [0.5625])
+    assert (told.value, told.extra["end"], told.extra["step_confidence"][:2]) == (2, "done", [0.4375] * 2)
+    less = asked("reading_order", [(0.1, 0.2)], chance=0.25)
+    assert (less.value, less.extra["end"], less.extra["step_confidence"]) == (
+        0, "done", [round(0.75 * (1 - 2.0**-10) ** 143, 4)],
+    )  # fmt: skip

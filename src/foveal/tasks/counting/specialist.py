@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
@@ -60,9 +61,10 @@ class Counter(Specialist[Counting]):
     def ask(self, examples: Sequence[Example]) -> list[Prediction]:
         """Counts all pictures of the batch together.
 
-        Patches whose probability is at least one half hold an object that is left. The first of them in the recipe's order
-        is pointed at; the count is done when there is none. The confidence of a point is its patch's probability, that of
-        done is 1 minus the largest one of all patches.
+        The sum of all patches' probabilities is the number of objects that are left, as the network expects it; the count is
+        done when that is below one half. (No single patch needs to reach one half: a centre on the border of two patches
+        gives each of them less.) The first patch in the recipe's order that does reach it is pointed at, or the likeliest
+        one. The confidence of a point is its patch's probability, that of done is the probability that no patch has any.
         """
         counts = [self.task.count(e) for e in examples]
         text = self.tower.text([category_bytes(e).decode(errors="ignore") for e in examples])
@@ -75,9 +77,10 @@ class Counter(Specialist[Counting]):
             for i, own, shares in zip(running, chances, out.points.tolist(), strict=True):
                 width, height = counts[i].picture.size
                 hot = [k for k, chance in enumerate(own) if chance >= 0.5]
-                if not hot:
-                    counts[i].take("done", DONE, 1 - max(own))
+                if sum(own) < 0.5:
+                    counts[i].take("done", DONE, math.prod(1 - chance for chance in own))
                     continue
+                hot = hot or [own.index(max(own))]
                 places = [(shares[k][0] * width, shares[k][1] * height) for k in hot]
                 first = self._first(places, counts[i], examples[i].id)
                 x, y = shares[hot[first]]
