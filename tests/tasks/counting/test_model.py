@@ -86,7 +86,7 @@ def test_the_losses_equal_their_definitions_row_by_row() -> None:
     assert float(out.losses["heat"]) == pytest.approx(hot / 3, rel=1e-4)
     assert float(out.losses["offset"]) == pytest.approx(away / 3, rel=1e-4)
     assert float(out.losses["consistency"]) == pytest.approx(same / 3, rel=1e-3)
-    assert float(out.loss) == pytest.approx((2 * hot + 0.7 * away + 0.3 * same) / 3, rel=1e-4)
+    assert out.loss.item() == pytest.approx((2 * hot + 0.7 * away + 0.3 * same) / 3, rel=1e-4)
 
 
 def test_pictures_without_anything_left_teach_no_offset() -> None:
