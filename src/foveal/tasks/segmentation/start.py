@@ -44,7 +44,7 @@ def save_start(model: SharedEncoderSegmenter, processor: Any, folder: Path, dtyp
     tensors = {
         k: v.to(dtype).contiguous() for k, v in model.state_dict().items() if not k.startswith(("vlm.", "rows."))
     }
-    save_file(tensors, folder / DECODER, metadata={"format": "pt", "kind": json.dumps(_kind(model))})
+    save_file(tensors, folder / DECODER, metadata={"format": "pt", "kind": json.dumps(_kind(model), allow_nan=False)})
 
 
 def begin(model: SharedEncoderSegmenter, folder: Path) -> bool:
