@@ -365,7 +365,8 @@ def save(
 ) -> None:  # fmt: skip
     """Writes weights (bfloat16), processor, scores, and the heads of the dense losses for a next stage to ``args.out``."""
     args.out.mkdir(parents=True, exist_ok=True)
-    state = {k: v.to(torch.bfloat16) for k, v in model.state_dict().items()}
+    # The table of words serves at both ends and is written once.
+    state = {k: v.to(torch.bfloat16) for k, v in model.state_dict().items() if k != "lm_head.weight"}
     config = model.config.dtype
     model.config.dtype = torch.bfloat16
     model.save_pretrained(args.out, state_dict=state)
