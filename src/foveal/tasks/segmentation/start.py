@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from foveal.errors import UserError
 from foveal.tasks.segmentation.model import SharedEncoderSegmenter
+from foveal.vlm.processors import save_processor
 
 #: All weights of a segmenter but those of its VLM. Its header says what they were made for.
 DECODER: Final = "mask_decoder.safetensors"
@@ -40,7 +41,7 @@ def save_start(model: SharedEncoderSegmenter, processor: Any, folder: Path, dtyp
     vlm.config.dtype = dtype
     vlm.save_pretrained(folder, state_dict={k: v.to(dtype) for k, v in vlm.state_dict().items()})
     vlm.config.dtype = previous
-    processor.save_pretrained(folder)
+    save_processor(processor, folder)
     tensors = {
         k: v.to(dtype).contiguous() for k, v in model.state_dict().items() if not k.startswith(("vlm.", "rows."))
     }
